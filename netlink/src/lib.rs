@@ -1,0 +1,16 @@
+//! What heddle says to the Linux kernel over netlink, synchronously and without starting any program.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`message`] | requests as bytes: a [`message::Batch`] of messages, and the reading of attributes |
+//! | [`socket`] | one socket: send a batch, collect its acks and errors with the kernel's own text, dump, listen |
+//!
+//! This crate holds no policy: it neither knows Services nor pods, and it retries nothing but interrupted dumps.
+//! Everything here works on the network namespace in which the socket was opened, whatever the thread does later.
+
+pub mod message;
+pub mod socket;
+
+pub use message::{Attributes, Batch, Reply};
+pub use rustix::io::Errno;
+pub use socket::{Error, Family, Refusal, Socket};
