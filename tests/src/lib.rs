@@ -1,1 +1,14 @@
-//! Placeholder.
+//! The lab: the hosts of a test as network namespaces, and what runs and speaks inside them.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`namespace`] | one network namespace, held by a file descriptor and gone with it |
+//! | [`patience`] | waiting for something with a deadline |
+//! | [`scratch`] | a directory that is gone with the test |
+//!
+//! Nothing here touches the namespace in which the test was started, and nothing outlives the test's process, even
+//! when that is killed: namespaces and directories are file descriptors, processes die with their parent.
+
+pub mod namespace;
+pub mod patience;
+pub mod scratch;
