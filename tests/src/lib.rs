@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`namespace`] | one network namespace, held by a file descriptor and gone with it |
+//! | [`process`] | programs under test, started inside a namespace, dead with the test |
 //! | [`patience`] | waiting for something with a deadline |
 //! | [`scratch`] | a directory that is gone with the test |
 //!
@@ -11,4 +12,5 @@
 
 pub mod namespace;
 pub mod patience;
+pub mod process;
 pub mod scratch;
