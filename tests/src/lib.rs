@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`namespace`] | one network namespace, held by a file descriptor and gone with it |
 //! | [`process`] | programs under test, started inside a namespace, dead with the test |
+//! | [`traffic`] | servers and clients: which endpoint answered, and which source address it saw |
 //! | [`patience`] | waiting for something with a deadline |
 //! | [`scratch`] | a directory that is gone with the test |
 //!
@@ -14,3 +15,4 @@ pub mod namespace;
 pub mod patience;
 pub mod process;
 pub mod scratch;
+pub mod traffic;
