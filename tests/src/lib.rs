@@ -3,6 +3,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`namespace`] | one network namespace, held by a file descriptor and gone with it |
+//! | [`wire`] | links, addresses and routes inside a namespace |
+//! | [`lab`] | a fabric with nodes and an outside host; pods are made by running the real `heddle-cni` |
 //! | [`process`] | programs under test, started inside a namespace, dead with the test |
 //! | [`traffic`] | servers and clients: which endpoint answered, and which source address it saw |
 //! | [`patience`] | waiting for something with a deadline |
@@ -11,8 +13,10 @@
 //! Nothing here touches the namespace in which the test was started, and nothing outlives the test's process, even
 //! when that is killed: namespaces and directories are file descriptors, processes die with their parent.
 
+pub mod lab;
 pub mod namespace;
 pub mod patience;
 pub mod process;
 pub mod scratch;
 pub mod traffic;
+pub mod wire;

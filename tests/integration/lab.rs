@@ -1,0 +1,92 @@
+//! The lab itself: does its network behave as the scenarios suppose?
+
+use heddle_tests::lab::Lab;
+use heddle_tests::namespace::Namespace;
+use heddle_tests::patience::PATIENCE;
+use heddle_tests::process::Invocation;
+use heddle_tests::traffic::{Outcome, Server, Steady, Transport, attempt};
+use std::error::Error;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+
+type Outcomes = Result<(), Box<dyn Error>>;
+
+const BOTH: [Transport; 2] = [Transport::Tcp, Transport::Udp];
+
+fn answer(endpoint: &str, source: IpAddr) -> Outcome {
+    Outcome::Answer { endpoint: endpoint.into(), source }
+}
+
+#[test]
+fn nodes_reach_each_other_and_see_true_addresses() -> Outcomes {
+    let lab = Lab::new(&["node-1", "node-2"])?;
+    let (one, two) = (lab.node("node-1")?, lab.node("node-2")?);
+    for transport in BOTH {
+        let _server = Server::start(two.namespace(), "two", transport, 80)?;
+        for (to, source) in two.addresses().into_iter().zip(one.addresses()) {
+            assert_eq!(attempt(one.namespace(), transport, SocketAddr::new(to, 80))?, answer("two", source));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_closed_port_refuses_and_a_strange_network_is_unreachable() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    for to in lab.node("node-1")?.addresses() {
+        for transport in BOTH {
+            assert_eq!(attempt(lab.outside(), transport, SocketAddr::new(to, 80))?, Outcome::Refused);
+        }
+    }
+    // UDP sockets are not told of unreachable networks over IPv4 (they are "soft" errors), TCP sockets are.
+    for to in ["10.96.0.10:80", "[fd00:96::10]:80"] {
+        let outcome = attempt(lab.node("node-1")?.namespace(), Transport::Tcp, to.parse()?)?;
+        assert_eq!(outcome, Outcome::Unreachable, "tcp to {to}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_test_itself_stays_in_its_own_namespace() -> Outcomes {
+    let before = fs::read_link("/proc/thread-self/ns/net")?;
+    let other = Namespace::new("other")?;
+    let inside = other.enter(|| fs::read_link("/proc/thread-self/ns/net"))??;
+    assert_ne!(before, inside);
+    assert_eq!(before, fs::read_link("/proc/thread-self/ns/net")?);
+    assert_eq!(fs::read_link(other.path())?, inside, "other programs find it by its path");
+    Ok(())
+}
+
+#[test]
+fn a_program_runs_in_the_namespace_and_dies_with_its_handle() -> Outcomes {
+    let other = Namespace::new("other")?;
+    let links = Invocation::foreign("cat").args(["/proc/self/net/dev"]).run(&other)?;
+    let names: Vec<&str> =
+        links.stdout.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
+    assert!(links.status.success() && names.contains(&"lo") && !names.contains(&"eth0"), "{links:?}");
+
+    let mut waiting =
+        Invocation::foreign("sh").args(["-c", "echo $$; exec tail -f /dev/null"]).start(&other)?;
+    waiting.prints("\n")?;
+    let folder = format!("/proc/{}", waiting.stdout().trim());
+    assert!(fs::exists(&folder)?);
+    waiting.kill()?;
+    assert!(!waiting.wait(PATIENCE)?.success());
+    assert!(!fs::exists(&folder)?);
+    Ok(())
+}
+
+#[test]
+fn a_steady_client_remembers_a_server_that_went_away() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    let node = lab.node("node-1")?;
+    let server = Server::start(node.namespace(), "web", Transport::Tcp, 80)?;
+    let steady = Steady::start(lab.outside(), Transport::Tcp, SocketAddr::new(node.addresses()[0], 80))?;
+    steady.sees(20)?;
+    drop(server);
+    steady.sees(20)?;
+    let report = steady.stop()?;
+    assert!(report.attempts >= 40);
+    assert!(report.failures.len() >= 19, "{report:?}");
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! A data centre in one process: a fabric, nodes on it, a host outside the cluster, and pods on the nodes.
+//!
+//! It is not a cluster: nothing here knows Services. The fabric is a switch that is also everybody's router, so that a
+//! packet for an address that no node translates comes back as "network unreachable", which no test can take for
+//! anything else. Invariant: every host is a namespace of its own, the node included.
+
+mod node;
+mod pod;
+
+pub use node::Node;
+pub use pod::Pod;
+
+use crate::namespace::{self, Namespace};
+use crate::process;
+use crate::wire::Wire;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Why a lab, a node or a pod could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A namespace could not be made or used.
+    #[error(transparent)]
+    Namespace(#[from] namespace::Error),
+    /// The kernel refused a link, an address or a route.
+    #[error("wire {host}")]
+    Wire {
+        /// Which host of the lab.
+        host: String,
+        /// The cause.
+        #[source]
+        source: heddle_netlink::Error,
+    },
+    /// There is no directory for a node's files.
+    #[error("make a directory for {host}")]
+    Directory {
+        /// Which host of the lab.
+        host: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// `heddle-cni` could not be run.
+    #[error(transparent)]
+    Process(#[from] process::Error),
+    /// `heddle-cni` ran and failed, or gave what the specification does not allow.
+    #[error("{command} of pod {pod} failed: {answer}")]
+    Cni {
+        /// The CNI command.
+        command: &'static str,
+        /// The pod.
+        pod: String,
+        /// Everything that the plugin printed.
+        answer: String,
+    },
+    /// There is no node of this name.
+    #[error("there is no node {name} in this lab")]
+    NoNode {
+        /// The name.
+        name: String,
+    },
+}
+
+const BRIDGE: &str = "fabric";
+/// Locally administered; "he" for heddle.
+const BRIDGE_MAC: [u8; 6] = [0x02, 0x68, 0x65, 0, 0, 1];
+const UNDERLAY_4: (Ipv4Addr, u8) = (Ipv4Addr::new(192, 168, 0, 0), 24);
+const UNDERLAY_6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfd00, 0x192, 0, 0, 0, 0, 0, 0), 64);
+/// The host's number in the underlay of the fabric itself, of the first node, and of the host outside.
+const FABRIC: u8 = 1;
+const FIRST_NODE: u8 = 11;
+const OUTSIDE: u8 = 250;
+/// Name of every host's uplink.
+const UPLINK: &str = "eth0";
+
+/// The fabric with everything on it.
+#[derive(Debug)]
+pub struct Lab {
+    fabric: Namespace,
+    outside: Namespace,
+    nodes: Vec<Node>,
+}
+
+impl Lab {
+    /// Builds a fabric with these nodes: the first has the addresses 192.168.0.11 and fd00:192::b, and the pod ranges
+    /// 10.244.1.0/24 and fd00:244:0:1::/64; the next ones count up. Each node reaches the others' pods by a route over
+    /// the fabric.
+    ///
+    /// # Errors
+    /// Mostly when the process is not root.
+    pub fn new(nodes: &[&str]) -> Result<Self, Error> {
+        let fabric = Namespace::new(BRIDGE)?;
+        fabric.enter(lay_fabric)?.map_err(|source| Error::Wire { host: BRIDGE.into(), source })?;
+        route_between_links(&fabric)?;
+        let mut lab = Self { outside: Namespace::new("outside")?, fabric, nodes: Vec::new() };
+        lab.connect(&lab.outside, &underlay(OUTSIDE))?;
+        for (number, name) in (1..).zip(nodes) {
+            let node = Node::new(name, number)?;
+            lab.connect(node.namespace(), &underlay(FIRST_NODE + number - 1))?;
+            node.forward()?;
+            lab.nodes.push(node);
+        }
+        lab.route_pods()?;
+        Ok(lab)
+    }
+
+    /// A host beside the nodes that is not part of the cluster: 192.168.0.250 and fd00:192::fa.
+    pub fn outside(&self) -> &Namespace {
+        &self.outside
+    }
+
+    /// The switch and router between the hosts.
+    pub fn fabric(&self) -> &Namespace {
+        &self.fabric
+    }
+
+    /// A node by its name.
+    ///
+    /// # Errors
+    /// [`Error::NoNode`].
+    pub fn node(&self, name: &str) -> Result<&Node, Error> {
+        self.nodes
+            .iter()
+            .find(|node| node.name() == name)
+            .ok_or_else(|| Error::NoNode { name: name.to_owned() })
+    }
+
+    /// All nodes, in the order in which they were named.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Plugs a host into the fabric and gives it the fabric as its default route, as Services' addresses need one.
+    fn connect(&self, host: &Namespace, addresses: &[IpNetwork; 2]) -> Result<(), Error> {
+        let failed = |source| Error::Wire { host: host.name().to_owned(), source };
+        // Names of links have at most 15 bytes (IFNAMSIZ).
+        let port: String = host.name().chars().take(15).collect();
+        self.fabric
+            .enter(|| Wire::open()?.cable(&port, BRIDGE, UPLINK, rustix::fd::AsFd::as_fd(host)))?
+            .map_err(failed)?;
+        host.enter(|| connect_here(addresses))?.map_err(failed)
+    }
+
+    /// Tells every node, and the fabric, behind which node each pod range lies.
+    fn route_pods(&self) -> Result<(), Error> {
+        for host in self.nodes.iter().map(Node::namespace).chain([&self.fabric]) {
+            let failed = |source| Error::Wire { host: host.name().to_owned(), source };
+            let others = self.nodes.iter().filter(|node| node.namespace().name() != host.name());
+            host.enter(|| {
+                let mut wire = Wire::open()?;
+                for (range, via) in
+                    others.flat_map(|node| node.pod_ranges().into_iter().zip(node.addresses()))
+                {
+                    wire.route(range, via)?;
+                }
+                Ok(())
+            })?
+            .map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// Host number `number` of the underlay, in both families.
+fn underlay(number: u8) -> [IpNetwork; 2] {
+    let [a, b, c, _] = UNDERLAY_4.0.octets();
+    let v4 =
+        Ipv4Network::new(Ipv4Addr::new(a, b, c, number), UNDERLAY_4.1).expect("a prefix of at most 32 bits");
+    let mut octets = UNDERLAY_6.0.octets();
+    octets[15] = number;
+    let v6 = Ipv6Network::new(Ipv6Addr::from(octets), UNDERLAY_6.1).expect("a prefix of at most 128 bits");
+    [v4.into(), v6.into()]
+}
+
+/// The two networks that hold every address.
+fn everything() -> [IpNetwork; 2] {
+    let v4 = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("a prefix of no bits");
+    let v6 = Ipv6Network::new(Ipv6Addr::UNSPECIFIED, 0).expect("a prefix of no bits");
+    [v4.into(), v6.into()]
+}
+
+fn lay_fabric() -> Result<(), heddle_netlink::Error> {
+    let mut wire = Wire::open()?;
+    wire.up("lo")?;
+    wire.bridge(BRIDGE, BRIDGE_MAC)?;
+    underlay(FABRIC).into_iter().try_for_each(|address| wire.address(BRIDGE, address))
+}
+
+fn connect_here(addresses: &[IpNetwork; 2]) -> Result<(), heddle_netlink::Error> {
+    let mut wire = Wire::open()?;
+    wire.up("lo")?;
+    wire.up(UPLINK)?;
+    addresses.iter().try_for_each(|address| wire.address(UPLINK, *address))?;
+    let routers = underlay(FABRIC).map(|network| network.ip());
+    everything().into_iter().zip(routers).try_for_each(|(to, via): (IpNetwork, IpAddr)| wire.route(to, via))
+}
+
+/// Lets a host pass packets on, and answer every undeliverable one: the kernel's limit of about one ICMP error a
+/// second to one host would turn "refused" into "no answer" in a test that asks often.
+fn route_between_links(host: &Namespace) -> Result<(), namespace::Error> {
+    let settings = [
+        ("ipv4/ip_forward", "1"),
+        ("ipv6/conf/all/forwarding", "1"),
+        ("ipv4/icmp_ratelimit", "0"),
+        ("ipv6/icmp/ratelimit", "0"),
+    ];
+    settings.into_iter().try_for_each(|(key, value)| host.sysctl(key, value))
+}

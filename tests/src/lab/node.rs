@@ -1,0 +1,102 @@
+//! A node: a namespace with an uplink, a range of pod addresses, and room for its programs' files.
+
+use crate::lab::FIRST_NODE;
+use crate::lab::{Error, Pod, route_between_links, underlay};
+use crate::namespace::Namespace;
+use crate::process::{self, Invocation, Process};
+use crate::scratch::Scratch;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A node of the lab.
+#[derive(Debug)]
+pub struct Node {
+    namespace: Namespace,
+    number: u8,
+    scratch: Arc<Scratch>,
+}
+
+impl Node {
+    pub(super) fn new(name: &str, number: u8) -> Result<Self, Error> {
+        let scratch = Scratch::new().map_err(|source| Error::Directory { host: name.to_owned(), source })?;
+        Ok(Self { namespace: Namespace::new(name)?, number, scratch: Arc::new(scratch) })
+    }
+
+    pub(super) fn forward(&self) -> Result<(), Error> {
+        Ok(route_between_links(&self.namespace)?)
+    }
+
+    /// Its name, as in Kubernetes' Node object.
+    pub fn name(&self) -> &str {
+        self.namespace.name()
+    }
+
+    /// Its network.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Its addresses on the fabric: IPv4, then IPv6.
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        underlay(FIRST_NODE + self.number - 1).map(|network| network.ip())
+    }
+
+    /// The ranges of its pods' addresses: IPv4, then IPv6.
+    pub fn pod_ranges(&self) -> [IpNetwork; 2] {
+        let v4 = Ipv4Network::new(Ipv4Addr::new(10, 244, self.number, 0), 24)
+            .expect("a prefix of at most 32 bits");
+        let v6 = Ipv6Addr::new(0xfd00, 0x244, 0, u16::from(self.number), 0, 0, 0, 0);
+        let v6 = Ipv6Network::new(v6, 64).expect("a prefix of at most 128 bits");
+        [v4.into(), v6.into()]
+    }
+
+    /// A directory for the files of its programs, gone with the lab.
+    pub fn directory(&self) -> PathBuf {
+        self.scratch.path()
+    }
+
+    pub(super) fn scratch(&self) -> &Arc<Scratch> {
+        &self.scratch
+    }
+
+    /// Creates a pod with the next free addresses, as a container runtime does.
+    ///
+    /// # Errors
+    /// [`Error::Cni`] with the plugin's answer when it fails.
+    pub fn pod(&self, name: &str) -> Result<Pod, Error> {
+        Pod::create(self, name, &[])
+    }
+
+    /// Creates a pod with these addresses, which must lie in the node's ranges: one of each family, or one alone.
+    ///
+    /// # Errors
+    /// As [`pod`](Self::pod).
+    pub fn pod_at(&self, name: &str, addresses: &[IpAddr]) -> Result<Pod, Error> {
+        Pod::create(self, name, addresses)
+    }
+
+    /// Starts one of heddle's daemons on the node.
+    ///
+    /// # Errors
+    /// As [`Invocation::start`].
+    pub fn start<'a>(
+        &self,
+        program: &str,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Process, process::Error> {
+        Invocation::of(program)?.args(arguments).start(&self.namespace)
+    }
+
+    /// Runs `nft` on the node and returns what it prints: an eye on the kernel that is not ours.
+    ///
+    /// # Errors
+    /// As [`Invocation::run`].
+    pub fn nft<'a>(
+        &self,
+        arguments: impl IntoIterator<Item = &'a str>,
+    ) -> Result<process::Output, process::Error> {
+        Invocation::foreign("nft").args(arguments).run(&self.namespace)
+    }
+}
