@@ -3,12 +3,18 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`message`] | requests as bytes: a [`message::Batch`] of messages, and the reading of attributes |
+//! | [`link`] | links: veth pairs, bridges and their ports |
+//! | [`address`] | addresses on links |
+//! | [`route`] | routes |
 //! | [`socket`] | one socket: send a batch, collect its acks and errors with the kernel's own text, dump, listen |
 //!
 //! This crate holds no policy: it neither knows Services nor pods, and it retries nothing but interrupted dumps.
 //! Everything here works on the network namespace in which the socket was opened, whatever the thread does later.
 
+pub mod address;
+pub mod link;
 pub mod message;
+pub mod route;
 pub mod socket;
 
 pub use message::{Attributes, Batch, Reply};

@@ -1,0 +1,373 @@
+//! Links (network interfaces): veth pairs, bridges and their ports.
+//!
+//! Requests are written into a [`Batch`]; what they mean together is the caller's. It sets only what is asked for: a
+//! field left at `None` is not sent, so that the kernel's default or present value stays. Invariant: both ends of a
+//! veth pair come into being in their final namespace, since moving a link afterwards costs the kernel an
+//! `rcu_barrier` under its one big lock (measured: 11–20 ms instead of 0.5, and no two moves run at once).
+//!
+//! Numbers are those of `linux/if_link.h` and `linux/rtnetlink.h`.
+
+use crate::message::{ACK, CREATE, EXCL};
+use crate::message::{Attributes, Batch, Reply, Writer};
+use crate::socket::{Error, Socket};
+use rustix::io::Errno;
+use std::fmt;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::str::FromStr;
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_EXT_MASK: u16 = 29;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const VETH_INFO_PEER: u16 = 1;
+const IFLA_BR_NF_CALL_IPTABLES: u16 = 36;
+const IFLA_BR_NF_CALL_IP6TABLES: u16 = 37;
+const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
+/// `RTEXT_FILTER_SKIP_STATS`: a link is asked for its state; its counters are two thirds of the answer.
+const SKIP_STATS: u32 = 1 << 3;
+const IFF_UP: u32 = 0x1;
+const IFF_LOOPBACK: u32 = 0x8;
+const IFF_PROMISC: u32 = 0x100;
+const IFINFOMSG: usize = 16;
+
+/// Longest link name in bytes (`IFNAMSIZ` less its terminating zero).
+pub const NAME_MAX: usize = 15;
+/// Longest alias in bytes (`IFALIASZ` less its terminating zero).
+pub const ALIAS_MAX: usize = 255;
+
+/// The kernel's number of a link inside one network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkIndex(pub u32);
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// A unicast address from the locally administered space, with the low 46 bits taken from `bits`.
+    pub fn local(bits: u64) -> Self {
+        let [_, _, mut first, b, c, d, e, f] = bits.to_be_bytes();
+        first = (first & 0xfc) | 0x02;
+        Self([first, b, c, d, e, f])
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, f] = self.0;
+        write!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    }
+}
+
+/// The text is no Ethernet address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not six hexadecimal bytes with colons between")]
+pub struct BadMac {
+    /// What was read.
+    pub text: String,
+}
+
+impl FromStr for Mac {
+    type Err = BadMac;
+
+    fn from_str(text: &str) -> Result<Self, BadMac> {
+        let bad = || BadMac { text: text.to_owned() };
+        let mut bytes = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().filter(|p| p.len() == 2).ok_or_else(bad)?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
+        }
+        if parts.next().is_some() { Err(bad()) } else { Ok(Self(bytes)) }
+    }
+}
+
+/// What the kernel says about a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its number in its namespace.
+    pub index: LinkIndex,
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address; none on links that have none.
+    pub mac: Option<Mac>,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+    /// Set to work (`IFF_UP`), whether or not there is a carrier.
+    pub up: bool,
+    /// The loopback link.
+    pub loopback: bool,
+    /// Takes packets that are addressed to others (`IFF_PROMISC`).
+    pub promiscuous: bool,
+    /// Which driver made it ("veth", "bridge", …); none on physical links.
+    pub kind: Option<String>,
+    /// The bridge or bond that it is a port of.
+    pub master: Option<LinkIndex>,
+    /// Free text for people.
+    pub alias: Option<String>,
+    /// A bridge that hands its traffic to the IPv4 and IPv6 rules of nf_tables and iptables (`br_netfilter`).
+    pub netfilter: bool,
+}
+
+impl Link {
+    /// Reads an `RTM_NEWLINK` message; `None` when it is something else.
+    pub fn read(reply: Reply<'_>) -> Option<Self> {
+        if reply.kind != RTM_NEWLINK {
+            return None;
+        }
+        let attributes = reply.attributes(IFINFOMSG);
+        let flags = header_u32(reply, 8)?;
+        let nest = attributes.get_nest(IFLA_LINKINFO);
+        let data = nest.and_then(|n| n.get_nest(IFLA_INFO_DATA));
+        Some(Self {
+            index: LinkIndex(header_u32(reply, 4)?),
+            name: attributes.get_str(IFLA_IFNAME)?.to_owned(),
+            mac: attributes.get(IFLA_ADDRESS).and_then(|mac| mac.try_into().ok()).map(Mac),
+            mtu: attributes.get_u32(IFLA_MTU)?,
+            up: flags & IFF_UP != 0,
+            loopback: flags & IFF_LOOPBACK != 0,
+            promiscuous: flags & IFF_PROMISC != 0,
+            kind: nest.and_then(|n| n.get_str(IFLA_INFO_KIND)).map(str::to_owned),
+            master: attributes.get_u32(IFLA_MASTER).map(LinkIndex),
+            alias: attributes.get_str(IFLA_IFALIAS).map(str::to_owned),
+            netfilter: data.is_some_and(calls_netfilter),
+        })
+    }
+}
+
+fn calls_netfilter(data: Attributes<'_>) -> bool {
+    [IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES].into_iter().all(|kind| data.get(kind) == Some(&[1]))
+}
+
+fn header_u32(reply: Reply<'_>, at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(reply.body.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// How a request says which link it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which<'a> {
+    /// By number: it cannot hit a link that took the name meanwhile.
+    Index(LinkIndex),
+    /// By name: it saves asking for the number.
+    Name(&'a str),
+}
+
+impl Which<'_> {
+    fn index(self) -> u32 {
+        match self {
+            Self::Index(LinkIndex(index)) => index,
+            Self::Name(_) => 0,
+        }
+    }
+
+    fn put(self, w: &mut Writer<'_>) {
+        if let Self::Name(name) = self {
+            w.put_str(IFLA_IFNAME, name);
+        }
+    }
+}
+
+fn header(index: u32, flags: u32, change: u32) -> [u8; IFINFOMSG] {
+    let mut bytes = [0; IFINFOMSG];
+    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&flags.to_ne_bytes());
+    bytes[12..16].copy_from_slice(&change.to_ne_bytes());
+    bytes
+}
+
+/// A veth pair to be made: this end here, set to work, its peer in another namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct Veth<'a> {
+    /// Name of this end.
+    pub name: &'a str,
+    /// Address of this end. Never left to the kernel: systemd's `MACAddressPolicy=persistent` rewrites addresses
+    /// that were not chosen by the one who made the link.
+    pub mac: Mac,
+    /// Largest packet of both ends in bytes; the kernel's 1500 when absent.
+    pub mtu: Option<u32>,
+    /// Free text on this end, at most [`ALIAS_MAX`] bytes.
+    pub alias: Option<&'a str>,
+    /// The bridge that this end becomes a port of.
+    pub master: Option<LinkIndex>,
+    /// The other end.
+    pub peer: Peer<'a>,
+}
+
+/// The far end of a [`Veth`]. It is born down: the kernel refuses to bring it up in the same message (ENOTCONN).
+#[derive(Clone, Copy, Debug)]
+pub struct Peer<'a> {
+    /// Its name in its namespace.
+    pub name: &'a str,
+    /// Its address.
+    pub mac: Mac,
+    /// The network namespace in which it is born.
+    pub namespace: BorrowedFd<'a>,
+}
+
+impl Veth<'_> {
+    /// Asks for the pair; it fails with `EEXIST` when either name is taken in its namespace.
+    pub fn create(&self, batch: &mut Batch) -> u32 {
+        batch.push(RTM_NEWLINK, CREATE | EXCL | ACK, &header(0, IFF_UP, IFF_UP), |w| {
+            w.put_str(IFLA_IFNAME, self.name);
+            self.put_common(w, self.mac);
+            if let Some(alias) = self.alias {
+                w.put(IFLA_IFALIAS, alias.as_bytes());
+            }
+            if let Some(LinkIndex(master)) = self.master {
+                w.put_u32(IFLA_MASTER, master);
+            }
+            w.nest(IFLA_LINKINFO, |w| {
+                w.put_str(IFLA_INFO_KIND, "veth");
+                w.nest(IFLA_INFO_DATA, |w| w.nest(VETH_INFO_PEER, |w| self.put_peer(w)));
+            });
+        })
+    }
+
+    fn put_common(&self, w: &mut Writer<'_>, mac: Mac) {
+        w.put(IFLA_ADDRESS, &mac.0);
+        if let Some(mtu) = self.mtu {
+            w.put_u32(IFLA_MTU, mtu);
+        }
+    }
+
+    fn put_peer(&self, w: &mut Writer<'_>) {
+        w.raw(&header(0, 0, 0));
+        w.put_str(IFLA_IFNAME, self.peer.name);
+        self.put_common(w, self.peer.mac);
+        w.put(IFLA_NET_NS_FD, &self.peer.namespace.as_raw_fd().to_ne_bytes());
+    }
+}
+
+/// A bridge to be made, and set to work.
+#[derive(Clone, Copy, Debug)]
+pub struct Bridge<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its address. When it is not given, the bridge takes the lowest address of its ports, another one each time
+    /// that a port comes or goes, and its neighbours lose it until their caches expire.
+    pub mac: Mac,
+    /// Largest packet in bytes; the kernel follows the ports when absent.
+    pub mtu: Option<u32>,
+}
+
+impl Bridge<'_> {
+    /// Asks for the bridge; it fails with `EEXIST` when the name is taken.
+    pub fn create(&self, batch: &mut Batch) -> u32 {
+        batch.push(RTM_NEWLINK, CREATE | EXCL | ACK, &header(0, IFF_UP, IFF_UP), |w| {
+            w.put_str(IFLA_IFNAME, self.name);
+            w.put(IFLA_ADDRESS, &self.mac.0);
+            if let Some(mtu) = self.mtu {
+                w.put_u32(IFLA_MTU, mtu);
+            }
+            put_netfilter(w);
+        })
+    }
+}
+
+/// Makes a bridge hand the traffic between its ports to the IPv4 and IPv6 rules, as [`Link::netfilter`] says.
+pub fn call_netfilter(batch: &mut Batch, bridge: LinkIndex) -> u32 {
+    batch.push(RTM_NEWLINK, ACK, &header(bridge.0, 0, 0), put_netfilter)
+}
+
+fn put_netfilter(w: &mut Writer<'_>) {
+    w.nest(IFLA_LINKINFO, |w| {
+        w.put_str(IFLA_INFO_KIND, "bridge");
+        w.nest(IFLA_INFO_DATA, |w| {
+            w.put_u8(IFLA_BR_NF_CALL_IPTABLES, 1);
+            w.put_u8(IFLA_BR_NF_CALL_IP6TABLES, 1);
+        });
+    });
+}
+
+/// What a bridge does at one of its ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// Frames may leave by the port through which they came.
+    pub hairpin: bool,
+    /// The port exchanges no frames with other isolated ports.
+    pub isolated: bool,
+}
+
+impl Port {
+    /// Asks for this behaviour at the port.
+    pub fn set(self, batch: &mut Batch, port: Which<'_>) -> u32 {
+        batch.push(RTM_NEWLINK, ACK, &header(port.index(), 0, 0), |w| {
+            port.put(w);
+            w.nest(IFLA_LINKINFO, |w| {
+                w.put_str(IFLA_INFO_SLAVE_KIND, "bridge");
+                w.nest(IFLA_INFO_SLAVE_DATA, |w| {
+                    w.put_u8(IFLA_BRPORT_MODE, u8::from(self.hairpin));
+                    w.put_u8(IFLA_BRPORT_ISOLATED, u8::from(self.isolated));
+                });
+            });
+        })
+    }
+}
+
+/// Sets a link to work.
+pub fn set_up(batch: &mut Batch, link: Which<'_>) -> u32 {
+    batch.push(RTM_NEWLINK, ACK, &header(link.index(), IFF_UP, IFF_UP), |w| link.put(w))
+}
+
+/// Makes a link take packets that are addressed to others.
+pub fn set_promiscuous(batch: &mut Batch, link: Which<'_>) -> u32 {
+    batch.push(RTM_NEWLINK, ACK, &header(link.index(), IFF_PROMISC, IFF_PROMISC), |w| link.put(w))
+}
+
+/// Removes a link, and with one end of a veth pair the other.
+pub fn delete(batch: &mut Batch, link: Which<'_>) -> u32 {
+    batch.push(RTM_DELLINK, ACK, &header(link.index(), 0, 0), |w| link.put(w))
+}
+
+/// Asks for one link; `None` when there is none.
+///
+/// # Errors
+/// When the kernel refuses for another reason than that the link is missing.
+pub fn fetch(socket: &mut Socket, link: Which<'_>) -> Result<Option<Link>, Error> {
+    let mut batch = Batch::new();
+    batch.push(RTM_GETLINK, ACK, &header(link.index(), 0, 0), |w| {
+        link.put(w);
+        w.put_u32(IFLA_EXT_MASK, SKIP_STATS);
+    });
+    let mut found = None;
+    match socket.transact(&mut batch, |reply| found = Link::read(reply).or(found.take())) {
+        Ok(()) => Ok(found),
+        Err(e) if e.errno() == Some(Errno::NODEV) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_mac_is_unicast_and_locally_administered() {
+        for bits in [0, u64::MAX, 0x0123_4567_89ab_cdef] {
+            assert_eq!(Mac::local(bits).0[0] & 0b11, 0b10);
+        }
+        assert_eq!(Mac::local(0x1122_3344_5566).to_string(), "12:22:33:44:55:66");
+    }
+
+    #[test]
+    fn a_mac_is_read_as_it_is_printed() {
+        let mac = Mac([2, 0, 0xab, 4, 5, 0xff]);
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+        for bad in ["", "02:00:ab:04:05", "02:00:ab:04:05:ff:00", "2:0:ab:4:5:ff", "02:00:ab:04:05:fg"] {
+            assert_eq!(bad.parse::<Mac>(), Err(BadMac { text: bad.to_owned() }));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Routes.
+//!
+//! Invariant: a request names its table and protocol always, so that what heddle made can be told from what others
+//! made. Numbers are those of `linux/rtnetlink.h`.
+
+use crate::address::{family, put_ip};
+use crate::link::LinkIndex;
+use crate::message::{ACK, Batch, CREATE, EXCL, REPLACE};
+use crate::socket::{Error, Socket};
+use ipnetwork::IpNetwork;
+use rustix::io::Errno;
+use std::net::IpAddr;
+
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_METRICS: u16 = 8;
+const RTA_TABLE: u16 = 15;
+const RTAX_MTU: u16 = 2;
+const RTAX_ADVMSS: u16 = 8;
+const RTN_UNICAST: u8 = 1;
+const RTM_LENGTH: usize = 12;
+
+/// `RT_TABLE_MAIN`.
+pub const TABLE_MAIN: u32 = 254;
+/// `RT_SCOPE_UNIVERSE`: beyond a gateway.
+pub const SCOPE_UNIVERSE: u8 = 0;
+/// `RT_SCOPE_LINK`: on the link itself.
+pub const SCOPE_LINK: u8 = 253;
+/// `RTPROT_BOOT`: set while the network comes up, and owned by nobody afterwards.
+pub const PROTOCOL_BOOT: u8 = 3;
+
+/// A route for one destination, with at most one next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub to: IpNetwork,
+    /// The next hop; none when the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// The link to leave by.
+    pub link: LinkIndex,
+    /// The routing table.
+    pub table: u32,
+    /// Who made it (`rtm_protocol`).
+    pub protocol: u8,
+    /// How far away the destination is; IPv6 ignores it.
+    pub scope: u8,
+    /// Which route is taken when several fit: the lowest. The kernel's own default when absent.
+    pub priority: Option<u32>,
+    /// Largest packet on this route in bytes.
+    pub mtu: Option<u32>,
+    /// Segment size announced to TCP peers, in bytes.
+    pub advmss: Option<u32>,
+}
+
+impl Route {
+    /// A route in the main table, its scope from whether there is a gateway, and the rest at the kernel's defaults.
+    pub fn new(to: IpNetwork, gateway: Option<IpAddr>, link: LinkIndex) -> Self {
+        let scope = if gateway.is_some() { SCOPE_UNIVERSE } else { SCOPE_LINK };
+        let (table, protocol) = (TABLE_MAIN, PROTOCOL_BOOT);
+        Self { to, gateway, link, table, protocol, scope, priority: None, mtu: None, advmss: None }
+    }
+
+    /// Asks for the route; it fails with `EEXIST` when there is one with this destination, table and priority.
+    pub fn add(&self, batch: &mut Batch) -> u32 {
+        self.push(batch, RTM_NEWROUTE, CREATE | EXCL)
+    }
+
+    /// Asks for the route, in the place of one with this destination, table and priority.
+    pub fn replace(&self, batch: &mut Batch) -> u32 {
+        self.push(batch, RTM_NEWROUTE, CREATE | REPLACE)
+    }
+
+    /// Asks for its removal; it fails with `ESRCH` when there is none.
+    pub fn delete(&self, batch: &mut Batch) -> u32 {
+        self.push(batch, RTM_DELROUTE, 0)
+    }
+
+    fn push(&self, batch: &mut Batch, kind: u16, flags: u16) -> u32 {
+        // The header has eight bits for the table; `RTA_TABLE` is what counts.
+        let table = u8::try_from(self.table).unwrap_or(0);
+        let to = self.to;
+        let header =
+            [family(to.ip()), to.prefix(), 0, 0, table, self.protocol, self.scope, RTN_UNICAST, 0, 0, 0, 0];
+        batch.push(kind, flags | ACK, &header, |w| {
+            put_ip(w, RTA_DST, to.network());
+            if let Some(gateway) = self.gateway {
+                put_ip(w, RTA_GATEWAY, gateway);
+            }
+            w.put_u32(RTA_OIF, self.link.0);
+            w.put_u32(RTA_TABLE, self.table);
+            if let Some(priority) = self.priority {
+                w.put_u32(RTA_PRIORITY, priority);
+            }
+            let metrics = [(RTAX_MTU, self.mtu), (RTAX_ADVMSS, self.advmss)];
+            if metrics.iter().any(|(_, value)| value.is_some()) {
+                w.nest(RTA_METRICS, |w| {
+                    metrics.iter().filter_map(|(k, v)| Some((*k, (*v)?))).for_each(|(k, v)| w.put_u32(k, v));
+                });
+            }
+        })
+    }
+}
+
+/// Asks through which link a packet to this address would leave; `None` when there is no route.
+///
+/// # Errors
+/// When the kernel refuses for another reason than that there is no route.
+pub fn fetch_link_towards(socket: &mut Socket, to: IpAddr) -> Result<Option<LinkIndex>, Error> {
+    let prefix = if to.is_ipv4() { 32 } else { 128 };
+    let mut header = [0; RTM_LENGTH];
+    (header[0], header[1]) = (family(to), prefix);
+    let mut batch = Batch::new();
+    batch.push(RTM_GETROUTE, ACK, &header, |w| put_ip(w, RTA_DST, to));
+    let mut link = None;
+    let asked = socket.transact(&mut batch, |reply| {
+        if reply.kind == RTM_NEWROUTE {
+            link = reply.attributes(RTM_LENGTH).get_u32(RTA_OIF).map(LinkIndex);
+        }
+    });
+    match asked.map_err(|e| (e.errno(), e)) {
+        Ok(()) => Ok(link),
+        Err((Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL), _)) => Ok(None),
+        Err((_, e)) => Err(e),
+    }
+}
