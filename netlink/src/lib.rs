@@ -2,6 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`nft`] | nf_tables: tables as data, transactions, reading back, notifications |
 //! | [`message`] | requests as bytes: a [`message::Batch`] of messages, and the reading of attributes |
 //! | [`link`] | links: veth pairs, bridges and their ports |
 //! | [`address`] | addresses on links |
@@ -14,6 +15,7 @@
 pub mod address;
 pub mod link;
 pub mod message;
+pub mod nft;
 pub mod route;
 pub mod socket;
 

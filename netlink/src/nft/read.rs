@@ -1,0 +1,277 @@
+//! The doors to the kernel: load a table, commit a transaction, hear of others' changes.
+//!
+//! Nothing here decides. A table that was read back compares equal to the wanted one exactly when every chain, rule, set
+//! and element is as we would write it; what cannot be read becomes something that no wanted table contains.
+
+use super::statement::{self, Statement};
+use super::table::{Chain, DataType, Hook, HookKind, HookPoint, Policy, Set, SetType, Table};
+use super::transaction::{Op, Transaction};
+use super::value::{Cells, Data, Name, Type};
+use super::{TableFamily, number, userdata};
+use crate::Errno;
+use crate::message::{Attributes, Batch, DUMP, Reply};
+use crate::socket::{Error, Family, Socket};
+use std::collections::BTreeMap;
+
+/// `nfgenmsg`
+const HEADER: usize = 4;
+/// `NFNLGRP_NFTABLES`
+const NOTIFICATION_GROUP: u32 = 7;
+const SET_IS_MAP: u32 = 0x8;
+/// `NFT_TABLE_F_DORMANT`
+const DORMANT: u32 = 0x1;
+const POLICY_ACCEPT: u32 = 1;
+
+/// A transaction that the kernel did not take. Nothing of it was applied.
+#[derive(Debug, thiserror::Error)]
+#[error("commit to table {family} {table}{}", at(op.as_ref()))]
+pub struct CommitError {
+    /// The table's family.
+    pub family: TableFamily,
+    /// The table's name.
+    pub table: Name,
+    /// The first operation of the refused message with its index, when the kernel named one.
+    pub op: Option<(usize, Box<Op>)>,
+    /// The cause.
+    #[source]
+    pub source: Error,
+}
+
+fn at(op: Option<&(usize, Box<Op>)>) -> String {
+    op.map(|(index, op)| format!(", at operation {index}: {op:?}")).unwrap_or_default()
+}
+
+/// Applies a transaction, all or nothing. An empty one does not reach the kernel.
+///
+/// # Errors
+/// What the kernel refused, or why it could not be asked.
+pub fn commit(socket: &mut Socket, transaction: &Transaction) -> Result<(), CommitError> {
+    if transaction.is_empty() {
+        return Ok(());
+    }
+    let (mut batch, first_op) = transaction.encode();
+    socket.request(&mut batch).map_err(|source| {
+        let index = match &source {
+            Error::Refused { refusals } => {
+                refusals.first().and_then(|r| first_op.get(r.index as usize).copied())
+            }
+            _ => None,
+        };
+        let op = index.and_then(|i| transaction.ops.get(i).map(|op| (i, Box::new(op.clone()))));
+        CommitError { family: transaction.family, table: transaction.table.clone(), op, source }
+    })
+}
+
+/// Reads a table with everything in it; `None` when there is none.
+///
+/// # Errors
+/// When the kernel refuses, or the ruleset keeps changing under the dump.
+pub fn load(socket: &mut Socket, family: TableFamily, name: &str) -> Result<Option<Table>, Error> {
+    let Some(dormant) = load_header(socket, family, name)? else { return Ok(None) };
+    let mut table = Table::new(family, name);
+    table.dormant = dormant;
+    table.sets = load_sets(socket, &table)?;
+    let names: Vec<Name> = table.sets.keys().cloned().collect();
+    for set in names {
+        let elements = load_elements(socket, &table, &set)?;
+        table.sets.entry(set).and_modify(|s| s.elements = elements);
+    }
+    table.chains = load_chains(socket, &table)?;
+    load_rules(socket, &mut table)?;
+    Ok(Some(table))
+}
+
+/// Whether the table is dormant; `None` when it does not exist.
+fn load_header(socket: &mut Socket, family: TableFamily, name: &str) -> Result<Option<bool>, Error> {
+    let mut batch = Batch::new();
+    batch.push(number::GET_TABLE, 0, &number::header(family.number(), 0), |w| w.put_str(1, name));
+    let mut flags = 0;
+    match socket.transact(&mut batch, |reply| flags = reply.attributes(HEADER).get_be32(2).unwrap_or(0)) {
+        Ok(()) => Ok(Some(flags & DORMANT != 0)),
+        Err(e) if e.errno() == Some(Errno::NOENT) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Dumps one kind of object of a table; `visit` gets the attributes of those that name the table.
+fn dump<S: Default>(
+    socket: &mut Socket,
+    kind: u16,
+    (table, set): (&Table, Option<&str>),
+    mut visit: impl FnMut(&mut S, Attributes<'_>),
+) -> Result<S, Error> {
+    let mut batch = Batch::new();
+    batch.push(kind, DUMP, &number::header(table.family.number(), 0), |w| {
+        w.put_str(1, &table.name);
+        if let Some(set) = set {
+            w.put_str(2, set);
+        }
+    });
+    socket.dump(&mut batch, |state, reply| {
+        let attributes = reply.attributes(HEADER);
+        // Kernels do not filter every kind of dump by table, and none filters chains.
+        if attributes.get_str(1) == Some(&table.name) {
+            visit(state, attributes);
+        }
+    })
+}
+
+fn load_sets(socket: &mut Socket, table: &Table) -> Result<BTreeMap<Name, Set>, Error> {
+    dump(socket, number::GET_SET, (table, None), |sets: &mut BTreeMap<Name, Set>, attributes| {
+        if let Some(name) = attributes.get_str(2) {
+            sets.insert(name.into(), Set { kind: read_set_type(attributes), elements: BTreeMap::new() });
+        }
+    })
+}
+
+fn read_set_type(attributes: Attributes<'_>) -> SetType {
+    let key = read_types(attributes.get_be32(4).unwrap_or(0));
+    let data = match attributes.get_be32(6) {
+        None => DataType::None,
+        Some(0xffff_ff00) => DataType::Verdict,
+        Some(code) => DataType::Cells(read_types(code)),
+    };
+    let plain = if data == DataType::None { 0 } else { SET_IS_MAP };
+    let comment = attributes.get(13).and_then(userdata::comment).unwrap_or_default();
+    // A set with timeouts, intervals or other flags is not one of ours, whatever its types.
+    let key = if attributes.get_be32(3).unwrap_or(0) == plain { key } else { Vec::new() };
+    SetType { key, data, comment: comment.into() }
+}
+
+/// Undoes the concatenation of 6-bit type numbers; empty when one of them is not ours.
+fn read_types(mut code: u32) -> Vec<Type> {
+    const ALL: [Type; 5] = [Type::Ipv4Addr, Type::Ipv6Addr, Type::InetProto, Type::InetService, Type::Slot];
+    let mut types = Vec::new();
+    while code != 0 {
+        match ALL.into_iter().find(|t| t.code() == code & 0x3f) {
+            Some(found) => types.insert(0, found),
+            None => return Vec::new(),
+        }
+        code >>= 6;
+    }
+    types
+}
+
+fn load_elements(socket: &mut Socket, table: &Table, set: &str) -> Result<BTreeMap<Cells, Data>, Error> {
+    #[derive(Default)]
+    struct Loaded {
+        elements: BTreeMap<Cells, Data>,
+        chains: BTreeMap<String, Name>,
+    }
+    let loaded = dump(socket, number::GET_ELEMENT, (table, Some(set)), |loaded: &mut Loaded, attributes| {
+        for (_, element) in attributes.get_nest(3).unwrap_or(Attributes::new(&[])) {
+            let element = Attributes::new(element);
+            let value = |kind| element.get_nest(kind).and_then(|d| d.get(number::DATA_VALUE));
+            let Some(key) = value(1).and_then(Cells::from_bytes) else { continue };
+            let verdict = element.get_nest(2).and_then(|d| d.get_nest(number::DATA_VERDICT));
+            let chain = verdict.and_then(|v| v.get_str(2));
+            let data = match (chain, value(2).and_then(Cells::from_bytes)) {
+                (Some(chain), _) => {
+                    // Ten thousand elements go to a handful of chains: one name each.
+                    if !loaded.chains.contains_key(chain) {
+                        loaded.chains.insert(chain.to_owned(), chain.into());
+                    }
+                    Data::Goto(loaded.chains[chain].clone())
+                }
+                (None, Some(cells)) => Data::Cells(cells),
+                (None, None) => Data::None,
+            };
+            loaded.elements.insert(key, data);
+        }
+    })?;
+    Ok(loaded.elements)
+}
+
+fn load_chains(socket: &mut Socket, table: &Table) -> Result<BTreeMap<Name, Chain>, Error> {
+    dump(socket, number::GET_CHAIN, (table, None), |chains: &mut BTreeMap<Name, Chain>, attributes| {
+        if let Some(name) = attributes.get_str(3) {
+            chains.insert(name.into(), Chain { hook: read_hook(attributes), rules: Vec::new() });
+        }
+    })
+}
+
+fn read_hook(attributes: Attributes<'_>) -> Option<Hook> {
+    let hook = attributes.get_nest(4)?;
+    let point = HookPoint::ALL.get(hook.get_be32(1)? as usize).copied()?;
+    let kind = match attributes.get_str(7)? {
+        "nat" => HookKind::Nat,
+        _ => HookKind::Filter,
+    };
+    let policy = if attributes.get_be32(5) == Some(POLICY_ACCEPT) { Policy::Accept } else { Policy::Drop };
+    Some(Hook { kind, point, priority: hook.get_be32(2)?.cast_signed(), policy })
+}
+
+fn load_rules(socket: &mut Socket, table: &mut Table) -> Result<(), Error> {
+    let family = table.family;
+    let rules = dump(
+        socket,
+        number::GET_RULE,
+        (table, None),
+        |rules: &mut Vec<(Name, Vec<Statement>)>, attributes| {
+            if let (Some(chain), Some(list)) = (attributes.get_str(2), attributes.get_nest(4)) {
+                rules.push((chain.into(), statement::decode(list, family)));
+            }
+        },
+    )?;
+    for (chain, rule) in rules {
+        table.chains.entry(chain).or_default().rules.push(rule);
+    }
+    Ok(())
+}
+
+/// What others did to tables, as far as it was heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Tables that somebody else changed.
+    Changed(Vec<(TableFamily, String)>),
+    /// Notifications were lost: anything may have changed.
+    Lost,
+}
+
+/// Listens to the changes that others make to nf_tables in this network namespace.
+#[derive(Debug)]
+pub struct Listener {
+    socket: Socket,
+}
+
+impl Listener {
+    /// Opens a listener. Changes from now on are heard.
+    ///
+    /// # Errors
+    /// When the socket cannot be opened or may not listen.
+    pub fn open() -> Result<Self, Error> {
+        let mut socket = Socket::open(Family::Netfilter)?;
+        socket.subscribe(NOTIFICATION_GROUP)?;
+        Ok(Self { socket })
+    }
+
+    /// Waits for the next changes that were not made through the socket with the port `own`.
+    ///
+    /// # Errors
+    /// When the socket cannot be read.
+    pub fn next(&mut self, own: u32) -> Result<Heard, Error> {
+        loop {
+            let mut changed = Vec::new();
+            let complete = self.socket.listen(|reply| {
+                if reply.port != own {
+                    changed.extend(changed_table(reply));
+                }
+            })?;
+            if !complete {
+                return Ok(Heard::Lost);
+            }
+            changed.dedup();
+            if !changed.is_empty() {
+                return Ok(Heard::Changed(changed));
+            }
+        }
+    }
+}
+
+fn changed_table(reply: Reply<'_>) -> Option<(TableFamily, String)> {
+    if reply.kind == number::NEW_GENERATION {
+        return None;
+    }
+    let family = TableFamily::ALL.into_iter().find(|f| Some(&f.number()) == reply.body.first())?;
+    Some((family, reply.attributes(HEADER).get_str(1)?.to_owned()))
+}

@@ -1,0 +1,399 @@
+//! One table as data: its chains, sets and maps, and what a transaction makes of it.
+//!
+//! It is the same thing as wanted state, as the kernel's state read back, and as a fake kernel: [`Table::after`] refuses
+//! what nf_tables refuses, with its error number. Invariant: everything is ordered, so equal tables print equal bytes.
+
+use super::TableFamily;
+use super::statement::{self, Rule, Statement};
+use super::transaction::{Op, Transaction};
+use super::value::{Cells, Data, Name, Type};
+use crate::Errno;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Which kind of base chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookKind {
+    /// `type filter`
+    Filter,
+    /// `type nat`: sees the first packet of each connection only.
+    Nat,
+}
+
+impl HookKind {
+    /// nft's word.
+    pub fn keyword(self) -> &'static str {
+        if self == Self::Filter { "filter" } else { "nat" }
+    }
+}
+
+/// Where a base chain is called (`NF_INET_…`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookPoint {
+    /// Arriving packets, before routing.
+    Prerouting,
+    /// Packets for this host.
+    Input,
+    /// Packets that pass through.
+    Forward,
+    /// Packets that this host made.
+    Output,
+    /// Leaving packets, after routing.
+    Postrouting,
+}
+
+impl HookPoint {
+    /// All hooks, in the order of their numbers.
+    pub const ALL: [Self; 5] =
+        [Self::Prerouting, Self::Input, Self::Forward, Self::Output, Self::Postrouting];
+
+    /// nft's word.
+    pub fn keyword(self) -> &'static str {
+        ["prerouting", "input", "forward", "output", "postrouting"][self as usize]
+    }
+}
+
+/// What happens to a packet at the end of a base chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// It goes on.
+    #[default]
+    Accept,
+    /// It is dropped.
+    Drop,
+}
+
+/// What makes a chain a base chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Its type.
+    pub kind: HookKind,
+    /// Its hook.
+    pub point: HookPoint,
+    /// Lower comes first.
+    pub priority: i32,
+    /// Its policy.
+    pub policy: Policy,
+}
+
+/// A chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// `None` for a chain that only others go to.
+    pub hook: Option<Hook>,
+    /// Its rules, in order.
+    pub rules: Vec<Rule>,
+}
+
+/// What the elements of a set map to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataType {
+    /// Nothing: a set.
+    None,
+    /// A verdict: a verdict map.
+    Verdict,
+    /// These cells: a map.
+    Cells(Vec<Type>),
+}
+
+/// The shape of a set or map.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetType {
+    /// The cells of a key.
+    pub key: Vec<Type>,
+    /// What a key maps to.
+    pub data: DataType,
+    /// For people who list the table; at most 127 bytes.
+    pub comment: Name,
+}
+
+/// A set or map with its elements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Its shape.
+    pub kind: SetType,
+    /// Its elements.
+    pub elements: BTreeMap<Cells, Data>,
+}
+
+/// A table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its family.
+    pub family: TableFamily,
+    /// Its name.
+    pub name: Name,
+    /// Somebody has switched the table off (`flags dormant`).
+    pub dormant: bool,
+    /// Its chains.
+    pub chains: BTreeMap<Name, Chain>,
+    /// Its sets and maps.
+    pub sets: BTreeMap<Name, Set>,
+}
+
+/// Which operation of a transaction was refused, and the kernel's error number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Index of the operation.
+    pub op: usize,
+    /// What the kernel says.
+    pub errno: Errno,
+}
+
+impl Table {
+    /// A table without chains and sets.
+    pub fn new(family: TableFamily, name: &str) -> Self {
+        Self { family, name: name.into(), dormant: false, chains: BTreeMap::new(), sets: BTreeMap::new() }
+    }
+
+    /// What the kernel has after the transaction, if it takes it; `None` stands for "no such table".
+    ///
+    /// # Errors
+    /// The first operation that nf_tables would refuse; nothing is changed then.
+    pub fn after(have: Option<&Self>, transaction: &Transaction) -> Result<Option<Self>, Refused> {
+        let mut table = have.cloned();
+        for (op, operation) in transaction.ops.iter().enumerate() {
+            match operation {
+                Op::AddTable => {
+                    table.get_or_insert_with(|| Self::new(transaction.family, &transaction.table));
+                }
+                Op::DeleteTable => {
+                    table.take().ok_or(Refused { op, errno: Errno::NOENT })?;
+                }
+                other => {
+                    let table = table.as_mut().ok_or(Refused { op, errno: Errno::NOENT })?;
+                    table.take_op(other).map_err(|errno| Refused { op, errno })?;
+                }
+            }
+        }
+        if let Some(table) = &table {
+            let op = transaction.ops.len().saturating_sub(1);
+            table.validate().map_err(|errno| Refused { op, errno })?;
+        }
+        Ok(table)
+    }
+
+    /// The kernel's check of what each base chain can reach (`nft_chain_validate`).
+    fn validate(&self) -> Result<(), Errno> {
+        let mut bases = self.chains.values().filter_map(|chain| Some((chain, chain.hook?)));
+        bases.try_for_each(|(chain, hook)| self.validate_chain(chain, hook, 0))
+    }
+
+    fn validate_chain(&self, chain: &Chain, hook: Hook, depth: usize) -> Result<(), Errno> {
+        // `NFT_JUMP_STACK_SIZE`
+        if depth == 16 {
+            return Err(Errno::MLINK);
+        }
+        for statement in chain.rules.iter().flatten() {
+            if !statement.allowed_in(hook) {
+                return Err(Errno::OPNOTSUPP);
+            }
+            let Statement::Vmap(_, map) = statement else { continue };
+            let targets: BTreeSet<&Name> =
+                self.sets[map].elements.values().filter_map(Data::target).collect();
+            for target in targets {
+                self.validate_chain(&self.chains[target], hook, depth + 1)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_op(&mut self, op: &Op) -> Result<(), Errno> {
+        match op {
+            Op::AddTable | Op::DeleteTable => Ok(()),
+            Op::AddChain(name, hook) => self.add_chain(name, *hook),
+            Op::FlushChain(name) => {
+                self.chains.get_mut(name).ok_or(Errno::NOENT)?.rules.clear();
+                Ok(())
+            }
+            Op::DeleteChain(name) => self.delete_chain(name),
+            Op::AddRule(chain, rule) => self.add_rule(chain, rule),
+            Op::AddSet(name, kind) => self.add_set(name, kind),
+            Op::DeleteSet(name) => self.delete_set(name),
+            Op::AddElement(set, key, data) => self.add_element(set, key, data),
+            Op::DeleteElement(set, key) => {
+                let set = self.sets.get_mut(set).ok_or(Errno::NOENT)?;
+                set.elements.remove(key).map(|_| ()).ok_or(Errno::NOENT)
+            }
+        }
+    }
+
+    fn add_chain(&mut self, name: &Name, hook: Option<Hook>) -> Result<(), Errno> {
+        match self.chains.get(name) {
+            // Without a hook the chain is only named, and a base chain stays one.
+            Some(chain) if hook.is_none() || chain.hook == hook => Ok(()),
+            Some(_) => Err(Errno::EXIST),
+            None => {
+                self.chains.insert(name.clone(), Chain { hook, rules: Vec::new() });
+                Ok(())
+            }
+        }
+    }
+
+    fn delete_chain(&mut self, name: &Name) -> Result<(), Errno> {
+        let goto = Data::Goto(name.clone());
+        if self
+            .sets
+            .values()
+            .any(|set| set.kind.data == DataType::Verdict && set.elements.values().any(|d| *d == goto))
+        {
+            return Err(Errno::BUSY);
+        }
+        self.chains.remove(name).map(|_| ()).ok_or(Errno::NOENT)
+    }
+
+    fn add_rule(&mut self, chain: &Name, rule: &[Statement]) -> Result<(), Errno> {
+        if rule.iter().filter_map(Statement::set).any(|set| !self.sets.contains_key(set)) {
+            return Err(Errno::NOENT);
+        }
+        self.chains.get_mut(chain).ok_or(Errno::NOENT)?.rules.push(rule.to_vec());
+        Ok(())
+    }
+
+    fn add_set(&mut self, name: &Name, kind: &SetType) -> Result<(), Errno> {
+        match self.sets.get(name) {
+            Some(set) if set.kind.key == kind.key && set.kind.data == kind.data => Ok(()),
+            Some(_) => Err(Errno::EXIST),
+            None => {
+                self.sets.insert(name.clone(), Set { kind: kind.clone(), elements: BTreeMap::new() });
+                Ok(())
+            }
+        }
+    }
+
+    fn delete_set(&mut self, name: &Name) -> Result<(), Errno> {
+        let rules = self.chains.values().flat_map(|chain| &chain.rules);
+        if rules.flatten().any(|statement| statement.set() == Some(name)) {
+            return Err(Errno::BUSY);
+        }
+        self.sets.remove(name).map(|_| ()).ok_or(Errno::NOENT)
+    }
+
+    fn add_element(&mut self, set: &Name, key: &Cells, data: &Data) -> Result<(), Errno> {
+        if let Data::Goto(chain) = data {
+            // A verdict may not name a base chain.
+            if self.chains.get(chain).ok_or(Errno::NOENT)?.hook.is_some() {
+                return Err(Errno::OPNOTSUPP);
+            }
+        }
+        let set = self.sets.get_mut(set).ok_or(Errno::NOENT)?;
+        if !set.kind.fits(key, data) {
+            return Err(Errno::INVAL);
+        }
+        match set.elements.get(key) {
+            // The kernel keeps the old data and says so.
+            Some(old) if old != data => Err(Errno::EXIST),
+            Some(_) => Ok(()),
+            None => {
+                set.elements.insert(*key, data.clone());
+                Ok(())
+            }
+        }
+    }
+}
+
+impl SetType {
+    fn fits(&self, key: &Cells, data: &Data) -> bool {
+        let width = |types: &[Type]| types.iter().map(|t| t.width()).sum::<usize>();
+        let data_fits = match (&self.data, data) {
+            (DataType::None, Data::None) | (DataType::Verdict, Data::Goto(_)) => true,
+            (DataType::Cells(types), Data::Cells(cells)) => cells.as_bytes().len() == width(types),
+            _ => false,
+        };
+        data_fits && key.as_bytes().len() == width(&self.key)
+    }
+
+    /// One element in nft's words.
+    pub fn show_element<'a>(&'a self, key: &'a Cells, data: &'a Data) -> impl fmt::Display + 'a {
+        fmt::from_fn(move |f| {
+            write!(f, "{}", key.show(&self.key))?;
+            match (data, &self.data) {
+                (Data::None, _) => Ok(()),
+                (Data::Goto(chain), _) => write!(f, " : goto {chain}"),
+                (Data::Cells(cells), DataType::Cells(types)) => write!(f, " : {}", cells.show(types)),
+                (Data::Cells(cells), _) => write!(f, " : {cells:?}"),
+            }
+        })
+    }
+
+    /// `set` or `map`.
+    pub fn keyword(&self) -> &'static str {
+        if self.data == DataType::None { "set" } else { "map" }
+    }
+
+    /// The declaration of keys and data in nft's words.
+    pub fn show(&self, family: TableFamily) -> impl fmt::Display + '_ {
+        fmt::from_fn(move |f| {
+            let slots = self.key.contains(&Type::Slot);
+            f.write_str(if slots { "typeof " } else { "type " })?;
+            write_types(&self.key, slots.then_some(family), f)?;
+            match &self.data {
+                DataType::None => Ok(()),
+                DataType::Verdict => f.write_str(" : verdict"),
+                DataType::Cells(types) => {
+                    f.write_str(" : ")?;
+                    write_types(types, slots.then_some(family), f)
+                }
+            }
+        })
+    }
+}
+
+/// The types by name, or, for a map with slots, as the expressions that fill them.
+fn write_types(
+    types: &[Type],
+    typeof_family: Option<TableFamily>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    for (i, kind) in types.iter().enumerate() {
+        if i > 0 {
+            f.write_str(" . ")?;
+        }
+        match (typeof_family, kind) {
+            (None, kind) => f.write_str(kind.keyword())?,
+            (Some(family), Type::Ipv4Addr | Type::Ipv6Addr) => write!(f, "{family} daddr")?,
+            (Some(_), Type::InetProto) => f.write_str("meta l4proto")?,
+            (Some(_), Type::InetService) => f.write_str("th dport")?,
+            (Some(_), Type::Slot) => write!(f, "numgen random mod {}", super::userdata::TYPEOF_MODULUS)?,
+        }
+    }
+    Ok(())
+}
+
+/// The whole table as nft text, sorted, one element a line.
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "table {} {} {{", self.family, self.name)?;
+        if self.dormant {
+            writeln!(f, "\tflags dormant")?;
+        }
+        for (name, set) in &self.sets {
+            writeln!(f, "\t{} {name} {{", set.kind.keyword())?;
+            writeln!(f, "\t\t{}", set.kind.show(self.family))?;
+            if !set.kind.comment.is_empty() {
+                writeln!(f, "\t\tcomment \"{}\"", set.kind.comment)?;
+            }
+            if !set.elements.is_empty() {
+                writeln!(f, "\t\telements = {{")?;
+                for (key, data) in &set.elements {
+                    writeln!(f, "\t\t\t{},", set.kind.show_element(key, data))?;
+                }
+                writeln!(f, "\t\t}}")?;
+            }
+            writeln!(f, "\t}}")?;
+        }
+        for (name, chain) in &self.chains {
+            writeln!(f, "\tchain {name} {{")?;
+            if let Some(hook) = chain.hook {
+                let (kind, point) = (hook.kind.keyword(), hook.point.keyword());
+                let policy = if hook.policy == Policy::Accept { "accept" } else { "drop" };
+                writeln!(f, "\t\ttype {kind} hook {point} priority {}; policy {policy};", hook.priority)?;
+            }
+            for rule in &chain.rules {
+                writeln!(f, "\t\t{}", statement::show(rule, self.family))?;
+            }
+            writeln!(f, "\t}}")?;
+        }
+        writeln!(f, "}}")
+    }
+}

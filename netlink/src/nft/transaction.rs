@@ -1,0 +1,234 @@
+//! A list of operations on one table, applied by the kernel all or nothing.
+//!
+//! It encodes itself to netlink and prints itself as the commands that nft would be given. It decides nothing: the order
+//! of the operations is the caller's, and the kernel works through them in that order.
+
+use super::statement::{self, Rule};
+use super::table::{DataType, Hook, Policy, SetType};
+use super::value::{Cells, Data, Name};
+use super::{TableFamily, number, userdata};
+use crate::message::{ACK, APPEND, Batch, CREATE, Writer};
+use std::fmt;
+
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Makes the table; nothing happens when it exists.
+    AddTable,
+    /// Removes the table with all that is in it.
+    DeleteTable,
+    /// Makes a chain; nothing happens when it exists with the same hook.
+    AddChain(Name, Option<Hook>),
+    /// Removes a chain's rules.
+    FlushChain(Name),
+    /// Removes a chain with its rules; refused while an element refers to it.
+    DeleteChain(Name),
+    /// Adds a rule at the end of a chain.
+    AddRule(Name, Rule),
+    /// Makes a set or map; nothing happens when it exists with the same types.
+    AddSet(Name, SetType),
+    /// Removes a set or map; refused while a rule looks into it.
+    DeleteSet(Name),
+    /// Adds an element; refused when the key exists with other data.
+    AddElement(Name, Cells, Data),
+    /// Removes an element; refused when it is not there.
+    DeleteElement(Name, Cells),
+}
+
+/// Operations on one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    /// The table's family.
+    pub family: TableFamily,
+    /// The table's name.
+    pub table: Name,
+    /// For people who list the table.
+    pub comment: &'static str,
+    /// What to do, in order.
+    pub ops: Vec<Op>,
+}
+
+/// Elements in one message: the list's length has 16 bits, and an IPv6 slot element takes below 100 bytes.
+const ELEMENTS_PER_MESSAGE: usize = 500;
+const SET_IS_MAP: u32 = 0x8;
+const TYPE_VERDICT: u32 = 0xffff_ff00;
+/// `NFT_GOTO`, as a verdict's code.
+const GOTO: u32 = (-4_i32).cast_unsigned();
+
+impl Transaction {
+    /// A transaction that does nothing yet.
+    pub fn new(family: TableFamily, table: Name, comment: &'static str) -> Self {
+        Self { family, table, comment, ops: Vec::new() }
+    }
+
+    /// True when there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// The netlink messages, framed as one batch, and for each message the index of its first operation.
+    pub fn encode(&self) -> (Batch, Vec<usize>) {
+        let mut batch = Batch::new();
+        // The frame's messages belong to the operation next to them.
+        let mut first_op = vec![0];
+        batch.push(number::BATCH_BEGIN, 0, &number::header(0, 10), |_| ());
+        let mut at = 0;
+        while at < self.ops.len() {
+            let run = self.element_run(at);
+            // Asking for an ack on the end of the batch needs kernel 6.10; on the last operation, none.
+            let ack = if at + run == self.ops.len() { ACK } else { 0 };
+            first_op.push(at);
+            self.encode_op(&mut batch, at, run, ack);
+            at += run;
+        }
+        first_op.push(at.saturating_sub(1));
+        batch.push(number::BATCH_END, 0, &number::header(0, 10), |_| ());
+        (batch, first_op)
+    }
+
+    /// How many operations from here on go into one message: more than one only for elements of one set.
+    fn element_run(&self, at: usize) -> usize {
+        let same = |op: &&Op| match (&self.ops[at], op) {
+            (Op::AddElement(set, ..), Op::AddElement(other, ..))
+            | (Op::DeleteElement(set, _), Op::DeleteElement(other, _)) => set == other,
+            _ => false,
+        };
+        self.ops[at..].iter().take(ELEMENTS_PER_MESSAGE).take_while(same).count().max(1)
+    }
+
+    fn encode_op(&self, batch: &mut Batch, at: usize, run: usize, ack: u16) {
+        let header = number::header(self.family.number(), 0);
+        let table = &*self.table;
+        let mut push = |kind: u16, flags: u16, write: &dyn Fn(&mut Writer<'_>)| {
+            batch.push(kind, flags | ack, &header, |w| {
+                w.put_str(1, table);
+                write(w);
+            });
+        };
+        match &self.ops[at] {
+            Op::AddTable => {
+                push(number::NEW_TABLE, CREATE, &|w| w.put(6, &userdata::table(self.comment)));
+            }
+            Op::DeleteTable => push(number::DELETE_TABLE, 0, &|_| ()),
+            Op::AddChain(name, hook) => push(number::NEW_CHAIN, CREATE, &|w| encode_chain(w, name, *hook)),
+            Op::FlushChain(name) => push(number::DELETE_RULE, 0, &|w| w.put_str(2, name)),
+            Op::DeleteChain(name) => push(number::DELETE_CHAIN, 0, &|w| w.put_str(3, name)),
+            Op::AddRule(chain, rule) => push(number::NEW_RULE, CREATE | APPEND, &|w| {
+                w.put_str(2, chain);
+                w.nest(4, |w| statement::encode(rule, self.family, w));
+            }),
+            Op::AddSet(name, kind) => push(number::NEW_SET, CREATE, &|w| {
+                // Only has to differ between the new sets of one batch.
+                let id = u32::try_from(at).expect("a transaction has fewer than 2^32 operations");
+                encode_set(w, (name, id), kind, self.family);
+            }),
+            Op::DeleteSet(name) => push(number::DELETE_SET, 0, &|w| w.put_str(2, name)),
+            Op::AddElement(set, ..) => push(number::NEW_ELEMENT, CREATE, &|w| {
+                w.put_str(2, set);
+                w.nest(3, |w| self.ops[at..at + run].iter().for_each(|op| encode_element(w, op)));
+            }),
+            Op::DeleteElement(set, _) => push(number::DELETE_ELEMENT, 0, &|w| {
+                w.put_str(2, set);
+                w.nest(3, |w| self.ops[at..at + run].iter().for_each(|op| encode_element(w, op)));
+            }),
+        }
+    }
+}
+
+fn encode_chain(w: &mut Writer<'_>, name: &str, hook: Option<Hook>) {
+    w.put_str(3, name);
+    let Some(hook) = hook else { return };
+    w.nest(4, |w| {
+        w.put_be32(1, hook.point as u32);
+        w.put(2, &hook.priority.to_be_bytes());
+    });
+    w.put_be32(5, u32::from(hook.policy == Policy::Accept));
+    w.put_str(7, hook.kind.keyword());
+}
+
+fn encode_set(w: &mut Writer<'_>, (name, id): (&str, u32), kind: &SetType, family: TableFamily) {
+    let (code, width) = types_code(&kind.key);
+    w.put_str(2, name);
+    w.put_be32(3, if kind.data == DataType::None { 0 } else { SET_IS_MAP });
+    w.put_be32(4, code);
+    w.put_be32(5, width);
+    let mut data_types: &[super::Type] = &[];
+    match &kind.data {
+        DataType::None => {}
+        DataType::Verdict => {
+            w.put_be32(6, TYPE_VERDICT);
+            w.put_be32(7, 0);
+        }
+        DataType::Cells(types) => {
+            let (code, width) = types_code(types);
+            w.put_be32(6, code);
+            w.put_be32(7, width);
+            data_types = types;
+        }
+    }
+    w.put_be32(10, id);
+    w.put(13, &userdata::set(family, &kind.key, data_types, &kind.comment));
+}
+
+/// nft's number for a concatenation (6 bits a type), and its width in bytes.
+fn types_code(types: &[super::Type]) -> (u32, u32) {
+    types.iter().fold((0, 0), |(code, width), kind| {
+        (code << 6 | kind.code(), width + u32::try_from(kind.width()).expect("a cell has at most 16 bytes"))
+    })
+}
+
+fn encode_element(w: &mut Writer<'_>, op: &Op) {
+    let (key, data) = match op {
+        Op::AddElement(_, key, data) => (key, data),
+        Op::DeleteElement(_, key) => (key, &Data::None),
+        _ => return,
+    };
+    w.nest(number::LIST_ELEMENT, |w| {
+        w.nest(1, |w| w.put(number::DATA_VALUE, key.as_bytes()));
+        match data {
+            Data::None => {}
+            Data::Cells(cells) => w.nest(2, |w| w.put(number::DATA_VALUE, cells.as_bytes())),
+            Data::Goto(chain) => w.nest(2, |w| {
+                w.nest(number::DATA_VERDICT, |w| {
+                    w.put_be32(1, GOTO);
+                    w.put_str(2, chain);
+                });
+            }),
+        }
+    });
+}
+
+/// The commands that `nft -f` would be given. Elements print their keys as bytes: only the table knows their types.
+impl fmt::Display for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let table = format_args!("{} {}", self.family, self.table);
+        for op in &self.ops {
+            match op {
+                Op::AddTable => writeln!(f, "add table {table}")?,
+                Op::DeleteTable => writeln!(f, "delete table {table}")?,
+                Op::AddChain(name, None) => writeln!(f, "add chain {table} {name}")?,
+                Op::AddChain(name, Some(hook)) => writeln!(
+                    f,
+                    "add chain {table} {name} {{ type {} hook {} priority {}; }}",
+                    hook.kind.keyword(),
+                    hook.point.keyword(),
+                    hook.priority
+                )?,
+                Op::FlushChain(name) => writeln!(f, "flush chain {table} {name}")?,
+                Op::DeleteChain(name) => writeln!(f, "delete chain {table} {name}")?,
+                Op::AddRule(chain, rule) => {
+                    writeln!(f, "add rule {table} {chain} {}", statement::show(rule, self.family))?;
+                }
+                Op::AddSet(name, kind) => {
+                    writeln!(f, "add {} {table} {name} {{ {}; }}", kind.keyword(), kind.show(self.family))?;
+                }
+                Op::DeleteSet(name) => writeln!(f, "delete set {table} {name}")?,
+                Op::AddElement(set, key, data) => {
+                    writeln!(f, "add element {table} {set} {{ {key:?} {data:?} }}")?;
+                }
+                Op::DeleteElement(set, key) => writeln!(f, "delete element {table} {set} {{ {key:?} }}")?,
+            }
+        }
+        Ok(())
+    }
+}
