@@ -110,6 +110,11 @@ impl Lab {
         &self.outside
     }
 
+    /// The addresses of [`outside`](Self::outside): IPv4, then IPv6.
+    pub fn outside_addresses(&self) -> [IpAddr; 2] {
+        underlay(OUTSIDE).map(|network| network.ip())
+    }
+
     /// The switch and router between the hosts.
     pub fn fabric(&self) -> &Namespace {
         &self.fabric

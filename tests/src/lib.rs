@@ -8,6 +8,7 @@
 //! | [`process`] | programs under test, started inside a namespace, dead with the test |
 //! | [`traffic`] | servers and clients: which endpoint answered, and which source address it saw |
 //! | [`patience`] | waiting for something with a deadline |
+//! | [`scenario`] | text files with one Kubernetes situation each, and the traffic that must follow |
 //! | [`scratch`] | a directory that is gone with the test |
 //!
 //! Nothing here touches the namespace in which the test was started, and nothing outlives the test's process, even
@@ -17,6 +18,7 @@ pub mod lab;
 pub mod namespace;
 pub mod patience;
 pub mod process;
+pub mod scenario;
 pub mod scratch;
 pub mod traffic;
 pub mod wire;
