@@ -12,10 +12,12 @@ pub use pod::Pod;
 
 use crate::namespace::{self, Namespace};
 use crate::process;
-use crate::wire::Wire;
+use crate::wire::{Cable, Wire};
+use heddle_netlink::link;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
 
 /// Why a lab, a node or a pod could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +65,6 @@ pub enum Error {
 }
 
 const BRIDGE: &str = "fabric";
-/// Locally administered; "he" for heddle.
-const BRIDGE_MAC: [u8; 6] = [0x02, 0x68, 0x65, 0, 0, 1];
 const UNDERLAY_4: (Ipv4Addr, u8) = (Ipv4Addr::new(192, 168, 0, 0), 24);
 const UNDERLAY_6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfd00, 0x192, 0, 0, 0, 0, 0, 0), 64);
 /// The host's number in the underlay of the fabric itself, of the first node, and of the host outside.
@@ -94,10 +94,10 @@ impl Lab {
         fabric.enter(lay_fabric)?.map_err(|source| Error::Wire { host: BRIDGE.into(), source })?;
         route_between_links(&fabric)?;
         let mut lab = Self { outside: Namespace::new("outside")?, fabric, nodes: Vec::new() };
-        lab.connect(&lab.outside, &underlay(OUTSIDE))?;
+        lab.connect(&lab.outside, OUTSIDE)?;
         for (number, name) in (1..).zip(nodes) {
             let node = Node::new(name, number)?;
-            lab.connect(node.namespace(), &underlay(FIRST_NODE + number - 1))?;
+            lab.connect(node.namespace(), FIRST_NODE + number - 1)?;
             node.forward()?;
             lab.nodes.push(node);
         }
@@ -137,31 +137,25 @@ impl Lab {
     }
 
     /// Plugs a host into the fabric and gives it the fabric as its default route, as Services' addresses need one.
-    fn connect(&self, host: &Namespace, addresses: &[IpNetwork; 2]) -> Result<(), Error> {
+    fn connect(&self, host: &Namespace, number: u8) -> Result<(), Error> {
         let failed = |source| Error::Wire { host: host.name().to_owned(), source };
-        // Names of links have at most 15 bytes (IFNAMSIZ).
-        let port: String = host.name().chars().take(15).collect();
-        self.fabric
-            .enter(|| Wire::open()?.cable(&port, BRIDGE, UPLINK, rustix::fd::AsFd::as_fd(host)))?
-            .map_err(failed)?;
-        host.enter(|| connect_here(addresses))?.map_err(failed)
+        let port: String = host.name().chars().take(link::NAME_MAX).collect();
+        let cable = Cable { bridge: BRIDGE, port: &port, plug: UPLINK, other: host.as_fd(), number };
+        self.fabric.enter(|| Wire::open()?.cable(cable))?.map_err(failed)?;
+        host.enter(|| connect_here(number))?.map_err(failed)
     }
 
     /// Tells every node, and the fabric, behind which node each pod range lies.
     fn route_pods(&self) -> Result<(), Error> {
-        for host in self.nodes.iter().map(Node::namespace).chain([&self.fabric]) {
-            let failed = |source| Error::Wire { host: host.name().to_owned(), source };
-            let others = self.nodes.iter().filter(|node| node.namespace().name() != host.name());
+        let links = self.nodes.iter().map(|node| (node.namespace(), UPLINK)).chain([(&self.fabric, BRIDGE)]);
+        for (host, link) in links {
+            let others = self.nodes.iter().filter(|node| node.name() != host.name());
+            let mut routes = others.flat_map(|node| node.pod_ranges().into_iter().zip(node.addresses()));
             host.enter(|| {
                 let mut wire = Wire::open()?;
-                for (range, via) in
-                    others.flat_map(|node| node.pod_ranges().into_iter().zip(node.addresses()))
-                {
-                    wire.route(range, via)?;
-                }
-                Ok(())
+                routes.try_for_each(|(range, via)| wire.route(link, range, via))
             })?
-            .map_err(failed)?;
+            .map_err(|source| Error::Wire { host: host.name().to_owned(), source })?;
         }
         Ok(())
     }
@@ -188,17 +182,17 @@ fn everything() -> [IpNetwork; 2] {
 fn lay_fabric() -> Result<(), heddle_netlink::Error> {
     let mut wire = Wire::open()?;
     wire.up("lo")?;
-    wire.bridge(BRIDGE, BRIDGE_MAC)?;
+    wire.bridge(BRIDGE)?;
     underlay(FABRIC).into_iter().try_for_each(|address| wire.address(BRIDGE, address))
 }
 
-fn connect_here(addresses: &[IpNetwork; 2]) -> Result<(), heddle_netlink::Error> {
+fn connect_here(number: u8) -> Result<(), heddle_netlink::Error> {
     let mut wire = Wire::open()?;
     wire.up("lo")?;
     wire.up(UPLINK)?;
-    addresses.iter().try_for_each(|address| wire.address(UPLINK, *address))?;
-    let routers = underlay(FABRIC).map(|network| network.ip());
-    everything().into_iter().zip(routers).try_for_each(|(to, via): (IpNetwork, IpAddr)| wire.route(to, via))
+    underlay(number).into_iter().try_for_each(|address| wire.address(UPLINK, address))?;
+    let mut routes = everything().into_iter().zip(underlay(FABRIC));
+    routes.try_for_each(|(to, router)| wire.route(UPLINK, to, router.ip()))
 }
 
 /// Lets a host pass packets on, and answer every undeliverable one: the kernel's limit of about one ICMP error a
