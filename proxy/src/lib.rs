@@ -7,4 +7,6 @@
 //!
 //! Everything between the first and the last arrow is a pure function over values.
 
+pub mod convert;
 pub mod model;
+
