@@ -9,4 +9,4 @@
 
 pub mod convert;
 pub mod model;
-
+pub mod watch;

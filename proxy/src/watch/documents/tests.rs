@@ -1,0 +1,183 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::ObjectName;
+
+fn parsed(format: Format, text: &str) -> Parsed {
+    parse(format, text.as_bytes(), "node-a", &mut Names::default())
+}
+
+fn yaml(text: &str) -> Parsed {
+    parsed(Format::Yaml, text)
+}
+
+fn problems(parsed: &Parsed) -> Vec<String> {
+    parsed.problems.iter().map(ToString::to_string).collect()
+}
+
+fn keys(parsed: &Parsed) -> Vec<String> {
+    parsed.objects.keys().map(ToString::to_string).collect()
+}
+
+fn service(name: &str) -> String {
+    format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: 10.0.0.1}}\n")
+}
+
+#[test]
+fn files_are_known_by_their_ending() {
+    assert_eq!(Format::of("a.yaml"), Some(Format::Yaml));
+    assert_eq!(Format::of("a.b.yml"), Some(Format::Yaml));
+    assert_eq!(Format::of("a.json"), Some(Format::Json));
+    for other in ["a.yaml~", ".a.yaml.swp", ".a.yaml", "..data", "yaml", "4913", "notes.txt"] {
+        assert_eq!(Format::of(other), None, "{other}");
+    }
+}
+
+#[test]
+fn documents_of_a_yaml_file_are_read_one_by_one() {
+    let text = format!(
+        "# a comment\n%YAML 1.2\n---\n{}---\n\n--- # nothing here\n---\n{}...\n---\n{}",
+        service("a"),
+        service("b"),
+        service("c")
+    );
+    let parsed = yaml(&text);
+    assert_eq!(problems(&parsed), [""; 0]);
+    assert_eq!(keys(&parsed), ["Service default/a", "Service default/b", "Service default/c"]);
+}
+
+#[test]
+fn a_bad_document_costs_only_itself_and_is_named_by_number_line_and_field() {
+    let text = format!(
+        "{}---\n{}  ports: [{{port: 80}}, {{port: 70000}}]\n---\nkind: [\n---\n{}---\n{}",
+        service("a"),
+        "apiVersion: v1\nkind: Service\nmetadata: {name: b, namespace: shop}\nspec:\n  clusterIP: 10.0.0.2\n",
+        service("c"),
+        "apiVersion: v1\nkind: Service\nmetadata: {name: d}\nspec: {ports: [{port: eighty}]}\n",
+    );
+    let parsed = yaml(&text);
+    assert_eq!(keys(&parsed), ["Service default/a", "Service default/c"]);
+    let found = problems(&parsed);
+    assert_eq!(
+        found[0],
+        "document 2 (line 5): Service shop/b: spec.ports[1].port: 70000 is not a port (1-65535)"
+    );
+    assert!(found[1].starts_with("document 3 (line 1"), "{}", found[1]);
+    let shape =
+        "document 5 (line 19): Service default/d: spec.ports[0].port: invalid type: string \"eighty\"";
+    assert!(found[2].starts_with(shape), "{}", found[2]);
+    assert_eq!(found.len(), 3);
+    let known: Vec<bool> = parsed.problems.iter().map(|problem| problem.key.is_some()).collect();
+    assert_eq!(known, [true, false, true]);
+}
+
+#[test]
+fn lists_are_read_item_by_item_in_yaml_and_json() {
+    let json = r#"{"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"clusterIP": "10.0.0.1"}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "b"}, "spec": {"clusterIP": "10.0.0"}},
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "c"}, "spec": {"ports": 7}},
+        {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+         "metadata": {"name": "a-1", "namespace": "x", "labels": {"kubernetes.io/service-name": "a"}}}
+    ]}"#;
+    // JSON is YAML too.
+    for (format, place) in [(Format::Json, "document 1"), (Format::Yaml, "document 1 (line 1)")] {
+        let parsed = parsed(format, json);
+        assert_eq!(keys(&parsed), ["Service default/a", "EndpointSlice x/a-1"]);
+        let message =
+            format!("{place}, items[1]: Service default/b: spec.clusterIP: \"10.0.0\" is not an IP address");
+        assert_eq!(problems(&parsed), [message]);
+    }
+}
+
+#[test]
+fn several_json_values_in_one_file_are_read_until_the_first_that_is_no_json() {
+    let object =
+        |name: &str| format!(r#"{{"apiVersion":"v1","kind":"Service","metadata":{{"name":"{name}"}}}}"#);
+    let parsed = parsed(Format::Json, &format!("{}\n{}\n{{]", object("a"), object("b")));
+    assert_eq!(keys(&parsed), ["Service default/a", "Service default/b"]);
+    assert!(problems(&parsed)[0].starts_with("document 3: "), "{:?}", problems(&parsed));
+}
+
+#[test]
+fn only_our_own_node_counts() {
+    let node = |name: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\nstatus: {{addresses: [{{type: InternalIP, \
+             address: 10.0.0.5}}]}}\n"
+        )
+    };
+    let parsed = yaml(&(node("node-b") + &node("node-a")));
+    assert_eq!(keys(&parsed), ["Node node-a"]);
+    assert_eq!(problems(&parsed), [""; 0]);
+}
+
+#[test]
+fn the_first_of_two_objects_with_one_name_counts() {
+    let second = service("a").replace("10.0.0.1", "10.0.0.2");
+    let parsed = yaml(&format!("{}---\n{second}", service("a")));
+    let Object::Service(found) =
+        &parsed.objects[&Key { kind: Kind::Service, name: ObjectName::new("default", "a") }]
+    else {
+        panic!("{parsed:?}")
+    };
+    assert_eq!(found.cluster_ips[0].to_string(), "10.0.0.1");
+    assert_eq!(
+        problems(&parsed),
+        ["document 2 (line 5): Service default/a: is in this file before; the first one counts"]
+    );
+}
+
+#[test]
+fn what_is_no_object_is_reported() {
+    for (text, message) in [
+        ("just text", "document 1 (line 1): the document: invalid type: string \"just text\""),
+        ("apiVersion: v1\nmetadata: {name: a}", "document 1 (line 1): kind: missing"),
+        ("apiVersion: v1\nkind: Service", "document 1 (line 1): metadata.name: missing"),
+        ("apiVersion: v2\nkind: Service", "document 1 (line 1): apiVersion: \"v2\" is not v1"),
+        ("a: 1\na: 2", "document 1 (line 2): "),
+    ] {
+        let found = problems(&yaml(text));
+        assert!(found[0].starts_with(message), "{found:?}");
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+    let found = parse(Format::Yaml, b"\xff\xfe", "", &mut Names::default());
+    assert!(problems(&found)[0].starts_with("the file: not UTF-8"));
+    assert_eq!(yaml("\u{feff}# nothing\n"), Parsed::default());
+}
+
+#[test]
+fn a_list_larger_than_a_configuration_file_is_read() {
+    let items: String = (0..20_000)
+        .map(|number| {
+            format!(
+                "- {{apiVersion: v1, kind: Service, metadata: {{name: s{number}}}, spec: {{ports: []}}}}\n"
+            )
+        })
+        .collect();
+    let parsed = yaml(&format!("kind: List\nitems:\n{items}"));
+    assert_eq!(problems(&parsed), [""; 0]);
+    assert_eq!(parsed.objects.len(), 20_000);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        for format in [Format::Yaml, Format::Json] {
+            parse(format, &bytes, "node-a", &mut Names::default());
+        }
+    }
+
+    #[test]
+    fn no_text_near_a_manifest_makes_it_panic(
+        lines in prop::collection::vec(
+            prop::sample::select(vec![
+                "---", "...", "%YAML 1.2", "# x", "apiVersion: v1", "kind: Service", "kind: List", "items:", "- a: &x [",
+                "metadata: {name: a}", "spec:", "  ports: [{port: 1}]", "\t", "*x", "b: *x", "]",
+            ]),
+            0..20,
+        ),
+    ) {
+        yaml(&lines.join("\n"));
+    }
+}

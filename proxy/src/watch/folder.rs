@@ -1,0 +1,208 @@
+//! A watched folder: which of its files to read again.
+//!
+//! Not a reader of files. It turns inotify's events into file names, and waits for a writer to close its file, so that
+//! nobody reads half a file. What happens behind a symbolic link is seen only when the link, or the `..data` link
+//! that a mounted ConfigMap swaps, is itself replaced. Invariant: a change that is lost (a full queue, a folder that
+//! was away) ends in reading everything again.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+
+use super::documents::Format;
+
+/// How often a folder that went away is looked for.
+const AWAY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
+/// What there is to do.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Round {
+    /// Files to read again.
+    pub(super) read: BTreeSet<String>,
+    /// Files that are gone.
+    pub(super) gone: BTreeSet<String>,
+}
+
+/// The folder and its watch.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    inotify: OwnedFd,
+    /// The kernel's number of the watch; none while the folder is away.
+    watch: Option<i32>,
+}
+
+impl Folder {
+    /// Starts to watch. Whatever changes after this is seen by [`Folder::wait`].
+    pub(super) fn watch(path: &Path) -> io::Result<Self> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let watch = Some(add_watch(&inotify, path)?);
+        Ok(Self { path: path.to_owned(), inotify, watch })
+    }
+
+    /// The manifest files in the folder.
+    pub(super) fn files(&self) -> io::Result<BTreeSet<String>> {
+        let names = self.path.read_dir()?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        let names: BTreeSet<String> = names.filter_map(Result::transpose).collect::<io::Result<_>>()?;
+        Ok(names.into_iter().filter(|name| Format::of(name).is_some()).collect())
+    }
+
+    /// Where a file is.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Waits until there is something to do. `known` are the files that were read before. A folder that cannot be
+    /// listed any more is looked for until it can.
+    pub(super) fn wait(&mut self, known: &BTreeSet<String>) -> io::Result<Round> {
+        loop {
+            if self.watch.is_none() {
+                return self.find_again(known);
+            }
+            self.readable(None)?;
+            let events = self.events()?;
+            let round = match events {
+                Events { is_lost: true, .. } => Err(io::ErrorKind::NotFound.into()),
+                Events { is_overflown: true, .. } => self.everything(known),
+                events => self.round(events, known),
+            };
+            match round {
+                Ok(round) if round == Round::default() => {}
+                Ok(round) => return Ok(round),
+                Err(_) => self.leave(),
+            }
+        }
+    }
+
+    fn leave(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            // The kernel has removed it already if the folder was deleted rather than moved.
+            let _ = inotify::remove_watch(&self.inotify, watch);
+        }
+    }
+
+    fn find_again(&mut self, known: &BTreeSet<String>) -> io::Result<Round> {
+        loop {
+            self.watch = add_watch(&self.inotify, &self.path).ok();
+            match self.everything(known) {
+                Ok(round) if self.watch.is_some() => return Ok(round),
+                _ => self.leave(),
+            }
+            if self.readable(Some(&AWAY))? {
+                // What is left of the old watch would end every wait at once.
+                self.events()?;
+            }
+        }
+    }
+
+    fn everything(&self, known: &BTreeSet<String>) -> io::Result<Round> {
+        let read = self.files()?;
+        let gone = known.difference(&read).cloned().collect();
+        Ok(Round { read, gone })
+    }
+
+    fn round(&self, events: Events, known: &BTreeSet<String>) -> io::Result<Round> {
+        let mut round = Round { read: events.written, gone: BTreeSet::new() };
+        for name in events.created {
+            // A link is complete at once and no writer will close it; a file is complete when its writer closes it.
+            if self.file(&name).symlink_metadata().is_ok_and(|found| found.is_symlink() || found.nlink() > 1)
+            {
+                round.read.insert(name);
+            }
+        }
+        if events.is_elsewhere {
+            let files = self.files()?;
+            round.gone.extend(known.difference(&files).cloned());
+            round.read.extend(files.into_iter().filter(|name| self.file(name).is_symlink()));
+        }
+        round.gone.extend(events.removed);
+        // Looked at last: a name may have been removed and made again, or the reverse. A dangling link is gone too.
+        round.gone.retain(|name| known.contains(name) && !self.file(name).exists());
+        round.read.retain(|name| !round.gone.contains(name));
+        Ok(round)
+    }
+
+    fn events(&self) -> io::Result<Events> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
+        let mut events = Events::default();
+        loop {
+            match reader.next() {
+                Ok(event) => events.add(&event, self.watch),
+                Err(Errno::WOULDBLOCK) => return Ok(events),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn readable(&self, timeout: Option<&Timespec>) -> io::Result<bool> {
+        loop {
+            match poll(&mut [PollFd::from_borrowed_fd(self.inotify.as_fd(), PollFlags::IN)], timeout) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn add_watch(inotify: &OwnedFd, path: &Path) -> io::Result<i32> {
+    let flags = WatchFlags::ONLYDIR
+        | WatchFlags::CLOSE_WRITE
+        | WatchFlags::CREATE
+        | WatchFlags::DELETE
+        | WatchFlags::MOVE
+        | WatchFlags::DELETE_SELF
+        | WatchFlags::MOVE_SELF;
+    Ok(inotify::add_watch(inotify, path, flags)?)
+}
+
+/// Events of one read of the queue, sorted by what they ask for.
+#[derive(Debug, Default)]
+struct Events {
+    /// Manifests whose writer closed them, or that were moved in.
+    written: BTreeSet<String>,
+    /// Manifests that were created, by whatever means.
+    created: BTreeSet<String>,
+    /// Manifests that were deleted or moved away.
+    removed: BTreeSet<String>,
+    /// Something else was put in or taken out: links may lead elsewhere now.
+    is_elsewhere: bool,
+    is_overflown: bool,
+    is_lost: bool,
+}
+
+impl Events {
+    fn add(&mut self, event: &inotify::Event<'_>, watch: Option<i32>) {
+        let flags = event.events();
+        self.is_overflown |= flags.contains(ReadFlags::QUEUE_OVERFLOW);
+        if Some(event.wd()) != watch {
+            return;
+        }
+        self.is_lost |= flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED);
+        let Some(name) = event.file_name() else { return };
+        let name = OsStr::from_bytes(name.to_bytes()).to_str().filter(|name| Format::of(name).is_some());
+        let Some(name) = name.map(str::to_owned) else {
+            self.is_elsewhere |=
+                flags.intersects(ReadFlags::MOVED_TO | ReadFlags::CREATE | ReadFlags::DELETE);
+            return;
+        };
+        if flags.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) {
+            self.written.insert(name);
+        } else if flags.contains(ReadFlags::CREATE) {
+            self.created.insert(name);
+        } else if flags.intersects(ReadFlags::DELETE | ReadFlags::MOVED_FROM) {
+            self.removed.insert(name);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A folder of Kubernetes manifests as the source of objects, for a proxy without a cluster.
+//!
+//! Not a check of manifests: a file or object with a mistake is reported once and costs only itself, and its last good
+//! state stays. Invariant: after each round the changes given so far add up to what the folder's readable files say.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use tracing::warn;
+
+use super::documents::{self, Format, Parsed};
+use super::folder::{Folder, Round};
+use super::roster::{self, Roster, Update};
+use crate::convert::Names;
+use crate::model::{Change, Kind};
+
+/// Why a folder of manifests cannot be a source.
+#[derive(Debug, Error)]
+pub enum ManifestsError {
+    /// It is not there, not a folder, or may not be read.
+    #[error("cannot read the manifests folder {}: {source}", folder.display())]
+    Open {
+        /// The folder.
+        folder: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It was readable, but its watch broke.
+    #[error("cannot watch the manifests folder {}: {source}", folder.display())]
+    Watch {
+        /// The folder.
+        folder: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Emits what a folder of manifests says, then every difference, for ever. Blocks: give it a thread of its own.
+///
+/// `node` is the name of our own node; Node objects of other names are passed over.
+///
+/// # Errors
+/// When the folder cannot be read at the start, or not be watched any longer.
+pub fn run_manifests(
+    folder: &Path,
+    node: &str,
+    emit: impl Fn(Change) + Send + 'static,
+) -> Result<Infallible, ManifestsError> {
+    let mut manifests = Manifests::open(folder, node)?;
+    manifests.first()?.into_iter().for_each(&emit);
+    loop {
+        manifests.next()?.into_iter().for_each(&emit);
+    }
+}
+
+/// A folder of manifests that is being watched.
+#[derive(Debug)]
+pub struct Manifests {
+    folder: Folder,
+    path: PathBuf,
+    node: String,
+    roster: Roster,
+    names: Names,
+}
+
+impl Manifests {
+    /// Starts to watch a folder, without reading its files.
+    ///
+    /// # Errors
+    /// When it is not a folder that can be read.
+    pub fn open(path: &Path, node: &str) -> Result<Self, ManifestsError> {
+        let open_error = |source| ManifestsError::Open { folder: path.to_owned(), source };
+        let folder = Folder::watch(path).map_err(open_error)?;
+        folder.files().map_err(open_error)?;
+        let (path, node) = (path.to_owned(), node.to_owned());
+        Ok(Self { folder, path, node, roster: Roster::default(), names: Names::default() })
+    }
+
+    /// Reads every file. The changes end with one [`Change::Complete`] for each kind.
+    ///
+    /// # Errors
+    /// When the folder cannot be listed; a file that cannot be read is only reported.
+    pub fn first(&mut self) -> Result<Vec<Change>, ManifestsError> {
+        let read = self.folder.files();
+        let read = read.map_err(|source| ManifestsError::Open { folder: self.path.clone(), source })?;
+        let mut changes = self.round(Round { read, gone: BTreeSet::new() });
+        changes.extend([Kind::Service, Kind::Slice, Kind::Node].map(Change::Complete));
+        Ok(changes)
+    }
+
+    /// Waits for a change in the folder and reads what it touched. A folder that goes away is waited for, with all
+    /// objects kept.
+    ///
+    /// # Errors
+    /// When the folder can no longer be watched.
+    #[expect(clippy::should_implement_trait, reason = "it fails, and it never ends: not an iterator")]
+    pub fn next(&mut self) -> Result<Vec<Change>, ManifestsError> {
+        let known = self.roster.files().map(ToString::to_string).collect();
+        let round = self.folder.wait(&known);
+        let round = round.map_err(|source| ManifestsError::Watch { folder: self.path.clone(), source })?;
+        Ok(self.round(round))
+    }
+
+    fn round(&mut self, round: Round) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for name in round.gone {
+            changes.extend(report(self.roster.remove(&name)));
+        }
+        for name in round.read {
+            let Some(parsed) = self.read(&name) else { continue };
+            changes.extend(report(self.roster.replace(&name, parsed)));
+        }
+        roster::settle(changes)
+    }
+
+    fn read(&mut self, name: &str) -> Option<Parsed> {
+        let format = Format::of(name)?;
+        match fs::read(self.folder.file(name)) {
+            Ok(bytes) => Some(documents::parse(format, &bytes, &self.node, &mut self.names)),
+            // Gone since the event: its own event follows.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(Parsed::unreadable(error.to_string())),
+        }
+    }
+}
+
+fn report(update: Update) -> Vec<Change> {
+    for (file, text) in update.reports {
+        warn!(%file, "{text}");
+    }
+    update.changes
+}
+
+#[cfg(test)]
+mod tests;
