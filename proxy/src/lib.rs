@@ -6,7 +6,23 @@
 //! ```
 //!
 //! Everything between the first and the last arrow is a pure function over values.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`watch`] | where objects come from: the API server, or a folder of manifests |
+//! | [`convert`] | Kubernetes' objects into the model's |
+//! | [`model`] | what the cluster says, nothing derived |
+//! | [`frontends`] | what it means: which address and port is served by which endpoints |
+//! | [`delta`] | the difference between two ordered maps |
+//! | [`dataplane`] | the door to whatever routes packets |
+//! | [`nft`] | the dataplane that speaks nf_tables |
+//! | [`agent`] | the loop: gather, resolve, sync, retry |
 
+pub mod agent;
 pub mod convert;
+pub mod dataplane;
+pub mod delta;
+pub mod frontends;
 pub mod model;
+pub mod nft;
 pub mod watch;

@@ -1,0 +1,127 @@
+//! The loop: gather changes, resolve, sync, retry, report.
+//!
+//! It runs on a thread of its own and waits in one place, for the next event or for the time of a retry. A quiet agent
+//! acts at once on what comes; while it is busy, what comes gathers, and is handled as one.
+
+use crate::dataplane::Dataplane;
+use crate::frontends::Frontends;
+use crate::model::{Change, Model};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tracing::{debug, error, info};
+
+/// What the agent is told.
+#[derive(Debug)]
+pub enum Event {
+    /// The cluster changed.
+    Change(Change),
+    /// Somebody else may have changed the kernel's state.
+    Doubt,
+}
+
+/// The first wait after a failure; it doubles up to [`LONGEST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// The longest wait after repeated failures.
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+/// Holds the model and the frontends, and drives a dataplane.
+#[derive(Debug)]
+pub struct Agent<D> {
+    model: Model,
+    frontends: Frontends,
+    dataplane: D,
+    failed_syncs: u32,
+    synced_once: bool,
+    doubted: bool,
+}
+
+impl<D: Dataplane> Agent<D> {
+    /// An agent for the node with this name, which has heard nothing yet.
+    pub fn new(node: &str, dataplane: D) -> Self {
+        Self {
+            model: Model::default(),
+            frontends: Frontends::new(node),
+            dataplane,
+            failed_syncs: 0,
+            synced_once: false,
+            doubted: false,
+        }
+    }
+
+    /// The dataplane, for tests that look into it.
+    pub fn dataplane(&mut self) -> &mut D {
+        &mut self.dataplane
+    }
+
+    /// Takes an event in. Never touches the kernel.
+    pub fn take(&mut self, event: Event) {
+        match event {
+            Event::Change(change) => self.model.apply(change),
+            Event::Doubt => {
+                self.doubted = true;
+                self.dataplane.doubt();
+            }
+        }
+    }
+
+    /// Brings the kernel to what the model says, unless the model is not complete yet. Returns how long to wait before
+    /// the next try when something failed.
+    pub fn sync(&mut self) -> Option<Duration> {
+        if !self.model.ready() {
+            debug!(awaited = ?self.model.awaited().collect::<Vec<_>>(), "nothing is written before all is known");
+            return None;
+        }
+        let start = Instant::now();
+        let dirty = self.model.take_dirty();
+        let delta = self.frontends.update(&self.model, &dirty);
+        let idle = delta.is_empty() && self.synced_once && !self.doubted && self.failed_syncs == 0;
+        if idle {
+            return None;
+        }
+        self.dataplane.stage(&delta);
+        let synced = self.dataplane.sync();
+        for failure in &synced.failures {
+            error!("{failure}");
+        }
+        let frontends = self.frontends.len();
+        let (operations, compared) = (synced.operations, synced.compared);
+        if !self.synced_once || (self.doubted && operations > 0) {
+            info!(frontends, operations, elapsed = ?start.elapsed(), "wrote the Services of this node");
+        } else {
+            debug!(frontends, operations, compared, elapsed = ?start.elapsed(), "synced");
+        }
+        self.synced_once = true;
+        self.doubted = false;
+        self.retry_after(!synced.failures.is_empty())
+    }
+
+    fn retry_after(&mut self, failed: bool) -> Option<Duration> {
+        if !failed {
+            self.failed_syncs = 0;
+            return None;
+        }
+        let wait = FIRST_RETRY.saturating_mul(1 << self.failed_syncs.min(16)).min(LONGEST_RETRY);
+        self.failed_syncs += 1;
+        Some(wait)
+    }
+
+    /// Runs until every sender of events is gone.
+    pub fn run(&mut self, events: &Receiver<Event>) {
+        let mut retry: Option<Duration> = None;
+        loop {
+            let next = match retry {
+                Some(wait) => events.recv_timeout(wait),
+                None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match next {
+                Ok(event) => self.take(event),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while let Ok(event) = events.try_recv() {
+                self.take(event);
+            }
+            retry = self.sync();
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The door between what frontends mean and how a kernel is told.
+//!
+//! A dataplane keeps the wanted state of the kernel. [`Dataplane::stage`] only edits that; [`Dataplane::sync`] is the one
+//! place that touches the kernel.
+
+use crate::delta::Delta;
+use crate::frontends::{Backends, Frontend};
+use std::fmt;
+
+/// Something that routes frontends to endpoints.
+pub trait Dataplane {
+    /// Takes edits into the wanted state. Never fails, never touches the kernel.
+    fn stage(&mut self, delta: &Delta<Frontend, Backends>);
+
+    /// Brings the kernel to the wanted state. Where the kernel's state is known, only what was staged since is sent;
+    /// where it is not (at start, after a failure, after damage), it is read back and compared.
+    fn sync(&mut self) -> Synced;
+
+    /// The kernel's state may not be what we left: the next sync reads it back.
+    fn doubt(&mut self);
+}
+
+/// What a sync did.
+#[derive(Debug, Default)]
+pub struct Synced {
+    /// Operations that the kernel took.
+    pub operations: usize,
+    /// Tables that were read back and compared.
+    pub compared: usize,
+    /// What failed, a sentence each. The rest was done.
+    pub failures: Vec<Failure>,
+}
+
+/// A part of a sync that failed; it stays staged.
+#[derive(Debug)]
+pub struct Failure {
+    /// What was tried.
+    pub what: String,
+    /// The cause.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.source)?;
+        let mut cause = self.source.source();
+        while let Some(inner) = cause {
+            write!(f, ": {inner}")?;
+            cause = inner.source();
+        }
+        Ok(())
+    }
+}

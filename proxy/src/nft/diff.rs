@@ -1,0 +1,106 @@
+//! Edits, or two whole tables, into transactions.
+//!
+//! Both ways end in the same operations, so that start, repair and change differ only in how the edits were found.
+
+use super::plan::Edits;
+use super::ruleset;
+use crate::delta::Delta;
+use heddle_netlink::nft::{Cells, Data, Hook, Name, Op, Table, TableFamily, Transaction};
+use std::collections::BTreeMap;
+
+/// What to send for one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// Everything that routes packets, all or nothing.
+    pub main: Transaction,
+    /// Chains that nothing goes to any more. They are removed after `main`: kernels before 6.2 count a removed map
+    /// element's reference for a moment longer and answer `EBUSY`, and a chain left over harms nobody.
+    pub idle_chains: Vec<Name>,
+}
+
+fn transaction(family: TableFamily) -> Transaction {
+    Transaction::new(family, ruleset::TABLE.into(), ruleset::COMMENT)
+}
+
+/// The transaction that removes a chain.
+pub fn delete_chain(family: TableFamily, name: &Name) -> Transaction {
+    Transaction { ops: vec![Op::DeleteChain(name.clone())], ..transaction(family) }
+}
+
+/// What sends edits to a table that is otherwise as wanted.
+pub fn update(family: TableFamily, edits: &Edits) -> Update {
+    update_after(transaction(family), edits)
+}
+
+/// What makes the kernel's table, as it was read back, the wanted one.
+pub fn diff(have: Option<&Table>, want: &Table) -> Update {
+    let mut main = transaction(want.family);
+    let nothing = Table::new(want.family, &want.name);
+    let have = match have {
+        Some(table) if editable(table, want) => table,
+        other => {
+            main.ops.extend(other.map(|_| Op::DeleteTable));
+            main.ops.push(Op::AddTable);
+            &nothing
+        }
+    };
+    let missing = want.sets.iter().filter(|(name, _)| !have.sets.contains_key(*name));
+    main.ops.extend(missing.map(|(name, set)| Op::AddSet(name.clone(), set.kind.clone())));
+    update_after(main, &edits_between(have, want))
+}
+
+fn edits_between(have: &Table, want: &Table) -> Edits {
+    let none = BTreeMap::new();
+    let elements = want.sets.iter().map(|(name, set)| {
+        let held = have.sets.get(name).map_or(&none, |set| &set.elements);
+        (name.clone(), Delta::between(held, &set.elements))
+    });
+    Edits { elements: elements.collect(), chains: Delta::between(&have.chains, &want.chains) }
+}
+
+/// Whether the table can be edited into the wanted one. What cannot be changed in place (the type of a set, the hook of a
+/// chain) or should not be there at all (somebody else's set or base chain) is not worth an order of its own: the table is
+/// made anew, in one transaction.
+fn editable(have: &Table, want: &Table) -> bool {
+    let same_hook = |name: &Name, hook: Option<Hook>| match want.chains.get(name) {
+        Some(chain) => chain.hook == hook,
+        // A reject chain or a spread chain that is idle now is removed like any other.
+        None => hook.is_none() || ruleset::reject_chains().get(name).is_some_and(|chain| chain.hook == hook),
+    };
+    !have.dormant
+        && have
+            .sets
+            .iter()
+            .all(|(name, set)| want.sets.get(name).is_some_and(|wanted| wanted.kind == set.kind))
+        && have.chains.iter().all(|(name, chain)| same_hook(name, chain.hook))
+}
+
+/// Chains first, since elements go to them; then the elements that go or change, then those that come or changed: an
+/// element's data cannot be overwritten.
+fn update_after(mut main: Transaction, edits: &Edits) -> Update {
+    let mut idle_chains = Vec::new();
+    for (name, edit) in edits.chains.iter() {
+        let Some(chain) = &edit.new else {
+            idle_chains.push(name.clone());
+            continue;
+        };
+        main.ops.push(Op::AddChain(name.clone(), chain.hook));
+        main.ops.push(Op::FlushChain(name.clone()));
+        main.ops.extend(chain.rules.iter().map(|rule| Op::AddRule(name.clone(), rule.clone())));
+    }
+    for (set, delta) in &edits.elements {
+        push_elements(&mut main, set, delta);
+    }
+    Update { main, idle_chains }
+}
+
+fn push_elements(main: &mut Transaction, set: &Name, delta: &Delta<Cells, Data>) {
+    for (key, _) in delta.iter().filter(|(_, edit)| edit.old.is_some()) {
+        main.ops.push(Op::DeleteElement(set.clone(), *key));
+    }
+    for (key, edit) in delta.iter() {
+        if let Some(data) = &edit.new {
+            main.ops.push(Op::AddElement(set.clone(), *key, data.clone()));
+        }
+    }
+}
