@@ -118,8 +118,9 @@ pub struct Link {
     pub master: Option<LinkIndex>,
     /// Free text for people.
     pub alias: Option<String>,
-    /// A bridge that hands its traffic to the IPv4 and IPv6 rules of nf_tables and iptables (`br_netfilter`).
-    pub netfilter: bool,
+    /// A bridge hands the traffic between its ports to the IPv4 and IPv6 rules of nf_tables and iptables
+    /// (`br_netfilter`); `None` when it is no bridge or the kernel was built without that.
+    pub netfilter: Option<bool>,
 }
 
 impl Link {
@@ -143,13 +144,13 @@ impl Link {
             kind: nest.and_then(|n| n.get_str(IFLA_INFO_KIND)).map(str::to_owned),
             master: attributes.get_u32(IFLA_MASTER).map(LinkIndex),
             alias: attributes.get_str(IFLA_IFALIAS).map(str::to_owned),
-            netfilter: data.is_some_and(calls_netfilter),
+            netfilter: data.and_then(calls_netfilter),
         })
     }
 }
 
-fn calls_netfilter(data: Attributes<'_>) -> bool {
-    [IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES].into_iter().all(|kind| data.get(kind) == Some(&[1]))
+fn calls_netfilter(data: Attributes<'_>) -> Option<bool> {
+    Some(data.get(IFLA_BR_NF_CALL_IPTABLES)? == [1] && data.get(IFLA_BR_NF_CALL_IP6TABLES)? == [1])
 }
 
 fn header_u32(reply: Reply<'_>, at: usize) -> Option<u32> {
