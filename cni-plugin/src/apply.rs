@@ -1,0 +1,276 @@
+//! Steps → kernel. The first step that fails ends it, and what was done is undone in reverse.
+//!
+//! No policy: what is to be done is decided in [`plan`](crate::plan). Invariant: after an error, no link that this
+//! call made is left, unless the error says so; a link that was there before is never removed.
+
+use crate::namespace::{self, Namespace};
+use crate::node::Node;
+use crate::plan::{Pair, Setting, Step, Undo};
+use heddle_netlink::address::Address;
+use heddle_netlink::link::{self, Link, LinkIndex, Peer, Port, Veth, Which};
+use heddle_netlink::{Batch, Errno, Family, Socket, route};
+use ipnetwork::IpNetwork;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused.
+    #[error("{action}")]
+    Kernel {
+        /// What was tried.
+        action: String,
+        /// Its own words.
+        #[source]
+        source: heddle_netlink::Error,
+    },
+    /// The pod's namespace cannot be used.
+    #[error("work in the pod's network namespace")]
+    Namespace(#[from] namespace::Error),
+    /// A link of the wanted name is there.
+    #[error("link {name} exists already {place}")]
+    Exists {
+        /// Its name.
+        name: String,
+        /// Where.
+        place: &'static str,
+    },
+    /// A link went away meanwhile.
+    #[error("link {name} has gone while it was being set up")]
+    Gone {
+        /// Its name.
+        name: String,
+    },
+    /// The link that should be the bridge is of another kind.
+    #[error("link {name} is no bridge but {kind}")]
+    NotABridge {
+        /// Its name.
+        name: String,
+        /// Its kind.
+        kind: String,
+    },
+    /// The bridge serves another subnet.
+    #[error("bridge {bridge} has address {has}, which contradicts {wanted}; remove it, or set forceAddress")]
+    BridgeAddress {
+        /// The bridge's name.
+        bridge: String,
+        /// What it has.
+        has: IpNetwork,
+        /// What it should have.
+        wanted: IpNetwork,
+    },
+    /// A kernel setting cannot be read or written.
+    #[error("set /proc/sys/{key} to {value}")]
+    Setting {
+        /// The path below `/proc/sys`.
+        key: String,
+        /// The value.
+        value: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+pub(crate) fn refused(action: String) -> impl FnOnce(heddle_netlink::Error) -> Error {
+    move |source| Error::Kernel { action, source }
+}
+
+/// An error with what could not be undone after it.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why it ended.
+    pub error: Error,
+    /// What is left behind, and why.
+    pub left: Vec<Error>,
+}
+
+/// What the steps made, as the kernel sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// The bridge.
+    pub bridge: Link,
+    /// The pod's end of the pair.
+    pub pod: Link,
+}
+
+/// The way to the node's kernel and to the pod's.
+#[derive(Debug)]
+pub struct Kernel {
+    node: Node,
+    pod: Socket,
+    own: Namespace,
+    namespace: Namespace,
+    bridge: Option<Link>,
+    pod_link: Option<Link>,
+}
+
+impl Kernel {
+    /// Opens a socket inside the pod's namespace and comes back.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered or gives no socket.
+    pub fn open(node: Node, own: Namespace, namespace: Namespace) -> Result<Self, Error> {
+        let pod = namespace.inside(&own, || Socket::open(Family::Route))?;
+        let pod = pod.map_err(refused("reach the pod's kernel".to_owned()))?;
+        Ok(Self { node, pod, own, namespace, bridge: None, pod_link: None })
+    }
+
+    /// The node's side.
+    pub fn node(&mut self) -> &mut Node {
+        &mut self.node
+    }
+
+    /// Fails when the pod has a link of this name.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], or the cause when the kernel does not say.
+    pub fn check_pod_lacks(&mut self, name: &str) -> Result<(), Error> {
+        match self.find_in_pod(name)? {
+            Some(_) => Err(Error::Exists { name: name.to_owned(), place: "in the pod" }),
+            None => Ok(()),
+        }
+    }
+
+    /// Does all steps, or none.
+    ///
+    /// # Errors
+    /// The first step that failed.
+    pub fn apply(&mut self, steps: &[Step]) -> Result<Made, Failed> {
+        let mut undo = Vec::new();
+        for group in steps.chunk_by(|a, b| a.is_in_pod() && b.is_in_pod()) {
+            if let Err(error) = self.apply_group(group) {
+                return Err(Failed { error, left: self.take_back(undo) });
+            }
+            undo.extend(group.iter().filter_map(Step::undo));
+        }
+        match (self.bridge.take(), self.pod_link.take()) {
+            (Some(bridge), Some(pod)) => Ok(Made { bridge, pod }),
+            _ => {
+                let error = Error::Gone { name: "of the pod".to_owned() };
+                Err(Failed { error, left: self.take_back(undo) })
+            }
+        }
+    }
+
+    fn take_back(&mut self, undo: Vec<Undo>) -> Vec<Error> {
+        let backwards = undo.into_iter().rev();
+        backwards.filter_map(|Undo::DeleteLink(name)| self.node.delete_link(&name).err()).collect()
+    }
+
+    fn apply_group(&mut self, group: &[Step]) -> Result<(), Error> {
+        match group {
+            [Step::NodeSetting(setting)] => set(setting),
+            [Step::PodSetting(setting)] => self.namespace.inside(&self.own, || set(setting))?,
+            [Step::Bridge { name, mtu, promiscuous }] => {
+                self.bridge = Some(self.node.bridge(name, *mtu, *promiscuous)?);
+                Ok(())
+            }
+            [Step::BridgeAddresses { addresses, force, bridge }] => {
+                let bridge = self.bridge.clone().ok_or_else(|| Error::Gone { name: bridge.clone() })?;
+                self.node.bridge_addresses(&bridge, addresses, *force)
+            }
+            [Step::Pair(pair)] => self.pair(pair),
+            [Step::Port { link, port }] => self.port(link, *port),
+            in_pod => self.in_pod(in_pod),
+        }
+    }
+
+    fn pair(&mut self, pair: &Pair) -> Result<(), Error> {
+        let veth = Veth {
+            name: &pair.host,
+            mac: pair.host_mac,
+            mtu: pair.mtu,
+            alias: pair.alias.as_deref(),
+            master: self.bridge.as_ref().map(|bridge| bridge.index),
+            peer: Peer { name: &pair.pod, mac: pair.pod_mac, namespace: self.namespace.as_fd() },
+        };
+        let mut batch = Batch::new();
+        veth.create(&mut batch);
+        let action = || format!("make the links {} and {}", pair.host, pair.pod);
+        match self.node.request(&mut batch, action) {
+            Err(Error::Kernel { source, .. }) if source.errno() == Some(Errno::EXIST) => {
+                return Err(Error::Exists {
+                    name: pair.host.clone(),
+                    place: "on the node; a DEL removes it",
+                });
+            }
+            done => done?,
+        }
+        self.pod_link = self.find_in_pod(&pair.pod)?;
+        Ok(())
+    }
+
+    fn port(&mut self, link: &str, port: Port) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        port.set(&mut batch, Which::Name(link));
+        self.node.request(&mut batch, || format!("set up {link} as a port of the bridge"))
+    }
+
+    fn find_in_pod(&mut self, name: &str) -> Result<Option<Link>, Error> {
+        let action = || format!("find link {name} in the pod");
+        link::fetch(&mut self.pod, Which::Name(name)).map_err(|e| refused(action())(e))
+    }
+
+    /// All that is set inside the pod goes in one send.
+    fn in_pod(&mut self, steps: &[Step]) -> Result<(), Error> {
+        let index = self.pod_link.as_ref().map(|link| link.index);
+        let index = index.ok_or_else(|| Error::Gone { name: "of the pod".to_owned() })?;
+        let mut batch = Batch::new();
+        steps.iter().for_each(|step| push_in_pod(&mut batch, index, step));
+        let Err(error) = self.pod.request(&mut batch) else { return Ok(()) };
+        let heddle_netlink::Error::Refused { refusals } = &error else {
+            return Err(refused("set up the pod's link".to_owned())(error));
+        };
+        // A route that is there already came with an address, or was asked for twice: the first one wins.
+        let harmless = |step: &Step, errno| matches!(step, Step::PodRoute(_)) && errno == Errno::EXIST;
+        let step_of = |index: u32| &steps[index as usize];
+        let Some(first) = refusals.iter().find(|r| !harmless(step_of(r.index), r.errno)) else {
+            return Ok(());
+        };
+        let action = describe(step_of(first.index));
+        Err(refused(action)(error))
+    }
+}
+
+/// One message for each step, so that a refusal's index is the step's.
+fn push_in_pod(batch: &mut Batch, link: LinkIndex, step: &Step) {
+    match step {
+        Step::Loopback => link::set_up(batch, Which::Name("lo")),
+        Step::PodAddress(address) => Address { link, address: *address }.add(batch),
+        Step::PodRoute(wanted) => {
+            let plain = route::Route::new(wanted.to, wanted.gateway, link);
+            let table = wanted.table.unwrap_or(plain.table);
+            let scope = wanted.scope.unwrap_or(plain.scope);
+            let (priority, mtu, advmss) = (wanted.priority, wanted.mtu, wanted.advmss);
+            route::Route { table, scope, priority, mtu, advmss, ..plain }.add(batch)
+        }
+        _ => link::set_up(batch, Which::Index(link)),
+    };
+}
+
+fn describe(step: &Step) -> String {
+    match step {
+        Step::Loopback => "set the pod's loopback link up".to_owned(),
+        Step::PodAddress(address) => format!("give the pod address {address}"),
+        Step::PodRoute(config) => match config.gateway {
+            Some(gateway) => format!("give the pod a route to {} through {gateway}", config.to),
+            None => format!("give the pod a route to {}", config.to),
+        },
+        _ => "set the pod's link up".to_owned(),
+    }
+}
+
+/// It is read first: some settings take the kernel's big lock when they are written, also with what they say already.
+fn set(setting: &Setting) -> Result<(), Error> {
+    let path = format!("/proc/sys/{}", setting.key);
+    let done = match fs::read_to_string(&path) {
+        Ok(value) if value.trim() == setting.value => Ok(()),
+        Ok(_) => fs::write(&path, setting.value),
+        Err(e) if e.kind() == ErrorKind::NotFound && !setting.required => Ok(()),
+        Err(e) => Err(e),
+    };
+    done.map_err(|source| Error::Setting { key: setting.key.clone(), value: setting.value, source })
+}

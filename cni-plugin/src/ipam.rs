@@ -1,0 +1,205 @@
+//! Who holds which address: ranges and leases, as values.
+//!
+//! It is not the file (that is [`store`](crate::store)) and knows no pods, only owners. Invariant: an address has at
+//! most one owner, and an owner's addresses are granted and released together.
+
+use crate::ranges::RangeSet;
+use ipnetwork::IpNetwork;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Who holds addresses inside one network: a container's interface.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Owner {
+    /// The container's id.
+    pub container: String,
+    /// The interface's name in the container.
+    pub ifname: String,
+}
+
+/// One change to the leases; the file is a list of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// From now on this owner holds exactly these addresses, one for each range set and in their order.
+    Grant {
+        /// Who.
+        owner: Owner,
+        /// What.
+        addresses: Vec<IpAddr>,
+    },
+    /// The owner holds nothing any more.
+    Release {
+        /// Who.
+        owner: Owner,
+    },
+    /// Where the search for a free address goes on, for each range set; it survives the grant that it comes from.
+    Latest {
+        /// The addresses that were granted last.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+/// Why an owner gets no address.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// All addresses are held.
+    #[error("no address left in range set {set} ({held} held)")]
+    Exhausted {
+        /// The ranges.
+        set: RangeSet,
+        /// How many addresses are held in the whole network.
+        held: usize,
+    },
+    /// The address that was asked for has an owner.
+    #[error("address {address} is held by container {container}")]
+    Taken {
+        /// What was asked for.
+        address: IpAddr,
+        /// Who holds it.
+        container: String,
+    },
+    /// The address that was asked for is in no range, or reserved, or a second one of the same range set.
+    #[error("address {address} was asked for, but no range set can give it")]
+    NotOurs {
+        /// What was asked for.
+        address: IpAddr,
+    },
+}
+
+/// An address with what the pod needs beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// The address with the length of its subnet's prefix.
+    pub address: IpNetwork,
+    /// The subnet's gateway.
+    pub gateway: IpAddr,
+}
+
+/// What [`Leases::choose`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// One address for each range set, in their order.
+    pub addresses: Vec<Assigned>,
+    /// What must be recorded before the addresses are used; nothing when the owner holds them already.
+    pub record: Option<Record>,
+}
+
+/// All leases of one network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leases {
+    owners: BTreeMap<Owner, Vec<IpAddr>>,
+    holders: BTreeMap<IpAddr, Owner>,
+    latest: Vec<IpAddr>,
+}
+
+impl Leases {
+    /// Takes a change in.
+    pub fn apply(&mut self, record: Record) {
+        match record {
+            Record::Grant { owner, addresses } => {
+                self.release(&owner);
+                self.holders.extend(addresses.iter().map(|address| (*address, owner.clone())));
+                self.latest.clone_from(&addresses);
+                self.owners.insert(owner, addresses);
+            }
+            Record::Release { owner } => self.release(&owner),
+            Record::Latest { addresses } => self.latest = addresses,
+        }
+    }
+
+    fn release(&mut self, owner: &Owner) {
+        for address in self.owners.remove(owner).unwrap_or_default() {
+            self.holders.remove(&address);
+        }
+    }
+
+    /// The shortest list of changes that gives these leases from nothing.
+    pub fn records(&self) -> impl Iterator<Item = Record> {
+        let grants = self
+            .owners
+            .iter()
+            .map(|(owner, addresses)| Record::Grant { owner: owner.clone(), addresses: addresses.clone() });
+        let latest = Some(self.latest.clone()).filter(|addresses| !addresses.is_empty());
+        grants.chain(latest.map(|addresses| Record::Latest { addresses }))
+    }
+
+    /// What an owner holds, in the order of the range sets.
+    pub fn held_by(&self, owner: &Owner) -> Option<&[IpAddr]> {
+        self.owners.get(owner).map(Vec::as_slice)
+    }
+
+    /// Number of owners.
+    pub fn len(&self) -> usize {
+        self.owners.len()
+    }
+
+    /// True when nobody holds an address.
+    pub fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+
+    /// Finds one address in each range set: one of `wanted` where the set contains it, else the next free one after the
+    /// address that was granted last, so that an address rests as long as possible before it is used again.
+    ///
+    /// An owner that holds addresses already is one whose earlier attempt was killed: it gets the same ones.
+    ///
+    /// # Errors
+    /// When a set is exhausted or a wanted address cannot be given. Then nothing is to be recorded.
+    pub fn choose(&self, owner: &Owner, sets: &[RangeSet], wanted: &[IpAddr]) -> Result<Chosen, Error> {
+        let misfit = |w: &&IpAddr| !sets.iter().any(|set| set.assign(**w).is_some());
+        if let Some(address) = wanted.iter().find(misfit) {
+            return Err(Error::NotOurs { address: *address });
+        }
+        if let Some(addresses) = self.keep(owner, sets, wanted) {
+            return Ok(Chosen { addresses, record: None });
+        }
+        let addresses = self.choose_anew(owner, sets, wanted)?;
+        let granted = addresses.iter().map(|a| a.address.ip()).collect();
+        Ok(Chosen { addresses, record: Some(Record::Grant { owner: owner.clone(), addresses: granted }) })
+    }
+
+    /// What the owner holds, if the present sets would give the same.
+    fn keep(&self, owner: &Owner, sets: &[RangeSet], wanted: &[IpAddr]) -> Option<Vec<Assigned>> {
+        let held = self.held_by(owner)?;
+        if held.len() != sets.len() || !wanted.iter().all(|w| held.contains(w)) {
+            return None;
+        }
+        sets.iter().zip(held).map(|(set, address)| set.assign(*address)).collect()
+    }
+
+    fn choose_anew(
+        &self,
+        owner: &Owner,
+        sets: &[RangeSet],
+        wanted: &[IpAddr],
+    ) -> Result<Vec<Assigned>, Error> {
+        let mut chosen: Vec<Assigned> = Vec::with_capacity(sets.len());
+        for (i, set) in sets.iter().enumerate() {
+            let mut asked = wanted.iter().filter_map(|w| set.assign(*w));
+            let assigned = match (asked.next(), asked.next()) {
+                (Some(_), Some(second)) => return Err(Error::NotOurs { address: second.address.ip() }),
+                (Some(asked), None) => self.check_free(asked, owner)?,
+                (None, _) => self.next_free(set, self.latest.get(i).copied(), owner)?,
+            };
+            chosen.push(assigned);
+        }
+        Ok(chosen)
+    }
+
+    fn check_free(&self, asked: Assigned, owner: &Owner) -> Result<Assigned, Error> {
+        let address = asked.address.ip();
+        match self.holders.get(&address) {
+            Some(holder) if holder != owner => {
+                Err(Error::Taken { address, container: holder.container.clone() })
+            }
+            _ => Ok(asked),
+        }
+    }
+
+    /// The search ends after as many steps as there are addresses held, and three reserved ones for each range.
+    fn next_free(&self, set: &RangeSet, after: Option<IpAddr>, owner: &Owner) -> Result<Assigned, Error> {
+        let free = |a: &Assigned| self.holders.get(&a.address.ip()).is_none_or(|holder| holder == owner);
+        let exhausted = || Error::Exhausted { set: set.clone(), held: self.holders.len() };
+        set.addresses_after(after).find(free).ok_or_else(exhausted)
+    }
+}

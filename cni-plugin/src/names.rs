@@ -1,0 +1,88 @@
+//! Names and Ethernet addresses that follow from the attachment alone.
+//!
+//! DEL may come with another configuration than ADD, or without its result: it must find the host's end of the pair
+//! from what it surely has. Invariant: the functions here never change what they give for the same input, since a newer
+//! program must find what an older one made.
+
+use crate::spec::Attachment;
+use heddle_netlink::link::Mac;
+use std::net::IpAddr;
+
+/// What the host ends of our veth pairs begin with.
+pub const HOST_PREFIX: &str = "hdl";
+
+/// The name of the host's end: 15 bytes, the longest that the kernel takes, 48 of its bits from the attachment.
+///
+/// It is not made from the pod's name: a pod that is made anew has the same name while its predecessor's link still
+/// stands.
+pub fn host_link(attachment: &Attachment) -> String {
+    let Attachment { network, container, ifname } = attachment;
+    format!("{HOST_PREFIX}{:012x}", fold(hash(&["link", network, container, ifname])))
+}
+
+/// The Ethernet address of the host's end.
+pub fn host_mac(attachment: &Attachment) -> Mac {
+    let Attachment { network, container, ifname } = attachment;
+    Mac::local(fold(hash(&["host", network, container, ifname])))
+}
+
+/// The Ethernet address of the pod's end, from its first address in the network: who gets an address after another
+/// pod is found at once, because the neighbours that still remember the old holder are right.
+pub fn pod_mac(network: &str, first: IpAddr) -> Mac {
+    Mac::local(fold(hash(&["pod", network, &first.to_string()])))
+}
+
+/// 64 bits down to 48.
+fn fold(hash: u64) -> u64 {
+    (hash ^ (hash >> 48)) & 0xffff_ffff_ffff
+}
+
+/// FNV-1a over the parts, each with a separator that no part contains, then `MurmurHash3`'s finaliser so that every bit
+/// depends on every byte. Not the standard library's hasher: that one may change with the compiler.
+fn hash(parts: &[&str]) -> u64 {
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
+    let mut h = bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+        h = (h ^ (h >> 33)).wrapping_mul(factor);
+    }
+    h ^ (h >> 33)
+}
+
+/// A checksum of a line of the lease file, against torn and damaged lines.
+pub fn checksum(text: &str) -> u64 {
+    hash(&[text])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn attachment(network: &str, container: &str, ifname: &str) -> Attachment {
+        Attachment { network: network.to_owned(), container: container.to_owned(), ifname: ifname.to_owned() }
+    }
+
+    /// cni:K1: the unit is (network, container, interface), and each part counts.
+    #[test]
+    fn every_part_of_the_attachment_changes_the_name() {
+        let all = [
+            ("n", "c", "eth0"),
+            ("m", "c", "eth0"),
+            ("n", "d", "eth0"),
+            ("n", "c", "eth1"),
+            ("nc", "", "eth0"),
+        ];
+        let names: BTreeSet<_> = all.iter().map(|(n, c, i)| host_link(&attachment(n, c, i))).collect();
+        assert_eq!(names.len(), all.len());
+        assert!(names.iter().all(|name| name.len() <= heddle_netlink::link::NAME_MAX));
+    }
+
+    /// A newer program must find the links of an older one.
+    #[test]
+    fn names_stay_what_they_were() {
+        let attachment = attachment("pods", "0123456789abcdef", "eth0");
+        assert_eq!(host_link(&attachment), "hdl38eab5360528");
+        assert_eq!(host_mac(&attachment).to_string(), "12:6a:87:c2:74:da");
+        assert_eq!(pod_mac("pods", [10, 244, 0, 2].into()).to_string(), "22:3b:d9:26:7c:25");
+    }
+}

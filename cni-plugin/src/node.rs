@@ -1,0 +1,186 @@
+//! The node's side of the kernel: its bridge, its uplink, the host's ends of the pairs.
+//!
+//! It knows no pod. Invariant: a bridge that others made is taken as it is, but for what pods need to work; whatever is
+//! asked for and there already is a success.
+
+use crate::apply::{Error, refused};
+use heddle_netlink::address::{self, Address};
+use heddle_netlink::link::{self, Bridge, Link, Mac, Which};
+use heddle_netlink::{Batch, Errno, Family, Socket, route};
+use ipnetwork::IpNetwork;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The way to the node's kernel, without a pod.
+#[derive(Debug)]
+pub struct Node {
+    socket: Socket,
+}
+
+impl Node {
+    /// Opens it in the namespace of the calling thread.
+    ///
+    /// # Errors
+    /// When the kernel gives no socket.
+    pub fn open() -> Result<Self, Error> {
+        let socket = Socket::open(Family::Route).map_err(refused("reach the node's kernel".to_owned()))?;
+        Ok(Self { socket })
+    }
+
+    /// The largest packet of the link that leads to everywhere else; `None` when there is no such link.
+    ///
+    /// # Errors
+    /// When the kernel refuses to say.
+    pub fn uplink_mtu(&mut self) -> Result<Option<u32>, Error> {
+        // Documentation addresses (RFC 5737, RFC 3849): no route but the default one leads there. Asking for one
+        // route costs a lookup, where listing all holds the kernel's big lock and grows with the node.
+        let anywhere = [
+            IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+            IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+        ];
+        for to in anywhere {
+            let action = || refused("find the node's uplink".to_owned());
+            let Some(index) = route::fetch_link_towards(&mut self.socket, to).map_err(action())? else {
+                continue;
+            };
+            let uplink = link::fetch(&mut self.socket, Which::Index(index)).map_err(action())?;
+            if let Some(uplink) = uplink.filter(|uplink| !uplink.loopback) {
+                return Ok(Some(uplink.mtu));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes a link of the node; one that is gone already is a success.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn delete_link(&mut self, name: &str) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        link::delete(&mut batch, Which::Name(name));
+        match self.socket.request(&mut batch) {
+            Err(e) if e.errno() != Some(Errno::NODEV) => Err(refused(format!("remove link {name}"))(e)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn request(
+        &mut self,
+        batch: &mut Batch,
+        action: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        self.socket.request(batch).map_err(|e| refused(action())(e))
+    }
+
+    /// Finds or makes the bridge, and sets right what pods need of it.
+    pub(crate) fn bridge(&mut self, name: &str, mtu: Option<u32>, promiscuous: bool) -> Result<Link, Error> {
+        let found = match self.find_bridge(name)? {
+            Some(found) => found,
+            None => self.make_bridge(name, mtu)?,
+        };
+        let mut batch = Batch::new();
+        if !found.up {
+            link::set_up(&mut batch, Which::Index(found.index));
+        }
+        if promiscuous && !found.promiscuous {
+            link::set_promiscuous(&mut batch, Which::Index(found.index));
+        }
+        // A pod that reaches a Service whose endpoint is on the same bridge sends through the node's rules, which
+        // rewrite the destination. The answer goes from port to port and would not pass the rules, so that nobody would
+        // rewrite its source back. A kernel that cannot do it does not say `Some`.
+        if found.netfilter == Some(false) {
+            link::call_netfilter(&mut batch, found.index);
+        }
+        self.request(&mut batch, || format!("set bridge {name} up"))?;
+        Ok(found)
+    }
+
+    /// Two plugins may make the bridge at once: whoever comes second finds it.
+    fn make_bridge(&mut self, name: &str, mtu: Option<u32>) -> Result<Link, Error> {
+        let mut batch = Batch::new();
+        Bridge { name, mac: random_mac(), mtu }.create(&mut batch);
+        match self.socket.request(&mut batch) {
+            Err(e) if e.errno() != Some(Errno::EXIST) => Err(refused(format!("make bridge {name}"))(e)),
+            _ => self.find_bridge(name)?.ok_or_else(|| Error::Gone { name: name.to_owned() }),
+        }
+    }
+
+    fn find_bridge(&mut self, name: &str) -> Result<Option<Link>, Error> {
+        let found = link::fetch(&mut self.socket, Which::Name(name))
+            .map_err(refused(format!("find bridge {name}")))?;
+        match found {
+            Some(found) if found.kind.as_deref() != Some("bridge") => {
+                let kind = found.kind.unwrap_or_else(|| "a device".to_owned());
+                Err(Error::NotABridge { name: name.to_owned(), kind })
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Addresses that are there already cost one refused request each. Only when one was missing, which is once in a
+    /// bridge's life, are the others listed and compared.
+    pub(crate) fn bridge_addresses(
+        &mut self,
+        bridge: &Link,
+        wanted: &[IpNetwork],
+        force: bool,
+    ) -> Result<(), Error> {
+        let added = self.add_addresses(bridge, wanted)?;
+        if added.is_empty() {
+            return Ok(());
+        }
+        let action = || format!("list the addresses of bridge {}", bridge.name);
+        let listed = address::list(&mut self.socket, bridge.index).map_err(|e| refused(action())(e))?;
+        let conflict = |has: &Address| {
+            let against = wanted.iter().copied().find(|w| contradicts(has.address, *w));
+            against.filter(|_| !wanted.contains(&has.address)).map(|wanted| (*has, wanted))
+        };
+        let conflicts: Vec<_> = listed.iter().filter_map(conflict).collect();
+        let Some((has, against)) = conflicts.first() else { return Ok(()) };
+        let unwanted = if force { conflicts.iter().map(|(has, _)| *has).collect() } else { added };
+        let mut batch = Batch::new();
+        unwanted.iter().for_each(|address| _ = address.delete(&mut batch));
+        self.request(&mut batch, || format!("remove addresses of bridge {}", bridge.name))?;
+        if force {
+            // The kernel removes the secondary addresses of a subnet with its first one.
+            return self.add_addresses(bridge, wanted).map(|_| ());
+        }
+        Err(Error::BridgeAddress { bridge: bridge.name.clone(), has: has.address, wanted: *against })
+    }
+
+    /// Adds those that are missing, and gives them back.
+    fn add_addresses(&mut self, bridge: &Link, wanted: &[IpNetwork]) -> Result<Vec<Address>, Error> {
+        let mut added = Vec::new();
+        for address in wanted {
+            let address = Address { link: bridge.index, address: *address };
+            let mut batch = Batch::new();
+            address.add(&mut batch);
+            match self.socket.request(&mut batch) {
+                Ok(()) => added.push(address),
+                Err(e) if e.errno() == Some(Errno::EXIST) => {}
+                Err(e) => {
+                    return Err(refused(format!("give bridge {} address {}", bridge.name, address.address))(
+                        e,
+                    ));
+                }
+            }
+        }
+        Ok(added)
+    }
+}
+
+/// On a bridge there is one IPv4 address; IPv6 addresses may stand beside each other in subnets of their own.
+fn contradicts(has: IpNetwork, wanted: IpNetwork) -> bool {
+    match (has, wanted) {
+        (IpNetwork::V4(_), IpNetwork::V4(_)) => true,
+        (IpNetwork::V6(has), IpNetwork::V6(wanted)) => has.contains(wanted.ip()) || wanted.contains(has.ip()),
+        _ => false,
+    }
+}
+
+/// Two nodes must not have the same bridge address, should somebody ever join their bridges.
+fn random_mac() -> Mac {
+    let mut bytes = [0; 8];
+    // Without entropy, which no running system lacks, all bridges of this boot get one address.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    Mac::local(u64::from_ne_bytes(bytes))
+}

@@ -1,0 +1,247 @@
+//! The leases on disk: one journal for each network, locked, and right after a crash at any instruction.
+//!
+//! `<dataDir>/<network>/leases` is text: a head line with the boot, then one line for each change, each with a checksum.
+//! A change is one appended line, so it is there wholly or not at all; a line that a killed process left half written
+//! is cut off by the next one. Nothing is synced to the disk, because no lease outlives the power: after a reboot the
+//! head names another boot, and all leases are void like the pods that held them (docs/decisions/leases.md).
+//!
+//! Invariant: while a [`Store`] lives, no other process reads or changes this network's leases, and its
+//! [`leases`](Store::leases) are what the file says.
+
+use crate::ipam::{Leases, Owner, Record};
+use crate::names::checksum;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// The head's first words; the number changes with the format.
+const FORMAT: &str = "heddle-leases 1";
+/// Lines that may be out of date before the journal is written anew: few enough that reading stays cheap, many enough
+/// that almost every change is one small append.
+const SLACK: usize = 256;
+
+/// Why leases cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file operation failed.
+    #[error("{action} {path:?}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A line inside the journal is not what was written. No crash does this, and who held the address in that line is
+    /// not known, so that handing out any address could double it.
+    #[error("line {line} of {path:?} is damaged; stop the pods of this network, then remove the file")]
+    Damaged {
+        /// The journal.
+        path: PathBuf,
+        /// The line, counted from one.
+        line: usize,
+    },
+}
+
+/// What sets this boot of the machine apart from others.
+///
+/// # Errors
+/// When `/proc` is not mounted.
+pub fn boot_id() -> Result<String, Error> {
+    let source = |source| Error::File { action: "read", path: BOOT_ID.into(), source };
+    Ok(fs::read_to_string(BOOT_ID).map_err(source)?.trim().to_owned())
+}
+
+/// The leases of one network, locked.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    journal: File,
+    /// Bytes of the journal that are whole lines.
+    length: u64,
+    lines: usize,
+    boot: String,
+    leases: Leases,
+    damaged: Option<usize>,
+    /// The directory, whose lock goes with its descriptor: also when we are killed.
+    _lock: File,
+}
+
+impl Store {
+    /// Waits for the lock and reads the leases; makes the directory when it is missing.
+    ///
+    /// # Errors
+    /// When the directory or file cannot be used.
+    pub fn open(data: &Path, network: &str, boot: &str) -> Result<Self, Error> {
+        let directory = data.join(network);
+        fs::create_dir_all(&directory).map_err(failed("make directory", &directory))?;
+        Self::lock(&directory, boot)
+    }
+
+    /// As [`open`](Self::open), but makes nothing: `None` when there are no leases of this network.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_existing(data: &Path, network: &str, boot: &str) -> Result<Option<Self>, Error> {
+        match Self::lock(&data.join(network), boot) {
+            Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    fn lock(directory: &Path, boot: &str) -> Result<Self, Error> {
+        let lock = File::open(directory).map_err(failed("open directory", directory))?;
+        lock.lock().map_err(failed("lock", directory))?;
+        let path = directory.join("leases");
+        let content = read(&path)?;
+        let read = content.as_deref().and_then(|content| Journal::read(content, boot));
+        let Some(Journal { leases, length, lines, damaged }) = read else {
+            let (journal, length) = write_anew(&path, boot, &Leases::default())?;
+            let (boot, leases) = (boot.to_owned(), Leases::default());
+            return Ok(Self { path, journal, length, lines: 0, boot, leases, damaged: None, _lock: lock });
+        };
+        let journal = OpenOptions::new().write(true).open(&path).map_err(failed("open", &path))?;
+        Ok(Self { path, journal, length, lines, boot: boot.to_owned(), leases, damaged, _lock: lock })
+    }
+
+    /// Who holds what.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// Fails when the journal was damaged, so that what it says is not all.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn check(&self) -> Result<(), Error> {
+        self.damaged.map_or(Ok(()), |line| Err(Error::Damaged { path: self.path.clone(), line }))
+    }
+
+    /// Puts a change on disk, then takes it in.
+    ///
+    /// # Errors
+    /// When it cannot be written; then it did not happen.
+    pub fn record(&mut self, record: Record) -> Result<(), Error> {
+        let line = write_line(&record);
+        if let Err(source) = self.append(line.as_bytes()) {
+            // A full disk may have taken a part of the line. Should the cut fail too, the next reader makes it.
+            let _ = self.journal.set_len(self.length);
+            return Err(failed("append to", &self.path)(source));
+        }
+        self.length += line.len() as u64;
+        self.lines += 1;
+        self.leases.apply(record);
+        self.compact_when_long();
+        Ok(())
+    }
+
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.journal.metadata()?.len() != self.length {
+            self.journal.set_len(self.length)?;
+        }
+        self.journal.seek(io::SeekFrom::Start(self.length))?;
+        self.journal.write_all(line)
+    }
+
+    /// A failure to shorten the journal loses nothing: it stays as it is, and the next change tries again.
+    fn compact_when_long(&mut self) {
+        if self.lines <= 2 * self.leases.len() + SLACK || self.damaged.is_some() {
+            return;
+        }
+        if let Ok((journal, length)) = write_anew(&self.path, &self.boot, &self.leases) {
+            (self.journal, self.length) = (journal, length);
+            self.lines = self.leases.len() + 1;
+        }
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::File { action, path, source }
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let mut content = Vec::new();
+    match File::open(path).and_then(|mut file| file.read_to_end(&mut content)) {
+        Ok(_) => Ok(Some(content)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(failed("read", path)(e)),
+    }
+}
+
+/// Writes a journal beside the old one and puts it in its place in one instruction of the file system.
+fn write_anew(path: &Path, boot: &str, leases: &Leases) -> Result<(File, u64), Error> {
+    let mut text = format!("{FORMAT} {boot}\n");
+    leases.records().for_each(|record| text.push_str(&write_line(&record)));
+    let beside = path.with_extension("new");
+    let mut file = File::create(&beside).map_err(failed("create", &beside))?;
+    file.write_all(text.as_bytes()).map_err(failed("write", &beside))?;
+    fs::rename(&beside, path).map_err(failed("put the new leases in the place of", path))?;
+    Ok((file, text.len() as u64))
+}
+
+/// What the bytes of a journal say.
+#[derive(Debug, PartialEq, Eq)]
+struct Journal {
+    leases: Leases,
+    length: u64,
+    lines: usize,
+    damaged: Option<usize>,
+}
+
+impl Journal {
+    /// `None` when it has no head of this boot: nothing in it counts.
+    fn read(content: &[u8], boot: &str) -> Option<Self> {
+        let mut lines = content.split_inclusive(|byte| *byte == b'\n');
+        let head = lines.next().filter(|head| *head == format!("{FORMAT} {boot}\n").as_bytes())?;
+        let mut journal =
+            Self { leases: Leases::default(), length: head.len() as u64, lines: 0, damaged: None };
+        for line in lines.filter(|line| line.ends_with(b"\n")) {
+            journal.length += line.len() as u64;
+            journal.lines += 1;
+            match std::str::from_utf8(line).ok().and_then(read_line) {
+                Some(record) => journal.leases.apply(record),
+                None => journal.damaged = journal.damaged.or(Some(journal.lines + 1)),
+            }
+        }
+        Some(journal)
+    }
+}
+
+/// A record as a line: what happened, to whom, which addresses, and the checksum of all that.
+fn write_line(record: &Record) -> String {
+    let join = |addresses: &[IpAddr]| addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let text = match record {
+        Record::Grant { owner: Owner { container, ifname }, addresses } => {
+            format!("grant {container} {ifname} {}", join(addresses))
+        }
+        Record::Release { owner: Owner { container, ifname } } => format!("release {container} {ifname}"),
+        Record::Latest { addresses } => format!("latest {}", join(addresses)),
+    };
+    format!("{text} {:016x}\n", checksum(&text))
+}
+
+fn read_line(line: &str) -> Option<Record> {
+    let (text, sum) = line.strip_suffix('\n')?.rsplit_once(' ')?;
+    if sum != format!("{:016x}", checksum(text)) {
+        return None;
+    }
+    let words: Vec<&str> = text.split(' ').collect();
+    let owner =
+        |container: &str, ifname: &str| Owner { container: container.to_owned(), ifname: ifname.to_owned() };
+    let split = |list: &str| -> Option<Vec<IpAddr>> {
+        list.split(',').filter(|address| !address.is_empty()).map(|address| address.parse().ok()).collect()
+    };
+    match words[..] {
+        ["grant", container, ifname, list] => {
+            Some(Record::Grant { owner: owner(container, ifname), addresses: split(list)? })
+        }
+        ["release", container, ifname] => Some(Record::Release { owner: owner(container, ifname) }),
+        ["latest", list] => Some(Record::Latest { addresses: split(list)? }),
+        _ => None,
+    }
+}
