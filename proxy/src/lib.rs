@@ -9,6 +9,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`config`] | flags, validated |
+//! | [`run`] | the threads, connected |
 //! | [`watch`] | where objects come from: the API server, or a folder of manifests |
 //! | [`convert`] | Kubernetes' objects into the model's |
 //! | [`model`] | what the cluster says, nothing derived |
@@ -19,10 +21,12 @@
 //! | [`agent`] | the loop: gather, resolve, sync, retry |
 
 pub mod agent;
+pub mod config;
 pub mod convert;
 pub mod dataplane;
 pub mod delta;
 pub mod frontends;
 pub mod model;
 pub mod nft;
+pub mod run;
 pub mod watch;

@@ -1,0 +1,121 @@
+//! Starts the parts, connects them, and waits for the end.
+//!
+//! Three threads: the agent, the listener for outside damage, and this one, where the source of objects and the signals
+//! are. Stopping leaves the rules standing.
+
+use crate::agent::{Agent, Event};
+use crate::config::{Config, Source};
+use crate::nft::{Netlink, Nft};
+use crate::watch;
+use heddle_netlink::nft::{Heard, Listener};
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Sender};
+use std::{io, thread};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{debug, info, warn};
+
+/// Why heddle-proxy ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// nf_tables cannot be used.
+    #[error("open nf_tables (is the kernel built with it, and has the process CAP_NET_ADMIN?)")]
+    Kernel(#[source] heddle_netlink::Error),
+    /// A thread, a signal handler or the runtime could not be set up.
+    #[error("start {what}")]
+    Start {
+        /// Which part.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The folder of manifests cannot be used.
+    #[error(transparent)]
+    Manifests(#[from] watch::ManifestsError),
+    /// A part ended that never should.
+    #[error("{0} ended")]
+    Ended(&'static str),
+}
+
+/// Runs until a signal comes or a part fails for good.
+///
+/// # Errors
+/// What could not be started, or ended.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    let kernel = Netlink::open().map_err(RunError::Kernel)?;
+    // Before the first read-back, so that no damage falls between the two.
+    let listener = Listener::open().map_err(RunError::Kernel)?;
+    let (events, inbox) = mpsc::channel();
+    let own_port = kernel.port();
+    let mut agent = Agent::new(&config.node, Nft::new(kernel));
+    info!(node = config.node, source = ?config.source, "heddle-proxy {}", env!("CARGO_PKG_VERSION"));
+    spawn("agent", move || agent.run(&inbox))?;
+    let doubts = events.clone();
+    spawn("listener", move || listen(listener, own_port, &doubts))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| RunError::Start { what: "the runtime", source })?;
+    runtime.block_on(serve(config, events))
+}
+
+fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(body);
+    spawned.map(drop).map_err(|source| RunError::Start { what: name, source })
+}
+
+/// Waits for the source to fail or for a signal.
+async fn serve(config: &Config, events: Sender<Event>) -> Result<(), RunError> {
+    let start = |source| RunError::Start { what: "the signal handlers", source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(start)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(start)?;
+    let emit = move |change| {
+        // The agent is gone only when the process is about to be.
+        let _ = events.send(Event::Change(change));
+    };
+    let source = async {
+        match &config.source {
+            Source::Manifests(folder) => follow_manifests(folder.clone(), config.node.clone(), emit).await,
+            Source::ApiServer(_) => Err(RunError::Ended("the API server's watch")),
+        }
+    };
+    tokio::select! {
+        ended = source => ended,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+/// The folder's watch blocks, so it has a thread; this waits for its failure.
+async fn follow_manifests(
+    folder: PathBuf,
+    node: String,
+    emit: impl Fn(crate::model::Change) + Send + 'static,
+) -> Result<(), RunError> {
+    let (failed, failure) = oneshot::channel();
+    spawn("manifests", move || {
+        let Err(error) = watch::run_manifests(&folder, &node, emit);
+        // Nobody waits for it any more when a signal came first.
+        let _ = failed.send(error);
+    })?;
+    failure.await.map_or(Err(RunError::Ended("the manifests' watch")), |error| Err(error.into()))
+}
+
+/// Tells the agent of every change that somebody else makes to our tables.
+fn listen(mut listener: Listener, own_port: u32, events: &Sender<Event>) {
+    loop {
+        let doubt = match listener.next(own_port) {
+            Ok(Heard::Changed(tables)) => tables.iter().any(|(_, name)| name == crate::nft::ruleset::TABLE),
+            Ok(Heard::Lost) => {
+                debug!("nftables notifications were lost; the table is compared");
+                true
+            }
+            Err(error) => {
+                warn!("outside changes are not heard any more: {error}");
+                return;
+            }
+        };
+        if doubt && events.send(Event::Doubt).is_err() {
+            return;
+        }
+    }
+}
