@@ -9,7 +9,7 @@ use super::ruleset;
 use crate::dataplane::{Dataplane, Failure, Synced};
 use crate::delta::Delta;
 use crate::frontends::{Backends, Frontend};
-use heddle_netlink::nft::{self, CommitError, Name, Table, TableFamily, Transaction};
+use heddle_netlink::nft::{self, CommitError, Name, Op, Table, TableFamily, Transaction};
 use heddle_netlink::{Errno, Error, Family, Refusal, Socket};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -177,6 +177,8 @@ pub struct FakeKernel {
     pub taken: Vec<Transaction>,
     /// Errors for the next commits, whatever they hold; the last one is used first.
     pub refuse: Vec<Errno>,
+    /// Refuse to remove chains, as kernels before 6.2 do for a moment.
+    pub refuse_deleted_chains: bool,
 }
 
 impl Kernel for FakeKernel {
@@ -196,6 +198,10 @@ impl Kernel for FakeKernel {
         };
         if let Some(errno) = self.refuse.pop() {
             return Err(refused(0, errno));
+        }
+        let deletes_chain = transaction.ops.iter().any(|op| matches!(op, Op::DeleteChain(_)));
+        if self.refuse_deleted_chains && deletes_chain {
+            return Err(refused(0, Errno::BUSY));
         }
         let have = self.tables.get(&transaction.family);
         match Table::after(have, transaction).map_err(|r| refused(r.op, r.errno))? {

@@ -1,0 +1,355 @@
+//! From changes to a (fake) kernel's tables: properties of the pure middle, and the agent's loop.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+
+use heddle_netlink::Errno;
+use heddle_netlink::nft::{Data, Op, Statement, Table, TableFamily};
+use heddle_proxy::agent::{Agent, Event};
+use heddle_proxy::frontends::{Frontends, resolve};
+use heddle_proxy::model::{
+    Change, Kind, Model, ObjectName, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
+};
+use heddle_proxy::nft::{FakeKernel, Nft, diff, ruleset};
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+const NODE: &str = "node-1";
+
+fn name(name: &str) -> ObjectName {
+    ObjectName::new("default", name)
+}
+
+fn service(last: u8, ports: &[(&str, Protocol, u16)]) -> Service {
+    let port =
+        |&(name, protocol, port): &(&str, Protocol, u16)| ServicePort { name: name.into(), protocol, port };
+    let ips: [IpAddr; 2] = [[10, 96, 0, last].into(), [0xfd00, 0x96, 0, 0, 0, 0, 0, u16::from(last)].into()];
+    Service { cluster_ips: ips.into(), ports: ports.iter().map(port).collect() }
+}
+
+fn slice(service: &str, endpoints: &[(u8, bool)]) -> Slice {
+    let port = SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 };
+    let endpoint = |&(last, ready): &(u8, bool)| SliceEndpoint {
+        address: [10, 0, 0, last].into(),
+        ready,
+        node: Some(if last % 2 == 0 { NODE } else { "node-2" }.into()),
+    };
+    Slice { service: service.into(), ports: vec![port], endpoints: endpoints.iter().map(endpoint).collect() }
+}
+
+fn http(last: u8) -> Service {
+    service(last, &[("http", Protocol::Tcp, 80)])
+}
+
+fn complete() -> [Change; 2] {
+    [Change::Complete(Kind::Service), Change::Complete(Kind::Slice)]
+}
+
+/// Changes of a small cluster where addresses, ports and names often meet.
+fn change() -> impl Strategy<Value = Change> {
+    let service_name = prop::sample::select(vec!["a", "b", "c"]);
+    let slice_name = prop::sample::select(vec!["a-1", "a-2", "b-1"]);
+    let ports = prop::sample::subsequence(
+        vec![("http", Protocol::Tcp, 80), ("dns", Protocol::Udp, 53), ("http", Protocol::Sctp, 80)],
+        0..=3,
+    );
+    let endpoints = prop::collection::vec((1..6_u8, any::<bool>()), 0..5);
+    prop_oneof![
+        4 => (service_name.clone(), 1..3_u8, ports)
+            .prop_map(|(n, last, ports)| Change::ServiceApplied(name(n), service(last, &ports))),
+        1 => service_name.clone().prop_map(|n| Change::ServiceGone(name(n))),
+        4 => (slice_name.clone(), service_name, endpoints)
+            .prop_map(|(n, of, endpoints)| Change::SliceApplied(name(n), slice(of, &endpoints))),
+        1 => slice_name.prop_map(|n| Change::SliceGone(name(n))),
+    ]
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    prop::collection::vec(change(), 0..24)
+}
+
+fn model_of(changes: &[Change]) -> Model {
+    let mut model = Model::default();
+    changes.iter().cloned().for_each(|change| model.apply(change));
+    model
+}
+
+fn agent() -> Agent<Nft<FakeKernel>> {
+    Agent::new(NODE, Nft::new(FakeKernel::default()))
+}
+
+fn tell(agent: &mut Agent<Nft<FakeKernel>>, changes: impl IntoIterator<Item = Change>) {
+    changes.into_iter().for_each(|change| agent.take(Event::Change(change)));
+}
+
+fn kernel_tables(agent: &mut Agent<Nft<FakeKernel>>) -> Vec<Table> {
+    agent.dataplane().kernel().tables.values().cloned().collect()
+}
+
+fn wanted_tables(agent: &mut Agent<Nft<FakeKernel>>) -> Vec<Table> {
+    agent.dataplane().tables().cloned().collect()
+}
+
+/// A table with each frontend's endpoints in the order of their bytes, since slots may be in any order.
+fn with_sorted_slots(mut table: Table) -> Table {
+    let endpoints = &mut table.sets.get_mut(ruleset::ENDPOINTS).unwrap().elements;
+    let slot_at = if table.family == TableFamily::Ip { 12 } else { 24 };
+    let mut keys: Vec<_> = endpoints.keys().copied().collect();
+    keys.sort();
+    let groups: BTreeSet<Vec<u8>> = keys.iter().map(|k| k.as_bytes()[..slot_at].to_vec()).collect();
+    for group in groups {
+        let of_group: Vec<_> = keys.iter().filter(|k| k.as_bytes().starts_with(&group)).collect();
+        let mut data: Vec<Data> = of_group.iter().map(|k| endpoints[k].clone()).collect();
+        data.sort_by_key(|d| format!("{d:?}"));
+        for (key, datum) in of_group.into_iter().zip(data) {
+            endpoints.insert(*key, datum);
+        }
+    }
+    table
+}
+
+proptest! {
+    #[test]
+    fn frontends_kept_up_change_by_change_are_those_resolved_at_once(changes in changes()) {
+        let mut model = Model::default();
+        let mut kept = Frontends::new(NODE);
+        for change in changes {
+            model.apply(change);
+            let dirty = model.take_dirty();
+            kept.update(&model, &dirty);
+        }
+        prop_assert_eq!(kept.to_string(), resolve(&model, NODE).to_string());
+    }
+
+    #[test]
+    fn the_order_in_which_objects_are_applied_does_not_matter(changes in changes(), seed in any::<u64>()) {
+        // The last change of each object decides; those in any order give the same model.
+        let mut last: std::collections::BTreeMap<String, Change> = std::collections::BTreeMap::new();
+        for change in &changes {
+            let (Change::ServiceApplied(n, _) | Change::ServiceGone(n)) = change else {
+                let (Change::SliceApplied(n, _) | Change::SliceGone(n)) = change else { continue };
+                last.insert(format!("slice {n}"), change.clone());
+                continue;
+            };
+            last.insert(format!("service {n}"), change.clone());
+        }
+        let mut shuffled: Vec<Change> = last.into_values().collect();
+        let len = shuffled.len().max(1);
+        shuffled.rotate_left(usize::try_from(seed % 97).unwrap() % len);
+        if seed % 2 == 0 {
+            shuffled.reverse();
+        }
+        let at_once = resolve(&model_of(&shuffled), NODE).to_string();
+        prop_assert_eq!(at_once, resolve(&model_of(&changes), NODE).to_string());
+    }
+
+    #[test]
+    fn the_kernel_ends_as_wanted_however_changes_are_gathered(
+        changes in prop::collection::vec((change(), any::<bool>()), 0..24),
+    ) {
+        let mut agent = agent();
+        tell(&mut agent, complete());
+        for (change, sync) in &changes {
+            tell(&mut agent, [change.clone()]);
+            if *sync {
+                prop_assert_eq!(agent.sync(), None);
+            }
+        }
+        prop_assert_eq!(agent.sync(), None);
+        prop_assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
+
+        let mut fresh = self::agent();
+        tell(&mut fresh, changes.into_iter().map(|(change, _)| change).chain(complete()));
+        fresh.sync();
+        let sorted = |agent: &mut Agent<_>| kernel_tables(agent).into_iter().map(with_sorted_slots).collect::<Vec<_>>();
+        prop_assert_eq!(sorted(&mut agent), sorted(&mut fresh));
+    }
+
+    #[test]
+    fn any_table_of_ours_becomes_any_other_and_then_needs_nothing(from in changes(), to in changes()) {
+        let tables = |changes: Vec<Change>| {
+            let mut agent = agent();
+            tell(&mut agent, changes.into_iter().chain(complete()));
+            agent.sync();
+            wanted_tables(&mut agent)
+        };
+        for (have, want) in tables(from).iter().zip(tables(to)) {
+            let update = diff::diff(Some(have), &want);
+            let mut table = Table::after(Some(have), &update.main).unwrap();
+            for chain in &update.idle_chains {
+                table = Table::after(table.as_ref(), &diff::delete_chain(want.family, chain)).unwrap();
+            }
+            prop_assert_eq!(table.as_ref(), Some(&want));
+            let again = diff::diff(table.as_ref(), &want);
+            prop_assert!(again.main.is_empty() && again.idle_chains.is_empty());
+        }
+    }
+}
+
+/// kp:A13
+#[test]
+fn nothing_is_written_before_services_and_slices_are_complete() {
+    let mut agent = agent();
+    tell(&mut agent, [Change::ServiceApplied(name("web"), http(1)), Change::Complete(Kind::Service)]);
+    assert_eq!(agent.sync(), None);
+    assert!(agent.dataplane().kernel().taken.is_empty());
+    tell(&mut agent, [Change::Complete(Kind::Slice)]);
+    agent.sync();
+    assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
+}
+
+fn agent_with_web(endpoints: &[(u8, bool)]) -> Agent<Nft<FakeKernel>> {
+    let mut agent = agent();
+    tell(
+        &mut agent,
+        [
+            Change::ServiceApplied(name("web"), http(1)),
+            Change::SliceApplied(name("web-1"), slice("web", endpoints)),
+        ],
+    );
+    tell(&mut agent, complete());
+    assert_eq!(agent.sync(), None);
+    agent.dataplane().kernel().taken.clear();
+    agent
+}
+
+#[test]
+fn one_changed_endpoint_is_one_batch_of_two_elements() {
+    let mut agent = agent_with_web(&[(1, true), (3, true), (5, true)]);
+    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(1, true), (7, true), (5, true)]))]);
+    agent.sync();
+    let taken = &agent.dataplane().kernel().taken;
+    assert_eq!(taken.len(), 1);
+    let elements: Vec<&str> = taken[0]
+        .ops
+        .iter()
+        .map(|op| match op {
+            Op::DeleteElement(set, _) | Op::AddElement(set, ..) => &**set,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(elements, [ruleset::ENDPOINTS; 2]);
+    assert_eq!(taken[0].encode().0.len(), 4, "begin, delete, add, end");
+}
+
+#[test]
+fn a_change_that_changes_nothing_for_packets_does_not_reach_the_kernel() {
+    let mut agent = agent_with_web(&[(1, true)]);
+    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(1, true), (3, false)]))]);
+    assert_eq!(agent.sync(), None);
+    assert!(agent.dataplane().kernel().taken.is_empty());
+}
+
+#[test]
+fn a_refused_write_is_tried_again_later_and_later_and_loses_nothing() {
+    let mut agent = agent_with_web(&[(1, true)]);
+    agent.dataplane().kernel().refuse = vec![Errno::NOMEM; 2];
+    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(3, true)]))]);
+    let first = agent.sync().unwrap();
+    let second = agent.sync().unwrap();
+    assert!(second > first, "{first:?} {second:?}");
+    assert_eq!(agent.sync(), None);
+    assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
+}
+
+#[test]
+fn a_chain_that_the_kernel_still_holds_is_removed_later() {
+    let mut agent = agent_with_web(&[(1, true), (3, true)]);
+    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(1, true)]))]);
+    // The main transaction goes through, the removal of `spread-2` does not: kernels before 6.2.
+    agent.dataplane().kernel().refuse_deleted_chains = true;
+    assert_eq!(agent.sync(), None);
+    assert!(kernel_tables(&mut agent)[0].chains.contains_key("spread-2"));
+    agent.dataplane().kernel().refuse_deleted_chains = false;
+    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(3, true)]))]);
+    assert_eq!(agent.sync(), None);
+    assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
+}
+
+#[test]
+fn every_kind_of_outside_damage_is_undone() {
+    type Damage = fn(&mut Table);
+    let damages: [(&str, Damage); 8] = [
+        ("an element gone", |t| t.sets.get_mut(ruleset::ENDPOINTS).unwrap().elements.clear()),
+        ("an element changed", |t| {
+            let endpoints = &mut t.sets.get_mut(ruleset::ENDPOINTS).unwrap().elements;
+            let other = endpoints.values().next_back().cloned().unwrap();
+            endpoints.values_mut().for_each(|data| *data = other.clone());
+        }),
+        ("an element more", |t| {
+            let key = ruleset::hairpin_key([192, 0, 2, 1].into());
+            t.sets.get_mut(ruleset::HAIRPIN).unwrap().elements.insert(key, Data::None);
+        }),
+        ("a rule gone", |t| t.chains.get_mut("prerouting").unwrap().rules.clear()),
+        ("a foreign rule", |t| t.chains.get_mut("output").unwrap().rules.insert(0, vec![Statement::Foreign])),
+        ("a chain gone", |t| drop(t.chains.remove("postrouting"))),
+        ("a foreign set", |t| {
+            let set = t.sets[ruleset::HAIRPIN].clone();
+            t.sets.insert("foreign".into(), set);
+        }),
+        ("switched off", |t| t.dormant = true),
+    ];
+    for (what, damage) in damages {
+        let mut agent = agent_with_web(&[(1, true), (2, true)]);
+        let mut dropped = agent.dataplane().kernel().tables.clone();
+        damage(dropped.get_mut(&TableFamily::Ip).unwrap());
+        agent.dataplane().kernel().tables = dropped;
+        agent.take(Event::Doubt);
+        assert_eq!(agent.sync(), None, "{what}");
+        assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent), "{what}");
+    }
+}
+
+#[test]
+fn a_flushed_ruleset_is_written_again() {
+    let mut agent = agent_with_web(&[(1, true)]);
+    agent.dataplane().kernel().tables.clear();
+    agent.take(Event::Doubt);
+    assert_eq!(agent.sync(), None);
+    assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
+}
+
+#[test]
+fn a_doubt_that_proves_wrong_writes_nothing() {
+    let mut agent = agent_with_web(&[(1, true)]);
+    agent.take(Event::Doubt);
+    assert_eq!(agent.sync(), None);
+    assert!(agent.dataplane().kernel().taken.is_empty());
+}
+
+/// A restart finds the old table and changes only what differs.
+#[test]
+fn a_restart_takes_the_kernels_table_over() {
+    let mut before = agent_with_web(&[(1, true), (3, true)]);
+    let tables = before.dataplane().kernel().tables.clone();
+    let mut after = Agent::new(NODE, Nft::new(FakeKernel { tables, ..FakeKernel::default() }));
+    tell(
+        &mut after,
+        [
+            Change::ServiceApplied(name("web"), http(1)),
+            Change::SliceApplied(name("web-1"), slice("web", &[(1, true), (3, true)])),
+        ],
+    );
+    tell(&mut after, complete());
+    assert_eq!(after.sync(), None);
+    assert!(after.dataplane().kernel().taken.is_empty());
+}
+
+/// Which of two Services holds an address is stated: the first by namespace and name; the other takes over.
+#[test]
+fn the_first_service_by_name_holds_an_address_that_two_claim() {
+    let mut model = model_of(&[
+        Change::ServiceApplied(name("b"), http(1)),
+        Change::ServiceApplied(name("a"), http(1)),
+        Change::SliceApplied(name("a-1"), slice("a", &[(1, true)])),
+        Change::SliceApplied(name("b-1"), slice("b", &[(2, true)])),
+    ]);
+    let first = resolve(&model, NODE).to_string();
+    assert!(first.starts_with("10.96.0.1:80/tcp cluster-ip of default/a\n  10.0.0.1:8080\n"), "{first}");
+    model.apply(Change::ServiceGone(name("a")));
+    let second = resolve(&model, NODE).to_string();
+    assert!(
+        second.starts_with("10.96.0.1:80/tcp cluster-ip of default/b\n  10.0.0.2:8080 local\n"),
+        "{second}"
+    );
+}
