@@ -5,6 +5,7 @@
 //! | [`namespace`] | one network namespace, held by a file descriptor and gone with it |
 //! | [`wire`] | links, addresses and routes inside a namespace |
 //! | [`lab`] | a fabric with nodes and an outside host; pods are made by running the real `heddle-cni` |
+//! | [`apiserver`] | the Kubernetes API for programs and kubectl, with switches to break it |
 //! | [`process`] | programs under test, started inside a namespace, dead with the test |
 //! | [`traffic`] | servers and clients: which endpoint answered, and which source address it saw |
 //! | [`patience`] | waiting for something with a deadline |
@@ -14,6 +15,7 @@
 //! Nothing here touches the namespace in which the test was started, and nothing outlives the test's process, even
 //! when that is killed: namespaces and directories are file descriptors, processes die with their parent.
 
+pub mod apiserver;
 pub mod lab;
 pub mod namespace;
 pub mod patience;

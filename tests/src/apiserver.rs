@@ -1,0 +1,323 @@
+//! An API server of our own: the Kubernetes HTTP API for the kinds that a node network reads, with switches to break it.
+//!
+//! It is what the lab's programs and an unmodified kubectl talk to. Objects live in memory, numbered as etcd numbers
+//! them; lists, pages, watches, patches, conflicts and refusals are those of Kubernetes. It is not a cluster: there are no
+//! controllers, no admission beyond defaults and checks, no quotas and no roles, and namespaces need not exist.
+
+mod ages;
+mod answer;
+mod claims;
+mod discovery;
+mod faults;
+mod json_patch;
+mod kinds;
+mod openapi;
+mod patch;
+mod paths;
+mod read;
+mod refusal;
+mod request;
+mod resource;
+mod selectors;
+mod serve;
+mod store;
+mod strategic;
+mod tables;
+mod tls;
+mod verbs;
+mod watch;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ipnetwork::IpNetwork;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+use claims::Claims;
+use faults::Faults;
+pub use refusal::Refusal;
+use resource::Resource;
+use serve::Shared;
+use store::{Key, Store};
+pub use tls::TlsError;
+use verbs::{Part, Place};
+
+/// What std gives its listeners.
+const BACKLOG: i32 = 128;
+
+/// How to start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// HTTP without TLS and without a token.
+    pub plain: bool,
+    /// The address that clients reach the listener at; needed where it listens on all.
+    pub advertise: Option<IpAddr>,
+    /// Where cluster IPs come from, the preferred family first; at most one range a family.
+    pub service_networks: Vec<IpNetwork>,
+    /// Where node ports come from.
+    pub node_ports: RangeInclusive<u16>,
+    /// How often watches that want bookmarks get one.
+    pub bookmark_interval: Duration,
+    /// How many changes are remembered before the oldest are compacted away.
+    pub history_limit: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let ipv4 = IpNetwork::new(Ipv4Addr::new(10, 96, 0, 0).into(), 16);
+        let ipv6 = IpNetwork::new(Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0).into(), 112);
+        Self {
+            plain: false,
+            advertise: None,
+            service_networks: ipv4.into_iter().chain(ipv6).collect(),
+            node_ports: 30_000..=32_767,
+            bookmark_interval: Duration::from_secs(60),
+            history_limit: 100_000,
+        }
+    }
+}
+
+/// Why the server did not start, or does not listen again.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiServerError {
+    /// The listener is of no use.
+    #[error("cannot use the API server's listener")]
+    Listener(#[source] io::Error),
+    /// There is no thread or no event loop for it.
+    #[error("cannot start the API server's thread")]
+    Thread(#[source] io::Error),
+    /// There is no certificate.
+    #[error("cannot serve TLS")]
+    Tls(#[from] TlsError),
+}
+
+/// A running server. Dropping it closes every connection and ends its thread.
+pub struct ApiServer {
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    /// What the listener is bound to.
+    bound: SocketAddr,
+    /// What clients are told.
+    address: SocketAddr,
+    /// The authority, PEM; None without TLS.
+    authority: Option<String>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ApiServer {
+    /// Serves on a listener, which may have been opened in any network namespace.
+    ///
+    /// # Errors
+    /// If the listener has no address, or certificate or thread cannot be made.
+    pub fn start(listener: TcpListener, options: Options) -> Result<Self, ApiServerError> {
+        listener.set_nonblocking(true).map_err(ApiServerError::Listener)?;
+        let bound = listener.local_addr().map_err(ApiServerError::Listener)?;
+        let loopback: IpAddr =
+            if bound.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        let ip = options.advertise.unwrap_or(if bound.ip().is_unspecified() { loopback } else { bound.ip() });
+        let address = SocketAddr::new(ip, bound.port());
+        let names = [
+            ip.to_string(),
+            "127.0.0.1".into(),
+            "::1".into(),
+            "localhost".into(),
+            "kubernetes.default.svc".into(),
+        ];
+        let identity = if options.plain { None } else { Some(tls::make(names.to_vec())?) };
+        let acceptor = identity.as_ref().map(|it| TlsAcceptor::from(Arc::clone(&it.config)));
+        let token = identity.as_ref().map(|_| uuid::Uuid::new_v4().simple().to_string());
+        let store =
+            Store::new(Claims::new(options.service_networks, options.node_ports), options.history_limit);
+        let shared = Arc::new(Shared::new(store, token, acceptor, options.bookmark_interval));
+        let (stop, stopped) = oneshot::channel();
+        let thread = spawn(&shared, &listener, stopped)?;
+        let authority = identity.map(|it| it.authority);
+        let server =
+            Self { shared, listener, bound, address, authority, stop: Some(stop), thread: Some(thread) };
+        server.make_namespaces();
+        Ok(server)
+    }
+
+    /// The two that every cluster has and every kubectl user expects.
+    fn make_namespaces(&self) {
+        for name in ["default", "kube-system"] {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            self.apply(namespace).expect("a namespace with nothing but a name is valid");
+        }
+    }
+
+    /// `https://10.0.0.1:6443`.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.authority.is_some() { "https" } else { "http" }, self.address)
+    }
+
+    /// The bearer token; empty without TLS.
+    pub fn token(&self) -> &str {
+        self.shared.token.as_deref().unwrap_or_default()
+    }
+
+    /// The authority's certificate, PEM; empty without TLS.
+    pub fn authority(&self) -> &str {
+        self.authority.as_deref().unwrap_or_default()
+    }
+
+    /// A kubeconfig with everything in it. JSON, which is YAML too.
+    pub fn kubeconfig(&self) -> String {
+        let mut cluster = json!({"server": self.url()});
+        if let Some(authority) = &self.authority {
+            cluster["certificate-authority-data"] = json!(STANDARD.encode(authority));
+        }
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+            "clusters": [{"name": "lab", "cluster": cluster}],
+            "users": [{"name": "lab", "user": {"token": self.token()}}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
+        });
+        format!("{config:#}\n")
+    }
+
+    /// Creates an object, or makes it this one, status included. Returns it as stored.
+    ///
+    /// # Errors
+    /// As the API refuses: an unknown kind, or a field that cannot be.
+    pub fn apply(&self, object: Value) -> Result<Arc<Value>, Refusal> {
+        let (version, kind) = (paths::text(&object, "apiVersion"), paths::text(&object, "kind"));
+        let resource = resource::find_by_kind(version, kind).ok_or_else(|| {
+            Refusal::bad_request(format!("no kind {kind:?} in version {version:?} is served"))
+        })?;
+        let (name, namespace) =
+            (paths::text(&object, "metadata.name").to_owned(), namespace_of(resource, &object));
+        let place = Place { resource, namespace: &namespace, name: &name, part: Part::Whole, dry_run: false };
+        self.shared.write(|store| match store.get(&Key::new(resource, &namespace, &name)) {
+            Some(_) => verbs::update(store, place, object),
+            None => verbs::create(store, place, object),
+        })
+    }
+
+    /// Deletes an object of a kind given by its plural, `services`. The namespace is ignored for kinds without.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown kind or object.
+    pub fn delete(&self, plural: &str, namespace: &str, name: &str) -> Result<Arc<Value>, Refusal> {
+        let resource = resource::find_by_plural(plural).ok_or_else(Refusal::no_such_page)?;
+        let place = Place { resource, namespace, name, part: Part::Whole, dry_run: false };
+        self.shared.write(|store| verbs::delete(store, place, &Value::Null))
+    }
+
+    /// An object as it is now.
+    pub fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        let resource = resource::find_by_plural(plural)?;
+        self.shared.store().get(&Key::new(resource, namespace, name)).cloned()
+    }
+
+    /// All objects of a kind, in all namespaces, in order.
+    pub fn list(&self, plural: &str) -> Vec<Arc<Value>> {
+        let Some(resource) = resource::find_by_plural(plural) else { return Vec::new() };
+        self.shared.store().find_all(resource, None).map(|(_, object)| Arc::clone(object)).collect()
+    }
+
+    /// The number of the last change.
+    pub fn revision(&self) -> u64 {
+        self.shared.store().revision()
+    }
+
+    /// Refuses connections from now on and drops those that are open.
+    ///
+    /// # Errors
+    /// If the kernel does not close the listener.
+    pub fn refuse(&self) -> Result<(), ApiServerError> {
+        // A listening socket that is shut down refuses, and keeps its namespace for `listen`.
+        rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Read)
+            .map_err(|error| ApiServerError::Listener(error.into()))?;
+        self.switch(|faults| faults.listening = false);
+        Ok(())
+    }
+
+    /// Takes connections again, on the same address, after [`ApiServer::refuse`].
+    ///
+    /// # Errors
+    /// If the port was taken by another in the meantime.
+    pub fn listen(&self) -> Result<(), ApiServerError> {
+        let failed = |error: rustix::io::Errno| ApiServerError::Listener(error.into());
+        // The kernel has forgotten a port that it chose itself and kept one that was asked for, which it does not bind twice.
+        match rustix::net::bind(&self.listener, &self.bound) {
+            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        rustix::net::listen(&self.listener, BACKLOG).map_err(failed)?;
+        self.switch(|faults| faults.listening = true);
+        Ok(())
+    }
+
+    /// Takes connections and requests but answers none, until [`ApiServer::resume`]. Watches fall silent.
+    pub fn stall(&self) {
+        self.switch(|faults| faults.stalled = true);
+    }
+
+    /// Answers again, first of all what waits since [`ApiServer::stall`].
+    pub fn resume(&self) {
+        self.switch(|faults| faults.stalled = false);
+    }
+
+    /// Breaks off every running watch in the middle of its stream.
+    pub fn cut_watches(&self) {
+        self.switch(|faults| faults.cuts += 1);
+    }
+
+    /// Forgets the history: lists that continue and watches that resume from before get 410 Gone.
+    pub fn compact(&self) {
+        self.shared.write(Store::compact);
+    }
+
+    /// Refuses watches that begin with the list, as servers without `WatchList` do.
+    pub fn disable_streaming_lists(&self) {
+        self.switch(|faults| faults.streaming_lists = false);
+    }
+
+    fn switch(&self, change: impl FnOnce(&mut Faults)) {
+        self.shared.faults.send_modify(change);
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn namespace_of(resource: &Resource, object: &Value) -> String {
+    let namespace = paths::text(object, "metadata.namespace");
+    let namespace = if resource.namespaced && namespace.is_empty() { "default" } else { namespace };
+    namespace.to_owned()
+}
+
+fn spawn(
+    shared: &Arc<Shared>,
+    listener: &TcpListener,
+    stopped: oneshot::Receiver<()>,
+) -> Result<JoinHandle<()>, ApiServerError> {
+    let listener = listener.try_clone().map_err(ApiServerError::Listener)?;
+    let shared = Arc::clone(shared);
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ApiServerError::Thread)?;
+    let run = async move {
+        tokio::select! {
+            ended = serve::serve(shared, listener) => tracing::error!(?ended, "the API server has stopped"),
+            _ = stopped => {}
+        }
+    };
+    let thread = std::thread::Builder::new().name("apiserver".to_owned());
+    thread.spawn(move || runtime.block_on(run)).map_err(ApiServerError::Thread)
+}

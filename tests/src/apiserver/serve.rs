@@ -1,0 +1,136 @@
+//! Connections: accepted while the server listens, each served by its own task, HTTP/1.1 or HTTP/2, with TLS or without.
+
+use std::convert::Infallible;
+use std::net::TcpListener as StdListener;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::answer::answer;
+use super::faults::Faults;
+use super::store::Store;
+
+/// The body of an answer: one document, or a stream of events.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Broken>;
+
+/// A stream that was broken off, by the client or on purpose.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the stream was cut")]
+pub(crate) struct Broken;
+
+/// What every connection shares.
+pub(crate) struct Shared {
+    store: Mutex<Store>,
+    /// Tells watches that the store has moved on.
+    pub(crate) revisions: watch::Sender<u64>,
+    pub(crate) faults: watch::Sender<Faults>,
+    /// What a request must carry; None lets everyone in.
+    pub(crate) token: Option<String>,
+    pub(crate) acceptor: Option<TlsAcceptor>,
+    pub(crate) bookmark_interval: Duration,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        store: Store,
+        token: Option<String>,
+        acceptor: Option<TlsAcceptor>,
+        bookmarks: Duration,
+    ) -> Self {
+        Self {
+            store: Mutex::new(store),
+            revisions: watch::Sender::new(0),
+            faults: watch::Sender::new(Faults::default()),
+            token,
+            acceptor,
+            bookmark_interval: bookmarks,
+        }
+    }
+
+    /// The store, to read.
+    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
+        // A verb that panicked did so before its commit, which is one step: the store is whole.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets `write` change the store, then wakes the watches.
+    pub(crate) fn write<T>(&self, write: impl FnOnce(&mut Store) -> T) -> T {
+        let mut store = self.store();
+        let outcome = write(&mut store);
+        let revision = store.revision();
+        drop(store);
+        self.revisions.send_if_modified(|last| std::mem::replace(last, revision) != revision);
+        outcome
+    }
+}
+
+/// Serves until the task is dropped.
+pub(crate) async fn serve(shared: Arc<Shared>, listener: StdListener) -> std::io::Result<Infallible> {
+    let mut faults = shared.faults.subscribe();
+    loop {
+        faults.wait_for(|it| it.listening).await.map_err(std::io::Error::other)?;
+        // A new one each time: tokio's registration does not outlive the shutdown of a socket.
+        let listener = TcpListener::from_std(listener.try_clone()?)?;
+        accept_while_listening(&shared, &listener, &mut faults).await;
+    }
+}
+
+async fn accept_while_listening(
+    shared: &Arc<Shared>,
+    listener: &TcpListener,
+    faults: &mut watch::Receiver<Faults>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(connection(Arc::clone(shared), stream))),
+                Err(error) => {
+                    tracing::debug!(%error, "accept failed, as it does while the server refuses");
+                    // Either the switch that closed the socket is about to be seen, or the error passes.
+                    let _ = tokio::time::timeout(Duration::from_millis(10), faults.wait_for(|it| !it.listening)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            _ = faults.changed() => {}
+        }
+        if !faults.borrow_and_update().listening {
+            // Dropping the set ends the tasks, and with them the connections.
+            return;
+        }
+    }
+}
+
+async fn connection(shared: Arc<Shared>, stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    match shared.acceptor.clone() {
+        None => speak(shared, stream).await,
+        Some(acceptor) => match acceptor.accept(stream).await {
+            Ok(stream) => speak(shared, stream).await,
+            Err(error) => tracing::debug!(%error, "TLS handshake failed"),
+        },
+    }
+}
+
+async fn speak<S>(shared: Arc<Shared>, stream: S)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(answer(shared, request).await) }
+    });
+    let builder = auto::Builder::new(TokioExecutor::new());
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "connection ended");
+    }
+}

@@ -1,0 +1,208 @@
+//! One watch: the events of the store, narrowed to what the client asked for, for as long as it asked.
+//!
+//! A watch is a cursor into the history, not a subscriber: a slow client delays nobody, and one that is slower than the
+//! history is long is told that its version has expired.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::channel::Sender;
+use serde_json::{Value, json};
+use tokio::time::{Instant, interval_at, sleep_until};
+
+use super::refusal::Refusal;
+use super::request::{Target, WatchOptions};
+use super::selectors::Selector;
+use super::serve::{Broken, Shared};
+use super::store::{Event, Store, stamp};
+use super::tables::Encoding;
+
+/// What a watch needs to run.
+pub(crate) struct Watch {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) target: Target,
+    pub(crate) selector: Selector,
+    pub(crate) options: WatchOptions,
+    pub(crate) encoding: Encoding,
+}
+
+/// Why a watch ended.
+enum End {
+    /// In good order: the time is over, or an error event has been sent.
+    Done,
+    /// The client is gone.
+    Gone,
+    /// A test cut it.
+    Cut,
+}
+
+impl From<Broken> for End {
+    fn from(_: Broken) -> Self {
+        Self::Gone
+    }
+}
+
+impl Watch {
+    /// Runs until the time is over, the client leaves, or a test cuts it.
+    pub(crate) async fn run(self, sender: Sender<Bytes, Broken>) {
+        let mut stream = Stream { watch: self, sender, cursor: 0, headed: false };
+        if matches!(stream.run().await, End::Cut) {
+            stream.sender.abort(Broken);
+        }
+    }
+}
+
+struct Stream {
+    watch: Watch,
+    sender: Sender<Bytes, Broken>,
+    /// The last revision that the client has been told of.
+    cursor: u64,
+    /// Whether the columns were sent, which tables of later events leave out.
+    headed: bool,
+}
+
+impl Stream {
+    async fn run(&mut self) -> End {
+        let shared = Arc::clone(&self.watch.shared);
+        let mut revisions = shared.revisions.subscribe();
+        let mut faults = shared.faults.subscribe();
+        let cuts = faults.borrow_and_update().cuts;
+        let end = Instant::now() + self.watch.options.timeout;
+        let period = shared.bookmark_interval.max(Duration::from_millis(1));
+        let mut bookmarks = interval_at(Instant::now() + period, period);
+        if let Err(ended) = self.begin().await {
+            return ended;
+        }
+        loop {
+            let bookmark = tokio::select! {
+                changed = faults.changed() => {
+                    let now = *faults.borrow_and_update();
+                    if changed.is_err() || now.cuts != cuts {
+                        return End::Cut;
+                    }
+                    false
+                }
+                changed = revisions.changed() => {
+                    if changed.is_err() {
+                        return End::Gone;
+                    }
+                    false
+                }
+                _ = bookmarks.tick() => true,
+                () = sleep_until(end) => {
+                    let _ = self.bookmark(false).await;
+                    return End::Done;
+                }
+            };
+            if shared.faults.borrow().stalled {
+                continue;
+            }
+            if let Err(ended) = self.follow().await {
+                return ended;
+            }
+            if bookmark && self.bookmark(false).await.is_err() {
+                return End::Gone;
+            }
+        }
+    }
+
+    /// Sends what is there already, where the client wants that, and sets the cursor.
+    async fn begin(&mut self) -> Result<(), End> {
+        let options = self.watch.options.clone();
+        self.cursor = options.from;
+        if options.from == 0 || options.initial_events {
+            let (revision, objects) = {
+                let store = self.watch.shared.store();
+                (store.revision(), self.initial(&store))
+            };
+            self.cursor = revision;
+            for object in objects {
+                self.send("ADDED", &object).await?;
+            }
+        }
+        if options.initial_events {
+            self.bookmark(true).await?;
+        }
+        self.follow().await
+    }
+
+    fn initial(&self, store: &Store) -> Vec<Arc<Value>> {
+        let target = &self.watch.target;
+        let all = store.find_all(target.resource, target.namespace.as_deref());
+        all.map(|(_, object)| Arc::clone(object))
+            .filter(|object| self.watch.selector.matches(object))
+            .collect()
+    }
+
+    /// Sends every event behind the cursor.
+    async fn follow(&mut self) -> Result<(), End> {
+        let events = {
+            let store = self.watch.shared.store();
+            let events = store
+                .events_after(self.cursor)
+                .map(|events| events.filter_map(|event| self.translate(event)).collect::<Vec<_>>());
+            events.map(|events| (events, store.revision().max(self.cursor)))
+        };
+        match events {
+            Ok((events, revision)) => {
+                for (kind, object) in events {
+                    self.send(kind, &object).await?;
+                }
+                self.cursor = revision;
+                Ok(())
+            }
+            Err(compacted) => {
+                let status = Refusal::expired(self.cursor, compacted.oldest).to_status();
+                self.write(&json!({"type": "ERROR", "object": status})).await?;
+                Err(End::Done)
+            }
+        }
+    }
+
+    /// What a change of the store is to a client that sees only the selected objects.
+    fn translate(&self, event: &Event) -> Option<(&'static str, Arc<Value>)> {
+        let target = &self.watch.target;
+        let ours = event.key.plural == target.resource.plural
+            && target.namespace.as_ref().is_none_or(|namespace| event.key.namespace == *namespace);
+        if !ours {
+            return None;
+        }
+        let selected =
+            |object: &Option<Arc<Value>>| object.clone().filter(|it| self.watch.selector.matches(it));
+        match (selected(&event.before), selected(&event.after)) {
+            (None, Some(after)) => Some(("ADDED", after)),
+            (Some(_), Some(after)) => Some(("MODIFIED", after)),
+            // The last state, with the version of its end: a client continues from there.
+            (Some(before), None) => Some(("DELETED", Arc::new(stamp(Value::clone(&before), event.revision)))),
+            (None, None) => None,
+        }
+    }
+
+    async fn bookmark(&mut self, initial_events_end: bool) -> Result<(), Broken> {
+        if !self.watch.options.bookmarks {
+            return Ok(());
+        }
+        let resource = self.watch.target.resource;
+        let mut object = json!({
+            "kind": resource.kind, "apiVersion": resource.api_version(),
+            "metadata": {"resourceVersion": self.cursor.to_string()},
+        });
+        if initial_events_end {
+            object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        self.send("BOOKMARK", &object).await
+    }
+
+    async fn send(&mut self, kind: &str, object: &Value) -> Result<(), Broken> {
+        let object = self.watch.encoding.encode_one(self.watch.target.resource, object, !self.headed);
+        self.headed = true;
+        self.write(&json!({"type": kind, "object": object})).await
+    }
+
+    async fn write(&mut self, event: &Value) -> Result<(), Broken> {
+        let mut line = event.to_string();
+        line.push('\n');
+        self.sender.send_data(Bytes::from(line)).await.map_err(|_| Broken)
+    }
+}
