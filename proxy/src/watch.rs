@@ -4,10 +4,16 @@
 //! sources only say, as [`Change`](crate::model::Change) values, what is different. Invariant: a source never takes back
 //! what it said because it cannot see; only because it saw that the object is gone.
 
+mod api;
+mod census;
+mod connect;
 pub mod documents;
 mod folder;
+mod lean;
 mod manifests;
 pub mod roster;
 mod yaml;
 
+pub use self::api::run_api;
+pub use self::connect::{ConnectError, connect};
 pub use self::manifests::{Manifests, ManifestsError, run_manifests};
