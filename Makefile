@@ -1,0 +1,45 @@
+# The front door. `make` lists what there is.
+
+PROFILE ?= release
+CARGO_PROFILE := $(if $(filter debug,$(PROFILE)),dev,$(PROFILE))
+BIN := target/$(PROFILE)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check build deps clean
+
+help:
+	@awk '/^$$/ { text = "" } /^# / { text = substr($$0, 3) } \
+	  /^[a-z]+:/ { if (text) printf "  make %-8s %s\n", substr($$1, 1, length($$1) - 1), text; text = "" }' $(MAKEFILE_LIST)
+
+# Two pods and a Service in a lab of one node, told step by step; cleans up behind itself (needs root)
+demo: deps
+	cargo build --quiet --profile $(CARGO_PROFILE) --bins
+	$(BIN)/heddle-lab demo
+
+# The same lab, left standing until Ctrl-C, with the ways into it (needs root)
+up: deps
+	cargo build --quiet --profile $(CARGO_PROFILE) --bins
+	$(BIN)/heddle-lab up
+
+# Every test: pure, properties, fake kernel, real kernel, real traffic (needs root)
+test: deps
+	cargo build --workspace --bins
+	cargo test --workspace
+
+# Format, lints and docs, with warnings as errors
+check: deps
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+# The programs, in target/release
+build:
+	cargo build --release
+
+# The Debian packages that building and testing need; nothing happens when they are there
+deps:
+	@./.ci/deps
+
+# Removes what was built
+clean:
+	cargo clean
