@@ -90,3 +90,35 @@ fn a_steady_client_remembers_a_server_that_went_away() -> Outcomes {
     assert!(report.failures.len() >= 19, "{report:?}");
     Ok(())
 }
+
+#[test]
+fn pods_reach_pods_on_both_nodes_without_nat() -> Outcomes {
+    let lab = Lab::new(&["node-1", "node-2"])?;
+    let (one, two) = (lab.node("node-1")?, lab.node("node-2")?);
+    let pods = [one.pod("a")?, one.pod("b")?, two.pod("c")?];
+    for transport in BOTH {
+        for to in &pods {
+            let _server = Server::start(to.namespace(), to.name(), transport, 8080)?;
+            for from in &pods {
+                for (address, source) in to.addresses().iter().zip(from.addresses()) {
+                    let outcome = attempt(from.namespace(), transport, SocketAddr::new(*address, 8080))?;
+                    assert_eq!(outcome, answer(to.name(), *source), "{} to {address}", from.name());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_pod_gets_the_address_that_was_asked_for() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    let addresses: Vec<IpAddr> = vec!["10.244.1.77".parse()?, "fd00:244:0:1::77".parse()?];
+    let pod = lab.node("node-1")?.pod_at("web", &addresses)?;
+    assert_eq!(pod.addresses(), addresses);
+    let alone = lab.node("node-1")?.pod_at("old", &addresses[..1]);
+    assert!(alone.is_err(), "the address is taken");
+    pod.delete()?;
+    assert_eq!(lab.node("node-1")?.pod_at("new", &addresses[..1])?.addresses(), &addresses[..1]);
+    Ok(())
+}

@@ -91,6 +91,7 @@ impl Lab {
     /// Mostly when the process is not root.
     pub fn new(nodes: &[&str]) -> Result<Self, Error> {
         let fabric = Namespace::new(BRIDGE)?;
+        fabric.sysctl("ipv6/conf/default/accept_dad", "0")?;
         fabric.enter(lay_fabric)?.map_err(|source| Error::Wire { host: BRIDGE.into(), source })?;
         route_between_links(&fabric)?;
         let mut lab = Self { outside: Namespace::new("outside")?, fabric, nodes: Vec::new() };
@@ -142,6 +143,8 @@ impl Lab {
         let port: String = host.name().chars().take(link::NAME_MAX).collect();
         let cable = Cable { bridge: BRIDGE, port: &port, plug: UPLINK, other: host.as_fd(), number };
         self.fabric.enter(|| Wire::open()?.cable(cable))?.map_err(failed)?;
+        // Until its link-local address is proven unique, which takes seconds, a router asks for no IPv6 neighbour.
+        host.sysctl(&format!("ipv6/conf/{UPLINK}/accept_dad"), "0")?;
         host.enter(|| connect_here(number))?.map_err(failed)
     }
 
