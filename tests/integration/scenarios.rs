@@ -1,6 +1,6 @@
 //! Every file in `tests/scenarios` is a test: `cargo nextest run -p heddle-tests --test scenarios`.
 
-use heddle_tests::scenario::{Scenario, pass_traffic};
+use heddle_tests::scenario::{Outcomes, Scenario, pass_traffic};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::error::Error;
 use std::fs;
@@ -23,19 +23,38 @@ fn main() -> ExitCode {
 
 fn trials() -> Result<Vec<Trial>, Box<dyn Error>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_, std::io::Error>>()?;
+    let files: Result<Vec<PathBuf>, _> = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect();
+    let mut files: Vec<PathBuf> = files.map_err(|error: std::io::Error| error)?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "scenario"));
     files.sort();
-    Ok(files.into_iter().map(trial).collect())
+    Ok(files.iter().flat_map(|file| rungs(file)).collect())
 }
 
-fn trial(file: PathBuf) -> Trial {
-    let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Trial::test(format!("{name}::traffic"), move || traffic(&file))
+/// A scenario is two tests: what the programs say, which needs nothing, and what clients see, which needs root.
+fn rungs(file: &Path) -> [Trial; 2] {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let (printed, passed) = (file.to_owned(), file.to_owned());
+    [
+        Trial::test(format!("{name}::outcomes"), move || outcomes(&printed)),
+        Trial::test(format!("{name}::traffic"), move || traffic(&passed)),
+    ]
+}
+
+fn outcomes(file: &Path) -> Result<(), Failed> {
+    let text = fs::read_to_string(file)?;
+    let scenario = Scenario::parse(&text)?;
+    let outcomes = Outcomes::of(&scenario);
+    if blessing() {
+        return Ok(fs::write(file, outcomes.bless(&text))?);
+    }
+    Ok(outcomes.meet(&scenario.outcomes)?)
 }
 
 fn traffic(file: &Path) -> Result<(), Failed> {
-    let scenario = Scenario::parse(&fs::read_to_string(file)?)?;
-    Ok(pass_traffic(&scenario)?)
+    Ok(pass_traffic(&Scenario::parse(&fs::read_to_string(file)?)?)?)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where a scenario may be rewritten")]
+fn blessing() -> bool {
+    std::env::var_os("BLESS").is_some_and(|value| value == "1")
 }

@@ -7,6 +7,7 @@
 //! | [`lab`] | a fabric with nodes and an outside host; pods are made by running the real `heddle-cni` |
 //! | [`apiserver`] | the Kubernetes API for programs and kubectl, with switches to break it |
 //! | [`process`] | programs under test, started inside a namespace, dead with the test |
+//! | [`proxy`] | the real `heddle-proxy` on a node, fed from a folder of manifests |
 //! | [`traffic`] | servers and clients: which endpoint answered, and which source address it saw |
 //! | [`patience`] | waiting for something with a deadline |
 //! | [`scenario`] | text files with one Kubernetes situation each, and the traffic that must follow |
@@ -20,6 +21,7 @@ pub mod lab;
 pub mod namespace;
 pub mod patience;
 pub mod process;
+pub mod proxy;
 pub mod scenario;
 pub mod scratch;
 pub mod traffic;

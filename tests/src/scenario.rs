@@ -12,6 +12,12 @@
 //! apiVersion: v1
 //! kind: Service
 //! …
+//! --- frontends
+//! 10.96.0.10:80/tcp cluster-ip of default/web
+//!   10.244.1.11:8080 local
+//! --- nft
+//! table ip heddle-proxy {
+//! …
 //! --- traffic
 //! client tcp -> 10.96.0.10:80 = web-1, source kept
 //! client tcp x300 -> 10.96.0.20:80 = web-1 | web-2 | web-3, spread 100±40
@@ -23,9 +29,11 @@
 //! It is not a programming language: a situation that needs steps in time is a test in `integration/`.
 
 mod attempt;
+mod expect;
 mod parse;
 mod traffic;
 
 pub use attempt::{Attempt, Expected, Source};
+pub use expect::{Outcomes, Unexpected, same};
 pub use parse::{Host, ParseError, Pod, Scenario};
 pub use traffic::{Error, Mismatch, pass_traffic};

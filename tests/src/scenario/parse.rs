@@ -1,13 +1,13 @@
 //! The text of a scenario as values, and what is wrong with it.
 
 use crate::scenario::attempt::attempt;
-use crate::scenario::{Attempt, Expected};
+use crate::scenario::{Attempt, Expected, Outcomes};
 use crate::traffic::Transport;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// The sections, in the order in which they stand.
-const SECTIONS: [&str; 3] = ["topology", "objects", "traffic"];
+const SECTIONS: [&str; 5] = ["topology", "objects", "frontends", "nft", "traffic"];
 /// Where and why a scenario cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
@@ -29,6 +29,8 @@ pub struct Scenario {
     pub nodes: Vec<Host>,
     /// Kubernetes YAML.
     pub objects: String,
+    /// What the programs' pure parts must print.
+    pub outcomes: Outcomes,
     /// What clients see, in the order in which they try.
     pub traffic: Vec<Attempt>,
 }
@@ -72,11 +74,12 @@ impl Scenario {
         let proves = head.iter().filter_map(|(_, line)| line.strip_prefix("proves:"));
         let proves = proves.flat_map(str::split_whitespace).map(str::to_owned).collect();
         let section = |name| sections.get(name).map(Vec::as_slice).unwrap_or_default();
-        let objects = section("objects").iter().map(|(_, line)| format!("{line}\n")).collect();
+        let text = |name| section(name).iter().map(|(_, line)| format!("{line}\n")).collect::<String>();
         let nodes = topology(section("topology"))?;
         let traffic = told(section("traffic")).map(attempt).collect::<Result<Vec<_>, _>>()?;
         known_clients(&nodes, &traffic)?;
-        Ok(Self { title, proves, nodes, objects, traffic })
+        let outcomes = Outcomes { frontends: text("frontends"), nft: text("nft") };
+        Ok(Self { title, proves, nodes, objects: text("objects"), outcomes, traffic })
     }
 }
 

@@ -3,14 +3,14 @@
 
 use crate::lab::{self, Lab};
 use crate::namespace::{self, Namespace};
-use crate::patience::{PATIENCE, Vain, eventually};
-use crate::process::{self, Process};
-use crate::scenario::{Attempt, Scenario};
+use crate::proxy::{self, Manifests, Proxy};
+use crate::scenario::{Attempt, Outcomes, Scenario, Unexpected, same};
 use crate::traffic::{self, Outcome, Server, spread};
+use heddle_netlink::nft::{self, Table, TableFamily};
+use heddle_netlink::{Family, Socket};
+use heddle_proxy::nft::ruleset::TABLE;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 
 /// Why a scenario did not pass.
@@ -25,27 +25,25 @@ pub enum Error {
     /// A server could not be started.
     #[error(transparent)]
     Server(#[from] traffic::Error),
-    /// A program could not be run.
+    /// A node's proxy could not be run.
     #[error(transparent)]
-    Process(#[from] process::Error),
-    /// The objects could not be given to a proxy.
-    #[error("write the manifests of {node}")]
-    Manifests {
+    Proxy(#[from] proxy::Error),
+    /// A kernel's tables could not be read back.
+    #[error("read the tables of {node} back")]
+    Read {
         /// The node.
         node: String,
         /// The cause.
         #[source]
-        source: io::Error,
+        source: heddle_netlink::Error,
     },
-    /// A proxy never wrote its tables.
-    #[error("{node}: {vain}; the proxy printed:\n{printed}")]
-    Unready {
+    /// The kernel holds something else than the pure parts of the programs say.
+    #[error("in the kernel of {node}: {source}")]
+    Kernel {
         /// The node.
         node: String,
-        /// What was awaited.
-        vain: Vain,
-        /// Everything that the proxy printed.
-        printed: String,
+        /// The difference.
+        source: Unexpected,
     },
     /// Clients saw something else than the scenario says.
     #[error("{}\n{rulesets}", mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
@@ -83,7 +81,7 @@ struct Client {
 
 /// The lab of a scenario with everything in it running; dropped in this order.
 struct Running {
-    proxies: Vec<(String, Process)>,
+    proxies: Vec<(String, Proxy)>,
     _servers: Vec<Server>,
     _pods: Vec<lab::Pod>,
     clients: BTreeMap<String, Client>,
@@ -96,7 +94,7 @@ struct Running {
 /// [`Error::Mismatches`] lists every attempt that ended otherwise; the other errors are the lab's own.
 pub fn pass_traffic(scenario: &Scenario) -> Result<(), Error> {
     let running = Running::build(scenario)?;
-    running.await_rules()?;
+    running.await_rules(&scenario.outcomes)?;
     let mut mismatches = Vec::new();
     for attempt in &scenario.traffic {
         mismatches.extend(running.try_once(attempt)?);
@@ -132,13 +130,16 @@ impl Running {
         Ok(Self { proxies, _servers: servers, _pods: pods, clients, lab })
     }
 
-    /// Waits until each node's kernel holds our tables. They come complete, in one transaction.
-    fn await_rules(&self) -> Result<(), Error> {
-        for (name, proxy) in &self.proxies {
+    /// Waits for each node's rules. The first node's are those of the scenario's section: the kernel in memory and the
+    /// real one must end alike.
+    fn await_rules(&self, outcomes: &Outcomes) -> Result<(), Error> {
+        for (number, (name, proxy)) in self.proxies.iter().enumerate() {
             let node = self.lab.node(name)?;
-            eventually("the tables of heddle-proxy", PATIENCE, || tables(node)).map_err(|vain| {
-                Error::Unready { node: name.clone(), vain, printed: proxy.stdout() + &proxy.stderr() }
-            })?;
+            proxy.ready(node)?;
+            if number == 0 {
+                same("nft", &outcomes.nft, &kernel_tables(node)?)
+                    .map_err(|source| Error::Kernel { node: name.clone(), source })?;
+            }
         }
         Ok(())
     }
@@ -152,32 +153,29 @@ impl Running {
     }
 
     fn differ(&self, mismatches: Vec<Mismatch>) -> Error {
-        let shown = |(name, proxy): &(String, Process)| {
+        let shown = |(name, proxy): &(String, Proxy)| {
             let listed = self.lab.node(name).ok().and_then(|node| node.nft(["list", "ruleset"]).ok());
             let listed = listed.map(|output| output.stdout + &output.stderr).unwrap_or_default();
-            format!("--- nft list ruleset on {name}\n{listed}--- heddle-proxy printed\n{}", proxy.stderr())
+            format!("--- nft list ruleset on {name}\n{listed}--- heddle-proxy printed\n{}", proxy.log())
         };
         Error::Mismatches { mismatches, rulesets: self.proxies.iter().map(shown).collect() }
     }
 }
 
 /// Gives a node's proxy the objects and starts it, with no cluster at all.
-fn start_proxy(node: &lab::Node, objects: &str) -> Result<Process, Error> {
-    let folder = node.directory().join("manifests");
-    fs::create_dir_all(&folder)
-        .and_then(|()| fs::write(folder.join("objects.yaml"), objects))
-        .map_err(|source| Error::Manifests { node: node.name().to_owned(), source })?;
-    let folder = folder.to_string_lossy().into_owned();
-    let arguments = ["--manifests", &folder, "--proxy-mode", "nftables", "--hostname-override", node.name()];
-    Ok(node.start("heddle-proxy", arguments)?)
+fn start_proxy(node: &lab::Node, objects: &str) -> Result<Proxy, proxy::Error> {
+    let manifests = Manifests::of(node)?;
+    manifests.put("objects.yaml", objects)?;
+    Proxy::start(node, &manifests)
 }
 
-fn tables(node: &lab::Node) -> Result<(), String> {
-    let listed = node.nft(["list", "tables"]).map_err(|error| error.to_string())?;
-    let ours = ["table ip heddle-proxy", "table ip6 heddle-proxy"];
-    if ours.iter().all(|table| listed.stdout.lines().any(|line| line == *table)) {
-        Ok(())
-    } else {
-        Err(listed.stdout + &listed.stderr)
-    }
+/// What a node's kernel holds in our tables, in the words of the scenario's section.
+fn kernel_tables(node: &lab::Node) -> Result<String, Error> {
+    let load = || -> Result<Vec<Option<Table>>, heddle_netlink::Error> {
+        let mut socket = Socket::open(Family::Netfilter)?;
+        TableFamily::ALL.into_iter().map(|family| nft::load(&mut socket, family, TABLE)).collect()
+    };
+    let failed = |source| Error::Read { node: node.name().to_owned(), source };
+    let tables = node.namespace().enter(load)?.map_err(failed)?;
+    Ok(tables.iter().flatten().map(ToString::to_string).collect())
 }
