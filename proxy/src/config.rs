@@ -14,12 +14,17 @@ use std::path::PathBuf;
 #[command(name = "heddle-proxy", version, max_term_width = 100)]
 struct Flags {
     /// Read Services, EndpointSlices and Nodes from the YAML and JSON files of this folder, and follow its changes.
-    #[arg(long, value_name = "DIR", conflicts_with = "kubeconfig")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "master"])]
     manifests: Option<PathBuf>,
 
     /// Kubeconfig of the API server; without it, the credentials that a pod has.
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+
+    /// Address of the API server, in place of the one that kubeconfig or pod have: that one may be a Service which
+    /// heddle-proxy itself is to set up.
+    #[arg(long, value_name = "URL")]
+    master: Option<String>,
 
     /// How packets are routed.
     #[arg(long, value_name = "MODE", value_enum, default_value_t = Mode::Nftables)]
@@ -59,8 +64,13 @@ pub enum LogFormat {
 pub enum Source {
     /// A folder of manifests.
     Manifests(PathBuf),
-    /// The API server that this kubeconfig names, or the one that a pod is told of.
-    ApiServer(Option<PathBuf>),
+    /// The API server.
+    ApiServer {
+        /// Its address and our credentials; without it, those that a pod has.
+        kubeconfig: Option<PathBuf>,
+        /// Its address, whatever the credentials say.
+        master: Option<String>,
+    },
 }
 
 /// What heddle-proxy is to do.
@@ -111,7 +121,7 @@ impl Config {
         }
         let source = match flags.manifests {
             Some(folder) => Source::Manifests(folder),
-            None => Source::ApiServer(flags.kubeconfig),
+            None => Source::ApiServer { kubeconfig: flags.kubeconfig, master: flags.master },
         };
         Ok(Self {
             node,
@@ -148,6 +158,14 @@ mod tests {
         assert_eq!(config(&[]).unwrap().node, "host.example");
         assert_eq!(config(&["--hostname-override", " A "]).unwrap().node, "a");
         assert!(config(&["--hostname-override", "  "]).unwrap_err().contains("--hostname-override"));
+    }
+
+    #[test]
+    fn the_api_server_is_the_source_without_manifests() {
+        let read = config(&["--kubeconfig", "k", "--master", "https://192.0.2.1:6443"]).unwrap();
+        let (kubeconfig, master) = (Some("k".into()), Some("https://192.0.2.1:6443".to_owned()));
+        assert_eq!(read.source, Source::ApiServer { kubeconfig, master });
+        assert_eq!(config(&[]).unwrap().source, Source::ApiServer { kubeconfig: None, master: None });
     }
 
     #[test]

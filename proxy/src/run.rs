@@ -33,6 +33,9 @@ pub enum RunError {
     /// The folder of manifests cannot be used.
     #[error(transparent)]
     Manifests(#[from] watch::ManifestsError),
+    /// The API server cannot be addressed.
+    #[error(transparent)]
+    Connect(#[from] watch::ConnectError),
     /// A part ended that never should.
     #[error("{0} ended")]
     Ended(&'static str),
@@ -75,7 +78,11 @@ async fn serve(config: &Config, events: Sender<Event>) -> Result<(), RunError> {
     let source = async {
         match &config.source {
             Source::Manifests(folder) => follow_manifests(folder.clone(), config.node.clone(), emit).await,
-            Source::ApiServer(_) => Err(RunError::Ended("the API server's watch")),
+            Source::ApiServer { kubeconfig, master } => {
+                let client = watch::connect(kubeconfig.as_deref(), master.as_deref()).await?;
+                watch::run_api(client, &config.node, emit).await;
+                Err(RunError::Ended("the API server's watch"))
+            }
         }
     };
     tokio::select! {
