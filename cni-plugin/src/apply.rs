@@ -7,7 +7,7 @@ use crate::namespace::{self, Namespace};
 use crate::node::Node;
 use crate::plan::{Pair, Setting, Step, Undo};
 use heddle_netlink::address::Address;
-use heddle_netlink::link::{self, Link, LinkIndex, Peer, Port, Veth, Which};
+use heddle_netlink::link::{self, Change, Link, LinkIndex, Peer, Port, Veth, Which};
 use heddle_netlink::{Batch, Errno, Family, Socket, route};
 use ipnetwork::IpNetwork;
 use std::fs;
@@ -173,7 +173,7 @@ impl Kernel {
                 self.node.bridge_addresses(&bridge, addresses, *force)
             }
             [Step::Pair(pair)] => self.pair(pair),
-            [Step::Port { link, port }] => self.port(link, *port),
+            [Step::HostEnd { link, alias, port }] => self.host_end(link, alias.as_deref(), *port),
             in_pod => self.in_pod(in_pod),
         }
     }
@@ -183,7 +183,6 @@ impl Kernel {
             name: &pair.host,
             mac: pair.host_mac,
             mtu: pair.mtu,
-            alias: pair.alias.as_deref(),
             master: self.bridge.as_ref().map(|bridge| bridge.index),
             peer: Peer { name: &pair.pod, mac: pair.pod_mac, namespace: self.namespace.as_fd() },
         };
@@ -203,9 +202,9 @@ impl Kernel {
         Ok(())
     }
 
-    fn port(&mut self, link: &str, port: Port) -> Result<(), Error> {
+    fn host_end(&mut self, link: &str, alias: Option<&str>, port: Option<Port>) -> Result<(), Error> {
         let mut batch = Batch::new();
-        port.set(&mut batch, Which::Name(link));
+        Change { alias, port }.apply(&mut batch, Which::Name(link));
         self.node.request(&mut batch, || format!("set up {link} as a port of the bridge"))
     }
 

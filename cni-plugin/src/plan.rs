@@ -37,12 +37,14 @@ pub enum Step {
     },
     /// The pair of links.
     Pair(Pair),
-    /// What the bridge does at the host's end.
-    Port {
+    /// What the kernel does not take when it makes the pair.
+    HostEnd {
         /// The host's end.
         link: String,
-        /// What the bridge does there.
-        port: Port,
+        /// What people see beside it: the pod's name.
+        alias: Option<String>,
+        /// What the bridge does there, when it is something special.
+        port: Option<Port>,
     },
     /// A kernel setting of the pod.
     PodSetting(Setting),
@@ -81,8 +83,6 @@ pub struct Pair {
     pub host: String,
     /// Its Ethernet address.
     pub host_mac: Mac,
-    /// What people see beside it: the pod's name.
-    pub alias: Option<String>,
     /// The bridge that it is a port of.
     pub bridge: String,
     /// The pod's end.
@@ -123,11 +123,12 @@ pub fn plan(request: &Add, assigned: &[Assigned], mtu: Option<u32>) -> Vec<Step>
         steps.push(Step::BridgeAddresses { bridge, addresses, force });
     }
     let pair = pair(request, assigned, mtu);
-    let port = Port { hairpin: config.hairpin, isolated: config.isolated };
-    let link = pair.host.clone();
+    let port =
+        Some(Port { hairpin: config.hairpin, isolated: config.isolated }).filter(|p| *p != Port::default());
+    let (link, alias) = (pair.host.clone(), request.pod.as_deref().map(shorten));
     steps.push(Step::Pair(pair));
-    if port != Port::default() {
-        steps.push(Step::Port { link, port });
+    if alias.is_some() || port.is_some() {
+        steps.push(Step::HostEnd { link, alias, port });
     }
     steps.extend(pod_steps(request, assigned));
     steps
@@ -171,7 +172,6 @@ fn pair(request: &Add, assigned: &[Assigned], mtu: Option<u32>) -> Pair {
     Pair {
         host: names::host_link(attachment),
         host_mac: names::host_mac(attachment),
-        alias: request.pod.as_deref().map(shorten),
         bridge: request.config.bridge.clone(),
         pod: attachment.ifname.clone(),
         pod_mac: request.config.mac.unwrap_or_else(|| names::pod_mac(&attachment.network, first)),
@@ -211,4 +211,114 @@ pub fn routes(config: &config::Config, assigned: &[Assigned]) -> Vec<config::Rou
         first
     });
     routes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Environment, Request, decode};
+    use serde_json::{Value, json};
+
+    fn request(extra: &Value) -> Add {
+        let ipam =
+            json!({"type": "heddle", "ranges": [[{"subnet": "10.0.0.0/24"}], [{"subnet": "fd00::/64"}]]});
+        let mut document = json!({"cniVersion": "1.1.0", "name": "pods", "ipam": ipam});
+        document.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        let some = |text: &str| Some(text.to_owned());
+        let environment = Environment {
+            command: some("ADD"),
+            container: some("c1"),
+            namespace: some("/x"),
+            ifname: some("eth0"),
+            ..Environment::default()
+        };
+        match Request::read(&environment, decode(document.to_string().as_bytes())) {
+            Ok(Request::Add(add)) => *add,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn dual() -> Vec<Assigned> {
+        let assigned = |address: &str, gateway: &str| Assigned {
+            address: address.parse().unwrap(),
+            gateway: gateway.parse().unwrap(),
+        };
+        vec![assigned("10.0.0.2/24", "10.0.0.1"), assigned("fd00::2/64", "fd00::1")]
+    }
+
+    /// What every step is about, in order.
+    fn outline(steps: &[Step]) -> Vec<String> {
+        let name = |step: &Step| match step {
+            Step::NodeSetting(setting) | Step::PodSetting(setting) => setting.key.clone(),
+            Step::Bridge { name, .. } => format!("bridge {name}"),
+            Step::BridgeAddresses { addresses, .. } => format!("bridge has {addresses:?}"),
+            Step::Pair(pair) => format!("pair {}", pair.pod),
+            Step::HostEnd { alias, port, .. } => format!("{alias:?} {port:?}"),
+            Step::Loopback => "lo up".to_owned(),
+            Step::PodUp => "up".to_owned(),
+            Step::PodAddress(address) => address.to_string(),
+            Step::PodRoute(route) => format!("route to {} via {:?}", route.to, route.gateway),
+        };
+        steps.iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_plain_pod_gets_a_pair_and_its_addresses() {
+        assert_eq!(
+            outline(&plan(&request(&json!({})), &dual(), None)),
+            [
+                "bridge cni0",
+                "pair eth0",
+                "net/ipv6/conf/eth0/disable_ipv6",
+                "net/ipv6/conf/eth0/accept_dad",
+                "net/ipv6/conf/eth0/accept_ra",
+                "lo up",
+                "up",
+                "10.0.0.2/24",
+                "fd00::2/64",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_gateway_forwards_and_has_the_addresses_that_routes_lead_to() {
+        let request = request(&json!({"isDefaultGateway": true, "hairpinMode": true}));
+        let outline = outline(&plan(&request, &dual(), None));
+        assert_eq!(outline[..2], ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"]);
+        assert!(outline[3].starts_with("bridge has [V4"), "{}", outline[3]);
+        assert_eq!(outline[5], "None Some(Port { hairpin: true, isolated: false })");
+        assert_eq!(
+            outline[outline.len() - 2..],
+            ["route to 0.0.0.0/0 via Some(10.0.0.1)", "route to ::/0 via Some(fd00::1)"]
+        );
+    }
+
+    /// cni:A4: whatever fails, one undo takes back all that is this pod's.
+    #[test]
+    fn only_the_pair_is_undone_and_nothing_of_the_pod_comes_before_it() {
+        let steps = plan(&request(&json!({"isDefaultGateway": true, "portIsolation": true})), &dual(), None);
+        let undone: Vec<_> = steps.iter().enumerate().filter(|(_, step)| step.undo().is_some()).collect();
+        let [(at, Step::Pair(pair))] = undone[..] else { panic!("{undone:?}") };
+        assert_eq!(steps[at].undo(), Some(Undo::DeleteLink(pair.host.clone())));
+        assert!(steps[..at].iter().all(|step| !step.is_in_pod() && !matches!(step, Step::PodSetting(_))));
+    }
+
+    #[test]
+    fn a_configured_default_route_is_not_joined_by_a_second_one() {
+        let ipam = json!({"type": "heddle", "subnet": "10.0.0.0/24", "routes": [
+            {"dst": "0.0.0.0/0", "gw": "10.0.0.9"}, {"dst": "10.8.0.0/16"}, {"dst": "10.8.0.0/16", "gw": "10.0.0.7"}]});
+        let config = request(&json!({"isDefaultGateway": true, "ipam": ipam})).config;
+        let routes: Vec<_> = routes(&config, &dual()[..1])
+            .iter()
+            .map(|r| (r.to.to_string(), r.gateway.unwrap().to_string()))
+            .collect();
+        let expected = [("0.0.0.0/0", "10.0.0.9"), ("10.8.0.0/16", "10.0.0.1")];
+        assert_eq!(routes, expected.map(|(to, gateway)| (to.to_owned(), gateway.to_owned())));
+    }
+
+    #[test]
+    fn an_alias_fits_into_what_the_kernel_takes() {
+        assert_eq!(shorten("ns/pod"), "ns/pod");
+        assert_eq!(shorten(&"ä".repeat(200)).len(), 254);
+    }
 }

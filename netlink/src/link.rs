@@ -199,8 +199,6 @@ pub struct Veth<'a> {
     pub mac: Mac,
     /// Largest packet of both ends in bytes; the kernel's 1500 when absent.
     pub mtu: Option<u32>,
-    /// Free text on this end, at most [`ALIAS_MAX`] bytes.
-    pub alias: Option<&'a str>,
     /// The bridge that this end becomes a port of.
     pub master: Option<LinkIndex>,
     /// The other end.
@@ -224,9 +222,6 @@ impl Veth<'_> {
         batch.push(RTM_NEWLINK, CREATE | EXCL | ACK, &header(0, IFF_UP, IFF_UP), |w| {
             w.put_str(IFLA_IFNAME, self.name);
             self.put_common(w, self.mac);
-            if let Some(alias) = self.alias {
-                w.put(IFLA_IFALIAS, alias.as_bytes());
-            }
             if let Some(LinkIndex(master)) = self.master {
                 w.put_u32(IFLA_MASTER, master);
             }
@@ -302,18 +297,32 @@ pub struct Port {
     pub isolated: bool,
 }
 
-impl Port {
-    /// Asks for this behaviour at the port.
-    pub fn set(self, batch: &mut Batch, port: Which<'_>) -> u32 {
-        batch.push(RTM_NEWLINK, ACK, &header(port.index(), 0, 0), |w| {
-            port.put(w);
-            w.nest(IFLA_LINKINFO, |w| {
-                w.put_str(IFLA_INFO_SLAVE_KIND, "bridge");
-                w.nest(IFLA_INFO_SLAVE_DATA, |w| {
-                    w.put_u8(IFLA_BRPORT_MODE, u8::from(self.hairpin));
-                    w.put_u8(IFLA_BRPORT_ISOLATED, u8::from(self.isolated));
+/// What is changed about a link that exists; the kernel does not take these when it makes one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// Free text for people, at most [`ALIAS_MAX`] bytes.
+    pub alias: Option<&'a str>,
+    /// What its bridge does there.
+    pub port: Option<Port>,
+}
+
+impl Change<'_> {
+    /// Asks for the change.
+    pub fn apply(self, batch: &mut Batch, link: Which<'_>) -> u32 {
+        batch.push(RTM_NEWLINK, ACK, &header(link.index(), 0, 0), |w| {
+            link.put(w);
+            if let Some(alias) = self.alias {
+                w.put(IFLA_IFALIAS, alias.as_bytes());
+            }
+            if let Some(port) = self.port {
+                w.nest(IFLA_LINKINFO, |w| {
+                    w.put_str(IFLA_INFO_SLAVE_KIND, "bridge");
+                    w.nest(IFLA_INFO_SLAVE_DATA, |w| {
+                        w.put_u8(IFLA_BRPORT_MODE, u8::from(port.hairpin));
+                        w.put_u8(IFLA_BRPORT_ISOLATED, u8::from(port.isolated));
+                    });
                 });
-            });
+            }
         })
     }
 }

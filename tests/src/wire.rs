@@ -68,7 +68,6 @@ impl Wire {
             name: cable.port,
             mac: Mac::local(0x100 + number),
             mtu: None,
-            alias: None,
             master: Some(self.index(cable.bridge)?),
             peer: Peer { name: cable.plug, mac: Mac::local(0x200 + number), namespace },
         };
