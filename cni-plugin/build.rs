@@ -35,6 +35,8 @@ fn main() {
     }
     println!("cargo:rustc-link-arg-bins=-L{}", place.display());
     println!("cargo:rustc-link-arg-bins=-static-pie");
+    // Cargo 1.95 forgets the profile's `strip` for a package that has settings of its own in the profile.
+    println!("cargo:rustc-link-arg-bins=-Wl,-s");
 }
 
 /// Looks where distributions keep the C library's archive.
