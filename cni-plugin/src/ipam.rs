@@ -203,3 +203,115 @@ impl Leases {
         set.addresses_after(after).find(free).ok_or_else(exhausted)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ranges::Written;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn sets(subnets: &[&str]) -> Vec<RangeSet> {
+        let written =
+            |subnet: &&str| vec![Written { subnet: Some((*subnet).to_owned()), ..Written::default() }];
+        RangeSet::read_all(&subnets.iter().map(written).collect::<Vec<_>>()).unwrap()
+    }
+
+    fn owner(container: &str) -> Owner {
+        Owner { container: container.to_owned(), ifname: "eth0".to_owned() }
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// Chooses and takes the choice in.
+    fn grant(
+        leases: &mut Leases,
+        container: &str,
+        sets: &[RangeSet],
+        wanted: &[IpAddr],
+    ) -> Result<Vec<IpAddr>, Error> {
+        let chosen = leases.choose(&owner(container), sets, wanted)?;
+        chosen.record.into_iter().for_each(|record| leases.apply(record));
+        Ok(chosen.addresses.iter().map(|a| a.address.ip()).collect())
+    }
+
+    fn release(leases: &mut Leases, container: &str) {
+        leases.apply(Record::Release { owner: owner(container) });
+    }
+
+    #[test]
+    fn an_address_that_was_given_back_rests_until_the_others_were_used() {
+        let (mut leases, sets) = (Leases::default(), sets(&["10.0.0.0/29"]));
+        for container in ["a", "b"] {
+            grant(&mut leases, container, &sets, &[]).unwrap();
+            release(&mut leases, container);
+        }
+        let next: Vec<_> =
+            ["c", "d", "e", "f"].map(|c| grant(&mut leases, c, &sets, &[]).unwrap()[0]).to_vec();
+        assert_eq!(next, ["10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.2"].map(ip));
+    }
+
+    #[test]
+    fn both_families_come_in_one_grant_or_not_at_all() {
+        let (mut leases, sets) = (Leases::default(), sets(&["fd00::/64", "10.0.0.0/30"]));
+        assert_eq!(grant(&mut leases, "a", &sets, &[]).unwrap(), [ip("fd00::2"), ip("10.0.0.2")]);
+        let before = leases.clone();
+        let error = grant(&mut leases, "b", &sets, &[]).unwrap_err();
+        assert_eq!(error.to_string(), "no address left in range set 10.0.0.1-10.0.0.2 (2 held)");
+        assert_eq!(leases, before, "the IPv6 address was not kept");
+    }
+
+    #[test]
+    fn a_retried_attempt_gets_the_addresses_of_the_killed_one() {
+        let (mut leases, sets) = (Leases::default(), sets(&["10.0.0.0/24"]));
+        let first = grant(&mut leases, "a", &sets, &[]).unwrap();
+        let again = leases.choose(&owner("a"), &sets, &[]).unwrap();
+        assert_eq!((again.addresses[0].address.ip(), again.record), (first[0], None));
+    }
+
+    #[test]
+    fn a_retried_attempt_in_other_ranges_moves_and_leaks_nothing() {
+        let mut leases = Leases::default();
+        grant(&mut leases, "a", &sets(&["10.0.0.0/24"]), &[]).unwrap();
+        assert_eq!(grant(&mut leases, "a", &sets(&["10.1.0.0/24"]), &[]).unwrap(), [ip("10.1.0.2")]);
+        assert_eq!(leases.holders.len(), 1);
+    }
+
+    #[test]
+    fn wanted_addresses_are_given_or_refused_with_the_reason() {
+        let (mut leases, sets) = (Leases::default(), sets(&["10.0.0.0/24", "fd00::/64"]));
+        let given = grant(&mut leases, "a", &sets, &[ip("fd00::9")]).unwrap();
+        assert_eq!(given, [ip("10.0.0.2"), ip("fd00::9")]);
+        let taken = Error::Taken { address: ip("fd00::9"), container: "a".to_owned() };
+        assert_eq!(grant(&mut leases, "b", &sets, &[ip("fd00::9")]), Err(taken));
+        for wrong in ["10.0.0.1", "10.0.0.255", "10.0.1.7"].map(ip) {
+            assert_eq!(grant(&mut leases, "b", &sets, &[wrong]), Err(Error::NotOurs { address: wrong }));
+        }
+        let two = [ip("10.0.0.8"), ip("10.0.0.9")];
+        assert_eq!(grant(&mut leases, "b", &sets, &two), Err(Error::NotOurs { address: two[1] }));
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_never_has_two_owners(steps in proptest::collection::vec((0u8..12, any::<bool>()), 0..80)) {
+            let (mut leases, sets) = (Leases::default(), sets(&["10.0.0.0/29", "fd00::/125"]));
+            for (who, arrives) in steps {
+                let container = format!("c{who}");
+                if arrives {
+                    let free = leases.len() < 5 || leases.held_by(&owner(&container)).is_some();
+                    prop_assert_eq!(grant(&mut leases, &container, &sets, &[]).is_ok(), free);
+                } else {
+                    release(&mut leases, &container);
+                }
+                let held: Vec<_> = leases.owners.values().flatten().copied().collect();
+                prop_assert_eq!(held.iter().collect::<BTreeSet<_>>().len(), held.len());
+                prop_assert_eq!(held.len(), leases.holders.len());
+                let mut copy = Leases::default();
+                leases.records().for_each(|record| copy.apply(record));
+                prop_assert_eq!(&copy, &leases);
+            }
+        }
+    }
+}

@@ -245,3 +245,123 @@ fn read_line(line: &str) -> Option<Record> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use heddle_tests::scratch::Scratch;
+
+    fn grant(container: &str, address: [u8; 4]) -> Record {
+        let owner = Owner { container: container.to_owned(), ifname: "eth0".to_owned() };
+        Record::Grant { owner, addresses: vec![address.into(), "fd00::1".parse().unwrap()] }
+    }
+
+    fn release(container: &str) -> Record {
+        Record::Release { owner: Owner { container: container.to_owned(), ifname: "eth0".to_owned() } }
+    }
+
+    fn open(scratch: &Scratch) -> Store {
+        Store::open(&scratch.path(), "pods", "boot").unwrap()
+    }
+
+    #[test]
+    fn what_is_recorded_is_there_for_the_next_process() {
+        let scratch = Scratch::new().unwrap();
+        let mut store = open(&scratch);
+        for record in [grant("a", [10, 0, 0, 2]), grant("b", [10, 0, 0, 3]), release("a")] {
+            store.record(record).unwrap();
+        }
+        let leases = store.leases().clone();
+        drop(store);
+        assert_eq!(open(&scratch).leases(), &leases);
+    }
+
+    /// A process that is killed while it writes leaves the file at any length: the change that it was about is lost,
+    /// since nobody heard of it, and no other.
+    #[test]
+    fn a_journal_cut_at_any_byte_is_all_that_was_whole_and_goes_on() {
+        let scratch = Scratch::new().unwrap();
+        let path = scratch.path().join("pods/leases");
+        let mut store = open(&scratch);
+        let mut states = vec![(store.length, store.leases().clone())];
+        for record in
+            [grant("a", [10, 0, 0, 2]), grant("b", [10, 0, 0, 3]), release("a"), grant("c", [10, 0, 0, 4])]
+        {
+            store.record(record).unwrap();
+            states.push((store.length, store.leases().clone()));
+        }
+        drop(store);
+        let whole = fs::read(&path).unwrap();
+        for length in 0..=whole.len() {
+            fs::write(&path, &whole[..length]).unwrap();
+            let mut store = open(&scratch);
+            let expected = states.iter().rfind(|(end, _)| *end <= length as u64);
+            let expected = expected.map(|(_, leases)| leases.clone()).unwrap_or_default();
+            assert_eq!(store.leases(), &expected, "cut at {length}");
+            assert!(store.check().is_ok());
+            store.record(grant("d", [10, 0, 0, 5])).unwrap();
+            let mut after = expected;
+            after.apply(grant("d", [10, 0, 0, 5]));
+            drop(store);
+            assert_eq!(open(&scratch).leases(), &after, "appended after a cut at {length}");
+        }
+    }
+
+    /// cni:6.2 and decision leases.md: no pod survives a reboot.
+    #[test]
+    fn leases_of_another_boot_are_void() {
+        let scratch = Scratch::new().unwrap();
+        open(&scratch).record(grant("a", [10, 0, 0, 2])).unwrap();
+        let after = Store::open(&scratch.path(), "pods", "next boot").unwrap();
+        assert!(after.leases().is_empty());
+    }
+
+    #[test]
+    fn a_damaged_line_stops_grants_but_not_what_is_behind_it() {
+        let scratch = Scratch::new().unwrap();
+        let path = scratch.path().join("pods/leases");
+        let mut store = open(&scratch);
+        store.record(grant("a", [10, 0, 0, 2])).unwrap();
+        store.record(grant("b", [10, 0, 0, 3])).unwrap();
+        drop(store);
+        let text = fs::read_to_string(&path).unwrap().replace("10.0.0.2", "10.0.0.7");
+        fs::write(&path, text).unwrap();
+        let mut store = open(&scratch);
+        let error = store.check().unwrap_err();
+        assert!(error.to_string().starts_with("line 2 of"), "{error}");
+        store.record(release("b")).unwrap();
+        assert!(store.leases().is_empty());
+    }
+
+    #[test]
+    fn a_long_journal_is_shortened_and_says_the_same() {
+        let scratch = Scratch::new().unwrap();
+        let mut store = open(&scratch);
+        store.record(grant("stays", [10, 0, 0, 2])).unwrap();
+        for _ in 0..SLACK {
+            store.record(grant("a", [10, 0, 0, 3])).unwrap();
+            store.record(release("a")).unwrap();
+        }
+        assert!(store.lines < 2 * SLACK, "{} lines", store.lines);
+        let leases = store.leases().clone();
+        drop(store);
+        assert_eq!(open(&scratch).leases(), &leases);
+    }
+
+    #[test]
+    fn the_lock_keeps_others_out() {
+        let scratch = Scratch::new().unwrap();
+        let store = open(&scratch);
+        let directory = File::open(scratch.path().join("pods")).unwrap();
+        assert!(directory.try_lock().is_err());
+        drop(store);
+        assert!(directory.try_lock().is_ok());
+    }
+
+    #[test]
+    fn looking_for_leases_makes_nothing() {
+        let scratch = Scratch::new().unwrap();
+        assert!(Store::open_existing(&scratch.path(), "pods", "boot").unwrap().is_none());
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0);
+    }
+}

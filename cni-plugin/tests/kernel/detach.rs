@@ -1,0 +1,63 @@
+//! DEL, and everything after which a DEL must find what is left.
+
+use crate::node::{Node, Pod};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// cni:E3, cni:D1, cni:D2: DEL with every broken form of CNI_NETNS, twice, and without any ADD.
+#[test]
+fn del_succeeds_whatever_is_gone_and_gives_the_address_back() {
+    let node = Node::new();
+    let own_file = std::env::current_exe().unwrap().display().to_string();
+    for path in ["", "/var/run/netns/gone", "/proc/self/ns/net", "/dev/null", &own_file] {
+        node.del("never-added", path, &json!({}));
+        let pod = Pod::new();
+        node.add("c1", &pod, &json!({}));
+        assert_eq!(node.host_links().len(), 1);
+        node.del("c1", path, &json!({}));
+        assert_eq!(node.host_links().len(), 0, "{path:?}");
+        assert_eq!(node.leases(), Vec::<String>::new(), "{path:?}");
+        node.del("c1", path, &json!({}));
+    }
+}
+
+#[test]
+fn del_succeeds_when_the_namespace_is_gone() {
+    let node = Node::new();
+    let pod = Pod::new();
+    let path = pod.path();
+    node.add("c1", &pod, &json!({}));
+    drop(pod);
+    node.del("c1", &path, &json!({}));
+    assert_eq!((node.host_links().len(), node.leases().len()), (0, 0));
+}
+
+/// cni:P2: killed at whatever instruction it had reached, DEL cleans up and ADD works.
+#[test]
+fn a_killed_add_leaves_nothing_that_del_does_not_find() {
+    let node = Node::new();
+    let pod = Pod::new();
+    for step in 0..60 {
+        let mut process = node.call("ADD", "c1", &pod.path(), &json!({})).start(&node.namespace).unwrap();
+        // Nothing is asserted about time: the wait only spreads the kills over the whole run.
+        let when = Instant::now() + Duration::from_micros(250 * step);
+        while Instant::now() < when {
+            std::hint::spin_loop();
+        }
+        process.kill().unwrap();
+        node.del("c1", &pod.path(), &json!({}));
+        assert_eq!((node.host_links().len(), node.leases().len()), (0, 0));
+        assert_eq!(pod.ip(&["link"]).as_array().unwrap().len(), 1);
+    }
+    node.add("c1", &pod, &json!({}));
+}
+
+/// The file is truncated by hand, or by a disk that lost power: the next ADD goes on.
+#[test]
+fn an_empty_lease_file_is_healed() {
+    let node = Node::new();
+    node.add("c1", &Pod::new(), &json!({}));
+    std::fs::write(node.journal(), "").unwrap();
+    node.add("c2", &Pod::new(), &json!({}));
+    assert_eq!(node.leases(), ["c2/eth0"]);
+}

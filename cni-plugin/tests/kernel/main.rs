@@ -1,0 +1,10 @@
+//! The built plugin on a real kernel: a node and its pods, each in a namespace of its own.
+
+#[cfg(test)]
+mod attach;
+#[cfg(test)]
+mod detach;
+#[cfg(test)]
+mod node;
+#[cfg(test)]
+mod refuse;

@@ -1,0 +1,144 @@
+//! A node and its pods as the plugin's tests see them: namespaces, a folder for leases, and the ways to call the plugin.
+
+use heddle_tests::namespace::Namespace;
+use heddle_tests::process::Invocation;
+use heddle_tests::scratch::Scratch;
+use serde_json::{Value, json};
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// A pod's network, not attached yet.
+pub(crate) struct Pod {
+    pub(crate) namespace: Namespace,
+}
+
+impl Pod {
+    pub(crate) fn new() -> Self {
+        Self { namespace: Namespace::new("pod").unwrap() }
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.namespace.path().display().to_string()
+    }
+
+    /// What iproute2, which we did not write, says about the pod.
+    pub(crate) fn ip(&self, arguments: &[&str]) -> Value {
+        ip(&self.namespace, arguments)
+    }
+
+    pub(crate) fn setting(&self, key: &str) -> String {
+        let path = format!("/proc/sys/{key}");
+        self.namespace.enter(|| fs::read_to_string(path)).unwrap().unwrap().trim().to_owned()
+    }
+}
+
+/// A node's network and the folder that its plugin keeps leases in.
+pub(crate) struct Node {
+    pub(crate) namespace: Namespace,
+    scratch: Scratch,
+}
+
+impl Node {
+    pub(crate) fn new() -> Self {
+        Self { namespace: Namespace::new("node").unwrap(), scratch: Scratch::new().unwrap() }
+    }
+
+    /// A gateway for two ranges, with these keys in the place of its own.
+    pub(crate) fn config(&self, extra: &Value) -> Value {
+        let mut config = json!({"cniVersion": "1.1.0", "name": "pods", "type": "heddle-cni",
+            "isDefaultGateway": true, "hairpinMode": true,
+            "ipam": {"type": "heddle", "ranges": [[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:244:1::/64"}]]}});
+        config.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        if config["ipam"]["dataDir"].is_null() {
+            config["ipam"]["dataDir"] = json!(self.scratch.path());
+        }
+        config
+    }
+
+    /// The plugin with an empty environment.
+    pub(crate) fn program(&self) -> Invocation {
+        Invocation::foreign(env!("CARGO_BIN_EXE_heddle-cni"))
+    }
+
+    pub(crate) fn call(&self, command: &str, container: &str, namespace: &str, extra: &Value) -> Invocation {
+        self.program()
+            .env("CNI_COMMAND", command)
+            .env("CNI_CONTAINERID", container)
+            .env("CNI_NETNS", namespace)
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_ARGS", format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={container}"))
+            .input(self.config(extra).to_string())
+    }
+
+    /// An ADD that succeeds, and its result.
+    pub(crate) fn add(&self, container: &str, pod: &Pod, extra: &Value) -> String {
+        let output = self.call("ADD", container, &pod.path(), extra).run(&self.namespace).unwrap();
+        assert!(output.status.success(), "ADD {container}: {}{}", output.stdout, output.stderr);
+        output.stdout
+    }
+
+    /// A DEL that succeeds, and says nothing.
+    pub(crate) fn del(&self, container: &str, namespace: &str, extra: &Value) {
+        let output = self.call("DEL", container, namespace, extra).run(&self.namespace).unwrap();
+        assert!(output.status.success(), "DEL {container}: {}{}", output.stdout, output.stderr);
+        assert_eq!(output.stdout, "");
+    }
+
+    /// A call that fails with this code and one document, which it gives.
+    pub(crate) fn fails(
+        &self,
+        code: u32,
+        command: &str,
+        (container, namespace): (&str, &str),
+        extra: &Value,
+    ) -> Value {
+        let output = self.call(command, container, namespace, extra).run(&self.namespace).unwrap();
+        let failure: Value = serde_json::from_str(&output.stdout).unwrap();
+        assert_eq!((&failure["code"], output.status.success()), (&json!(code), false), "{failure}");
+        failure
+    }
+
+    /// What iproute2 says about the node.
+    pub(crate) fn ip(&self, arguments: &[&str]) -> Value {
+        ip(&self.namespace, arguments)
+    }
+
+    /// The host's ends of all pairs.
+    pub(crate) fn host_links(&self) -> Vec<Value> {
+        let links = self.ip(&["link"]);
+        let ours = |link: &&Value| link["ifname"].as_str().unwrap().starts_with("hdl");
+        links.as_array().unwrap().iter().filter(ours).cloned().collect()
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.scratch.path().join("pods/leases")
+    }
+
+    /// The interfaces that hold addresses, as the journal's text says.
+    pub(crate) fn leases(&self) -> Vec<String> {
+        let mut held: Vec<String> = Vec::new();
+        for line in fs::read_to_string(self.journal()).unwrap_or_default().lines() {
+            match line.split(' ').collect::<Vec<_>>()[..] {
+                ["grant", container, ifname, ..] => held.push(format!("{container}/{ifname}")),
+                ["release", container, ifname, ..] => held.retain(|h| *h != format!("{container}/{ifname}")),
+                _ => {}
+            }
+        }
+        held
+    }
+}
+
+/// The addresses in a result.
+pub(crate) fn addresses(result: &str) -> Vec<IpAddr> {
+    let result: Value = serde_json::from_str(result).unwrap();
+    let ips = result["ips"].as_array().unwrap();
+    let address = |ip: &Value| ip["address"].as_str().unwrap().split('/').next().unwrap().parse().unwrap();
+    ips.iter().map(address).collect()
+}
+
+fn ip(namespace: &Namespace, arguments: &[&str]) -> Value {
+    let output = Invocation::foreign("ip").args(["-j"]).args(arguments).run(namespace).unwrap();
+    assert!(output.status.success(), "ip {arguments:?}: {}", output.stderr);
+    if output.stdout.is_empty() { Value::Null } else { serde_json::from_str(&output.stdout).unwrap() }
+}
