@@ -238,7 +238,12 @@ impl ApiServer {
         // A listening socket that is shut down refuses, and keeps its namespace for `listen`.
         rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Read)
             .map_err(|error| ApiServerError::Listener(error.into()))?;
-        self.switch(|faults| faults.listening = false);
+        self.switch(|faults| {
+            faults.listening = false;
+            faults.closings += 1;
+        });
+        let closings = self.shared.faults.borrow().closings;
+        self.shared.wait_until_closed(closings);
         Ok(())
     }
 
@@ -314,7 +319,7 @@ fn spawn(
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ApiServerError::Thread)?;
     let run = async move {
         tokio::select! {
-            ended = serve::serve(shared, listener) => tracing::error!(?ended, "the API server has stopped"),
+            ended = serve::serve(Arc::clone(&shared), listener) => tracing::error!(?ended, "the API server has stopped"),
             _ = stopped => {}
         }
     };

@@ -120,10 +120,11 @@ fn fetch(shared: &Shared, target: &Target, query: &Query, encoding: Encoding) ->
 }
 
 fn watch(shared: &Arc<Shared>, target: Target, query: &Query, encoding: Encoding) -> Answer {
-    let options = WatchOptions::parse(query, shared.faults.borrow().streaming_lists)?;
+    let faults = *shared.faults.borrow();
+    let options = WatchOptions::parse(query, faults.streaming_lists)?;
     let selector = query.selector(&target)?;
     let (sender, body) = Channel::<Bytes, Broken>::new(16);
-    let watch = Watch { shared: Arc::clone(shared), target, selector, options, encoding };
+    let watch = Watch { shared: Arc::clone(shared), target, selector, options, encoding, cuts: faults.cuts };
     tokio::spawn(watch.run(sender));
     let mut response = Response::new(body.boxed_unsync());
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));

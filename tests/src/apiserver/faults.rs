@@ -5,6 +5,8 @@
 pub(crate) struct Faults {
     /// Whether connections are taken.
     pub(crate) listening: bool,
+    /// Counts the closings; connections that are older than one of them end, even if it was opened again at once.
+    pub(crate) closings: u64,
     /// Whether requests hang, and watches fall silent.
     pub(crate) stalled: bool,
     /// Counts the cuts; a watch ends with an error when this differs from what it was at its start.
@@ -15,6 +17,6 @@ pub(crate) struct Faults {
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { listening: true, stalled: false, cuts: 0, streaming_lists: true }
+        Self { listening: true, closings: 0, stalled: false, cuts: 0, streaming_lists: true }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::TcpListener as StdListener;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     /// Tells watches that the store has moved on.
     pub(crate) revisions: watch::Sender<u64>,
     pub(crate) faults: watch::Sender<Faults>,
+    /// How many closings of the listener have been carried out, and who waits for that.
+    closed: (Mutex<u64>, Condvar),
     /// What a request must carry; None lets everyone in.
     pub(crate) token: Option<String>,
     pub(crate) acceptor: Option<TlsAcceptor>,
@@ -50,6 +52,7 @@ impl Shared {
             store: Mutex::new(store),
             revisions: watch::Sender::new(0),
             faults: watch::Sender::new(Faults::default()),
+            closed: (Mutex::new(0), Condvar::new()),
             token,
             acceptor,
             bookmark_interval: bookmarks,
@@ -60,6 +63,17 @@ impl Shared {
     pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
         // A verb that panicked did so before its commit, which is one step: the store is whole.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Blocks until no connection is left from before a closing.
+    pub(crate) fn wait_until_closed(&self, closings: u64) {
+        let carried_out = self.closed.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.closed.1.wait_while(carried_out, |it| *it < closings));
+    }
+
+    fn report_closed(&self, closings: u64) {
+        *self.closed.0.lock().unwrap_or_else(PoisonError::into_inner) = closings;
+        self.closed.1.notify_all();
     }
 
     /// Lets `write` change the store, then wakes the watches.
@@ -76,36 +90,33 @@ impl Shared {
 /// Serves until the task is dropped.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: StdListener) -> std::io::Result<Infallible> {
     let mut faults = shared.faults.subscribe();
+    let mut connections = JoinSet::new();
     loop {
-        faults.wait_for(|it| it.listening).await.map_err(std::io::Error::other)?;
-        // A new one each time: tokio's registration does not outlive the shutdown of a socket.
+        let closings = faults.wait_for(|it| it.listening).await.map_err(std::io::Error::other)?.closings;
+        // A new one each time: a socket that was shut down gives its waiters nothing but errors.
         let listener = TcpListener::from_std(listener.try_clone()?)?;
-        accept_while_listening(&shared, &listener, &mut faults).await;
+        tokio::select! {
+            never = accept(&shared, &listener, &mut connections) => match never {},
+            _ = faults.wait_for(|it| it.closings != closings) => {}
+        }
+        connections.shutdown().await;
+        let closings = faults.borrow().closings;
+        shared.report_closed(closings);
     }
 }
 
-async fn accept_while_listening(
-    shared: &Arc<Shared>,
-    listener: &TcpListener,
-    faults: &mut watch::Receiver<Faults>,
-) {
-    let mut connections = JoinSet::new();
+async fn accept(shared: &Arc<Shared>, listener: &TcpListener, connections: &mut JoinSet<()>) -> Infallible {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => drop(connections.spawn(connection(Arc::clone(shared), stream))),
                 Err(error) => {
                     tracing::debug!(%error, "accept failed, as it does while the server refuses");
-                    // Either the switch that closed the socket is about to be seen, or the error passes.
-                    let _ = tokio::time::timeout(Duration::from_millis(10), faults.wait_for(|it| !it.listening)).await;
+                    // The error may last until the switch is seen, and must not keep this thread from seeing it.
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             },
             Some(_) = connections.join_next() => {}
-            _ = faults.changed() => {}
-        }
-        if !faults.borrow_and_update().listening {
-            // Dropping the set ends the tasks, and with them the connections.
-            return;
         }
     }
 }

@@ -25,12 +25,14 @@ pub(crate) struct Watch {
     pub(crate) selector: Selector,
     pub(crate) options: WatchOptions,
     pub(crate) encoding: Encoding,
+    /// How many cuts there had been when the client was told that its watch runs.
+    pub(crate) cuts: u64,
 }
 
-/// Why a watch ended.
+/// Why a watch ended before its time.
 enum End {
-    /// In good order: the time is over, or an error event has been sent.
-    Done,
+    /// An error event was the last.
+    Over,
     /// The client is gone.
     Gone,
     /// A test cut it.
@@ -46,8 +48,8 @@ impl From<Broken> for End {
 impl Watch {
     /// Runs until the time is over, the client leaves, or a test cuts it.
     pub(crate) async fn run(self, sender: Sender<Bytes, Broken>) {
-        let mut stream = Stream { watch: self, sender, cursor: 0, headed: false };
-        if matches!(stream.run().await, End::Cut) {
+        let mut stream = Stream { watch: self, sender, cursor: None, headed: false };
+        if matches!(stream.run().await, Err(End::Cut)) {
             stream.sender.abort(Broken);
         }
     }
@@ -56,75 +58,56 @@ impl Watch {
 struct Stream {
     watch: Watch,
     sender: Sender<Bytes, Broken>,
-    /// The last revision that the client has been told of.
-    cursor: u64,
+    /// The last revision that the client has been told of; None before the first.
+    cursor: Option<u64>,
     /// Whether the columns were sent, which tables of later events leave out.
     headed: bool,
 }
 
 impl Stream {
-    async fn run(&mut self) -> End {
+    async fn run(&mut self) -> Result<(), End> {
         let shared = Arc::clone(&self.watch.shared);
         let mut revisions = shared.revisions.subscribe();
         let mut faults = shared.faults.subscribe();
-        let cuts = faults.borrow_and_update().cuts;
         let end = Instant::now() + self.watch.options.timeout;
         let period = shared.bookmark_interval.max(Duration::from_millis(1));
         let mut bookmarks = interval_at(Instant::now() + period, period);
-        if let Err(ended) = self.begin().await {
-            return ended;
-        }
         loop {
-            let bookmark = tokio::select! {
-                changed = faults.changed() => {
-                    let now = *faults.borrow_and_update();
-                    if changed.is_err() || now.cuts != cuts {
-                        return End::Cut;
-                    }
-                    false
-                }
-                changed = revisions.changed() => {
-                    if changed.is_err() {
-                        return End::Gone;
-                    }
-                    false
-                }
-                _ = bookmarks.tick() => true,
-                () = sleep_until(end) => {
-                    let _ = self.bookmark(false).await;
-                    return End::Done;
-                }
-            };
-            if shared.faults.borrow().stalled {
-                continue;
+            let now = *faults.borrow_and_update();
+            if now.cuts != self.watch.cuts {
+                return Err(End::Cut);
             }
-            if let Err(ended) = self.follow().await {
-                return ended;
+            if !now.stalled {
+                self.follow().await?;
             }
-            if bookmark && self.bookmark(false).await.is_err() {
-                return End::Gone;
+            tokio::select! {
+                // The senders live in `shared`, which this task holds: neither wait can fail.
+                _ = faults.changed() => {}
+                _ = revisions.changed() => {}
+                _ = bookmarks.tick(), if !now.stalled => self.bookmark(false).await?,
+                () = sleep_until(end) => return Ok(self.bookmark(false).await?),
             }
         }
     }
 
-    /// Sends what is there already, where the client wants that, and sets the cursor.
-    async fn begin(&mut self) -> Result<(), End> {
-        let options = self.watch.options.clone();
-        self.cursor = options.from;
-        if options.from == 0 || options.initial_events {
-            let (revision, objects) = {
-                let store = self.watch.shared.store();
-                (store.revision(), self.initial(&store))
-            };
-            self.cursor = revision;
-            for object in objects {
-                self.send("ADDED", &object).await?;
-            }
+    /// Sends what is there already, where the client wants that. Returns the revision to continue from.
+    async fn begin(&mut self) -> Result<u64, End> {
+        let (from, initial_events) = (self.watch.options.from, self.watch.options.initial_events);
+        if from != 0 && !initial_events {
+            return Ok(from);
         }
-        if options.initial_events {
+        let (revision, objects) = {
+            let store = self.watch.shared.store();
+            (store.revision(), self.initial(&store))
+        };
+        for object in objects {
+            self.send("ADDED", &object).await?;
+        }
+        self.cursor = Some(revision);
+        if initial_events {
             self.bookmark(true).await?;
         }
-        self.follow().await
+        Ok(revision)
     }
 
     fn initial(&self, store: &Store) -> Vec<Arc<Value>> {
@@ -137,27 +120,29 @@ impl Stream {
 
     /// Sends every event behind the cursor.
     async fn follow(&mut self) -> Result<(), End> {
+        let cursor = match self.cursor {
+            Some(cursor) => cursor,
+            None => self.begin().await?,
+        };
         let events = {
             let store = self.watch.shared.store();
-            let events = store
-                .events_after(self.cursor)
-                .map(|events| events.filter_map(|event| self.translate(event)).collect::<Vec<_>>());
-            events.map(|events| (events, store.revision().max(self.cursor)))
+            let events = store.events_after(cursor);
+            let ours = events.map(|it| it.filter_map(|event| self.translate(event)).collect::<Vec<_>>());
+            ours.map(|events| (events, store.revision().max(cursor)))
         };
-        match events {
-            Ok((events, revision)) => {
-                for (kind, object) in events {
-                    self.send(kind, &object).await?;
-                }
-                self.cursor = revision;
-                Ok(())
-            }
+        let (events, revision) = match events {
+            Ok(events) => events,
             Err(compacted) => {
-                let status = Refusal::expired(self.cursor, compacted.oldest).to_status();
+                let status = Refusal::expired(cursor, compacted.oldest).to_status();
                 self.write(&json!({"type": "ERROR", "object": status})).await?;
-                Err(End::Done)
+                return Err(End::Over);
             }
+        };
+        for (kind, object) in events {
+            self.send(kind, &object).await?;
         }
+        self.cursor = Some(revision);
+        Ok(())
     }
 
     /// What a change of the store is to a client that sees only the selected objects.
@@ -183,10 +168,11 @@ impl Stream {
         if !self.watch.options.bookmarks {
             return Ok(());
         }
+        let Some(cursor) = self.cursor else { return Ok(()) };
         let resource = self.watch.target.resource;
         let mut object = json!({
             "kind": resource.kind, "apiVersion": resource.api_version(),
-            "metadata": {"resourceVersion": self.cursor.to_string()},
+            "metadata": {"resourceVersion": cursor.to_string()},
         });
         if initial_events_end {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
