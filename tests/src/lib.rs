@@ -9,6 +9,7 @@
 //! | [`process`] | programs under test, started inside a namespace, dead with the test |
 //! | [`proxy`] | the real `heddle-proxy` on a node, fed from a folder of manifests |
 //! | [`traffic`] | servers and clients: which endpoint answered, and which source address it saw |
+//! | [`objects`] | small Services and slices as JSON |
 //! | [`patience`] | waiting for something with a deadline |
 //! | [`scenario`] | text files with one Kubernetes situation each, and the traffic that must follow |
 //! | [`scratch`] | a directory that is gone with the test |
@@ -19,6 +20,7 @@
 pub mod apiserver;
 pub mod lab;
 pub mod namespace;
+pub mod objects;
 pub mod patience;
 pub mod process;
 pub mod proxy;
