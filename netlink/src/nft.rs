@@ -12,6 +12,7 @@
 //! It covers the expressions that heddle's tables use, not the language. Rules that it cannot read stay visible as
 //! [`statement::Statement::Foreign`], so that a comparison finds them.
 
+mod expression;
 pub mod read;
 pub mod statement;
 pub mod table;

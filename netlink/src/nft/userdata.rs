@@ -99,7 +99,7 @@ fn expression(family: TableFamily, kind: Type) -> Vec<u8> {
             typed(EXPR_PAYLOAD, &inner)
         }
         Type::InetProto => {
-            number(&mut inner, 0, super::statement::META_L4PROTO);
+            number(&mut inner, 0, super::expression::META_L4PROTO);
             typed(EXPR_META, &inner)
         }
         Type::InetService => {
@@ -109,7 +109,7 @@ fn expression(family: TableFamily, kind: Type) -> Vec<u8> {
             typed(EXPR_PAYLOAD, &inner)
         }
         Type::Slot => {
-            number(&mut inner, 0, super::statement::NUMGEN_RANDOM);
+            number(&mut inner, 0, super::expression::NUMGEN_RANDOM);
             number(&mut inner, 1, TYPEOF_MODULUS);
             number(&mut inner, 2, 0);
             typed(EXPR_NUMGEN, &inner)

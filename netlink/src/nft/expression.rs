@@ -1,0 +1,174 @@
+//! The kernel's expressions: a rule as nf_tables runs it, on registers.
+//!
+//! Only statements are made of them and recognised in them; nothing else looks at them. What the kernel could hold and we
+//! never write is [`Expression::Unknown`].
+
+use super::{Name, number};
+use crate::message::{Attributes, Writer};
+
+pub(crate) const META_L4PROTO: u32 = 16;
+pub(crate) const NUMGEN_RANDOM: u32 = 1;
+
+/// What a lookup leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing; the rule ends when there is no element.
+    Match,
+    /// A verdict.
+    Verdict,
+    /// Data, in the first registers.
+    Data,
+}
+
+/// One kernel expression. Registers count 32-bit cells from 0 (`NFT_REG32_00`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Expression {
+    Payload { register: u32, base: u32, offset: u32, len: u32 },
+    Meta { register: u32, key: u32 },
+    Random { register: u32, modulus: u32 },
+    Ct { key: u32 },
+    AnyBit { bits: u32 },
+    NotZero,
+    Lookup { set: Name, found: Found },
+    Dnat { family: u8, port: u32 },
+    Masquerade { flags: u32 },
+    Reject { kind: u32, code: u8 },
+    Unknown,
+}
+
+/// `NFT_REG32_00`, and the verdict's register.
+const REGISTER_BASE: u32 = 8;
+const REGISTER_VERDICT: u32 = 0;
+
+/// The kernel names a 16-byte aligned register by its old number, `NFT_REG_1` to `NFT_REG_4`.
+fn register_index(number: u32) -> Option<u32> {
+    match number {
+        1..=4 => Some((number - 1) * 4),
+        _ => number.checked_sub(REGISTER_BASE),
+    }
+}
+
+/// Writes expressions as a list of `NFTA_LIST_ELEM`.
+pub(super) fn encode_list(expressions: &[Expression], w: &mut Writer<'_>) {
+    for expression in expressions {
+        w.nest(number::LIST_ELEMENT, |w| {
+            w.put_str(1, expression.name());
+            w.nest(2, |w| expression.encode(w));
+        });
+    }
+}
+
+/// Reads a list of `NFTA_LIST_ELEM`.
+pub(super) fn decode_list(list: Attributes<'_>) -> Vec<Expression> {
+    let decode = |element| {
+        let element = Attributes::new(element);
+        let name = element.get_str(1).unwrap_or_default();
+        let body = element.get_nest(2).unwrap_or(Attributes::new(&[]));
+        Expression::decode(name, body).unwrap_or(Expression::Unknown)
+    };
+    list.map(|(_, element)| decode(element)).collect()
+}
+
+impl Expression {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Payload { .. } => "payload",
+            Self::Meta { .. } => "meta",
+            Self::Random { .. } => "numgen",
+            Self::Ct { .. } => "ct",
+            Self::AnyBit { .. } => "bitwise",
+            Self::NotZero => "cmp",
+            Self::Lookup { .. } => "lookup",
+            Self::Dnat { .. } => "nat",
+            Self::Masquerade { .. } => "masq",
+            Self::Reject { .. } => "reject",
+            Self::Unknown => "",
+        }
+    }
+
+    fn encode(&self, w: &mut Writer<'_>) {
+        match *self {
+            Self::Payload { register, base, offset, len } => {
+                numbers(w, &[REGISTER_BASE + register, base, offset, len]);
+            }
+            Self::Meta { register, key } => numbers(w, &[REGISTER_BASE + register, key]),
+            Self::Random { register, modulus } => {
+                numbers(w, &[REGISTER_BASE + register, modulus, NUMGEN_RANDOM]);
+            }
+            Self::Ct { key } => numbers(w, &[REGISTER_BASE, key]),
+            Self::AnyBit { bits } => {
+                numbers(w, &[REGISTER_BASE, REGISTER_BASE, 4]);
+                w.nest(4, |w| w.put_u32(number::DATA_VALUE, bits));
+                w.nest(5, |w| w.put_u32(number::DATA_VALUE, 0));
+            }
+            Self::NotZero => {
+                numbers(w, &[REGISTER_BASE, 1]);
+                w.nest(3, |w| w.put_u32(number::DATA_VALUE, 0));
+            }
+            Self::Lookup { ref set, found } => {
+                w.put_str(1, set);
+                w.put_be32(2, REGISTER_BASE);
+                match found {
+                    Found::Match => {}
+                    Found::Verdict => w.put_be32(3, REGISTER_VERDICT),
+                    Found::Data => w.put_be32(3, REGISTER_BASE),
+                }
+            }
+            Self::Dnat { family, port } => {
+                numbers(w, &[1, u32::from(family), REGISTER_BASE]);
+                w.put_be32(5, REGISTER_BASE + port);
+            }
+            Self::Masquerade { flags } => w.put_be32(1, flags),
+            Self::Reject { kind, code } => {
+                w.put_be32(1, kind);
+                w.put_u8(2, code);
+            }
+            Self::Unknown => {}
+        }
+    }
+
+    fn decode(name: &str, body: Attributes<'_>) -> Option<Self> {
+        let number = |kind| body.get_be32(kind);
+        let register = |kind| number(kind).and_then(register_index);
+        let value = |kind| body.get_nest(kind).and_then(|data| data.get_u32(number::DATA_VALUE));
+        Some(match name {
+            "payload" => Self::Payload {
+                register: register(1)?,
+                base: number(2)?,
+                offset: number(3)?,
+                len: number(4)?,
+            },
+            "meta" => Self::Meta { register: register(1)?, key: number(2)? },
+            "numgen" if number(3)? == NUMGEN_RANDOM && number(4).unwrap_or(0) == 0 => {
+                Self::Random { register: register(1)?, modulus: number(2)? }
+            }
+            "ct" if register(1)? == 0 => Self::Ct { key: number(2)? },
+            // The operation is 0 (`NFT_BITWISE_BOOL`, older kernels leave it out); the rest must be `& bits ^ 0`.
+            "bitwise" if (register(1)?, register(2)?, value(5)?, number(6).unwrap_or(0)) == (0, 0, 0, 0) => {
+                Self::AnyBit { bits: value(4)? }
+            }
+            "cmp" if (register(1)?, number(2)?, value(3)?) == (0, 1, 0) => Self::NotZero,
+            "lookup" if register(2)? == 0 && number(5).unwrap_or(0) == 0 => {
+                let found = match number(3) {
+                    None => Found::Match,
+                    Some(REGISTER_VERDICT) => Found::Verdict,
+                    Some(other) => (register_index(other)? == 0).then_some(Found::Data)?,
+                };
+                Self::Lookup { set: body.get_str(1)?.into(), found }
+            }
+            "nat" if number(1)? == 1 && register(3)? == 0 => {
+                Self::Dnat { family: u8::try_from(number(2)?).ok()?, port: register(5)? }
+            }
+            "masq" => Self::Masquerade { flags: number(1).unwrap_or(0) },
+            "reject" => Self::Reject { kind: number(1)?, code: *body.get(2)?.first()? },
+            _ => return None,
+        })
+    }
+}
+
+/// Attributes 1, 2, 3, … in network byte order, as most expressions begin.
+fn numbers(w: &mut Writer<'_>, values: &[u32]) {
+    for (kind, value) in (1..).zip(values) {
+        w.put_be32(kind, *value);
+    }
+}
