@@ -128,7 +128,9 @@ impl Reader<'_> {
     fn yaml(&mut self, text: &str) {
         for (number, (line, document)) in yaml::documents(text).enumerate() {
             let place = Place { document: number + 1, line: Some(line), item: None };
-            match yaml::read(document) {
+            let read =
+                yaml::read(document, |item, value| self.object(Place { item: Some(item), ..place }, value));
+            match read {
                 Ok(value) => self.value(place, &value),
                 Err(error) => {
                     let place = Place { line: Some(line + error.lines_before), ..place };

@@ -90,6 +90,27 @@ fn lists_are_read_item_by_item_in_yaml_and_json() {
     }
 }
 
+/// The form that kubectl writes: items before the kind.
+#[test]
+fn a_list_in_block_form_is_read_item_by_item() {
+    let text = "apiVersion: v1\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata: {name: a}\n  spec: {}\n\
+        - kind: Service\n  apiVersion: v1\n  metadata: {name: b}\n  spec: {ports: 7}\n\
+        - just text\nkind: List\nmetadata: {resourceVersion: \"\"}\n";
+    let parsed = yaml(text);
+    assert_eq!(keys(&parsed), ["Service default/a"]);
+    let found = problems(&parsed);
+    assert!(
+        found[0].starts_with("document 1 (line 1), items[1]: Service default/b: spec.ports: "),
+        "{found:?}"
+    );
+    assert!(found[1].starts_with("document 1 (line 1), items[2]: the document: "), "{found:?}");
+    assert_eq!(found.len(), 2);
+    assert_eq!(yaml("apiVersion: v1\nkind: List\nitems:\n"), Parsed::default());
+    let broken = yaml("apiVersion: v1\nkind: List\nitems:\n- {a: [\n");
+    assert_eq!(broken.problems.len(), 1);
+    assert_eq!(broken.problems[0].key, None);
+}
+
 #[test]
 fn several_json_values_in_one_file_are_read_until_the_first_that_is_no_json() {
     let object =
