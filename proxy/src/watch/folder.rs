@@ -22,6 +22,11 @@ use super::documents::Format;
 
 /// How often a folder that went away is looked for.
 const AWAY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// How long a file must be gone to count as gone: editors move the old file away before they write the new one, and
+/// its Services must not be refused in between.
+const GRACE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// A folder in constant motion is looked at after this many graces all the same.
+const GRACES: usize = 20;
 
 /// What there is to do.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -69,7 +74,14 @@ impl Folder {
                 return self.find_again(known);
             }
             self.readable(None)?;
-            let events = self.events()?;
+            let mut events = Events::default();
+            self.gather(&mut events)?;
+            for _ in 0..GRACES {
+                if events.removed.is_empty() || !self.readable(Some(&GRACE))? {
+                    break;
+                }
+                self.gather(&mut events)?;
+            }
             let round = match events {
                 Events { is_lost: true, .. } => Err(io::ErrorKind::NotFound.into()),
                 Events { is_overflown: true, .. } => self.everything(known),
@@ -99,7 +111,7 @@ impl Folder {
             }
             if self.readable(Some(&AWAY))? {
                 // What is left of the old watch would end every wait at once.
-                self.events()?;
+                self.gather(&mut Events::default())?;
             }
         }
     }
@@ -131,14 +143,13 @@ impl Folder {
         Ok(round)
     }
 
-    fn events(&self) -> io::Result<Events> {
+    fn gather(&self, events: &mut Events) -> io::Result<()> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
-        let mut events = Events::default();
         loop {
             match reader.next() {
                 Ok(event) => events.add(&event, self.watch),
-                Err(Errno::WOULDBLOCK) => return Ok(events),
+                Err(Errno::WOULDBLOCK) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -167,7 +178,7 @@ fn add_watch(inotify: &OwnedFd, path: &Path) -> io::Result<i32> {
     Ok(inotify::add_watch(inotify, path, flags)?)
 }
 
-/// Events of one read of the queue, sorted by what they ask for.
+/// Events that were read from the queue, sorted by what they ask for.
 #[derive(Debug, Default)]
 struct Events {
     /// Manifests whose writer closed them, or that were moved in.
