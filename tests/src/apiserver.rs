@@ -6,12 +6,14 @@
 
 mod ages;
 mod answer;
+mod checks;
 mod claims;
 mod discovery;
 mod faults;
 mod json_patch;
 mod kinds;
 mod openapi;
+mod options;
 mod patch;
 mod paths;
 mod read;
@@ -29,61 +31,23 @@ mod watch;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use claims::Claims;
-use faults::Faults;
+pub use options::Options;
 pub use refusal::Refusal;
 use resource::Resource;
 use serve::Shared;
 use store::{Key, Store};
 pub use tls::TlsError;
 use verbs::{Part, Place};
-
-/// What std gives its listeners.
-const BACKLOG: i32 = 128;
-
-/// How to start.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// HTTP without TLS and without a token.
-    pub plain: bool,
-    /// The address that clients reach the listener at; needed where it listens on all.
-    pub advertise: Option<IpAddr>,
-    /// Where cluster IPs come from, the preferred family first; at most one range a family.
-    pub service_networks: Vec<IpNetwork>,
-    /// Where node ports come from.
-    pub node_ports: RangeInclusive<u16>,
-    /// How often watches that want bookmarks get one.
-    pub bookmark_interval: Duration,
-    /// How many changes are remembered before the oldest are compacted away.
-    pub history_limit: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let ipv4 = IpNetwork::new(Ipv4Addr::new(10, 96, 0, 0).into(), 16);
-        let ipv6 = IpNetwork::new(Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 0).into(), 112);
-        Self {
-            plain: false,
-            advertise: None,
-            service_networks: ipv4.into_iter().chain(ipv6).collect(),
-            node_ports: 30_000..=32_767,
-            bookmark_interval: Duration::from_secs(60),
-            history_limit: 100_000,
-        }
-    }
-}
 
 /// Why the server did not start, or does not listen again.
 #[derive(Debug, thiserror::Error)]
@@ -229,68 +193,6 @@ impl ApiServer {
     pub fn revision(&self) -> u64 {
         self.shared.store().revision()
     }
-
-    /// Refuses connections from now on and drops those that are open.
-    ///
-    /// # Errors
-    /// If the kernel does not close the listener.
-    pub fn refuse(&self) -> Result<(), ApiServerError> {
-        // A listening socket that is shut down refuses, and keeps its namespace for `listen`.
-        rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Read)
-            .map_err(|error| ApiServerError::Listener(error.into()))?;
-        self.switch(|faults| {
-            faults.listening = false;
-            faults.closings += 1;
-        });
-        let closings = self.shared.faults.borrow().closings;
-        self.shared.wait_until_closed(closings);
-        Ok(())
-    }
-
-    /// Takes connections again, on the same address, after [`ApiServer::refuse`].
-    ///
-    /// # Errors
-    /// If the port was taken by another in the meantime.
-    pub fn listen(&self) -> Result<(), ApiServerError> {
-        let failed = |error: rustix::io::Errno| ApiServerError::Listener(error.into());
-        // The kernel has forgotten a port that it chose itself and kept one that was asked for, which it does not bind twice.
-        match rustix::net::bind(&self.listener, &self.bound) {
-            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-            Err(error) => return Err(failed(error)),
-        }
-        rustix::net::listen(&self.listener, BACKLOG).map_err(failed)?;
-        self.switch(|faults| faults.listening = true);
-        Ok(())
-    }
-
-    /// Takes connections and requests but answers none, until [`ApiServer::resume`]. Watches fall silent.
-    pub fn stall(&self) {
-        self.switch(|faults| faults.stalled = true);
-    }
-
-    /// Answers again, first of all what waits since [`ApiServer::stall`].
-    pub fn resume(&self) {
-        self.switch(|faults| faults.stalled = false);
-    }
-
-    /// Breaks off every running watch in the middle of its stream.
-    pub fn cut_watches(&self) {
-        self.switch(|faults| faults.cuts += 1);
-    }
-
-    /// Forgets the history: lists that continue and watches that resume from before get 410 Gone.
-    pub fn compact(&self) {
-        self.shared.write(Store::compact);
-    }
-
-    /// Refuses watches that begin with the list, as servers without `WatchList` do.
-    pub fn disable_streaming_lists(&self) {
-        self.switch(|faults| faults.streaming_lists = false);
-    }
-
-    fn switch(&self, change: impl FnOnce(&mut Faults)) {
-        self.shared.faults.send_modify(change);
-    }
 }
 
 impl Drop for ApiServer {
@@ -319,7 +221,11 @@ fn spawn(
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ApiServerError::Thread)?;
     let run = async move {
         tokio::select! {
-            ended = serve::serve(Arc::clone(&shared), listener) => tracing::error!(?ended, "the API server has stopped"),
+            ended = serve::serve(Arc::clone(&shared), listener) => {
+                tracing::error!(?ended, "the API server has stopped");
+                // There is no connection left, and there will be none.
+                shared.report_closed(u64::MAX);
+            }
             _ = stopped => {}
         }
     };

@@ -71,7 +71,8 @@ impl Shared {
         drop(self.closed.1.wait_while(carried_out, |it| *it < closings));
     }
 
-    fn report_closed(&self, closings: u64) {
+    /// Lets those go on who wait for this closing.
+    pub(crate) fn report_closed(&self, closings: u64) {
         *self.closed.0.lock().unwrap_or_else(PoisonError::into_inner) = closings;
         self.closed.1.notify_all();
     }

@@ -167,3 +167,72 @@ pub(crate) fn stamp(mut object: Value, revision: u64) -> Value {
     object["metadata"]["resourceVersion"] = json!(revision.to_string());
     object
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::kinds::node::RESOURCE;
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key::new(&RESOURCE, "ignored", name)
+    }
+
+    fn store(limit: usize) -> Store {
+        Store::new(Claims::new(Vec::new(), 1..=1), limit)
+    }
+
+    fn set(store: &mut Store, name: &str, color: &str) -> u64 {
+        store.commit(&key(name), Some(json!({"metadata": {"name": name}, "color": color})), &RESOURCE);
+        store.revision()
+    }
+
+    fn colors(store: &Store, revision: u64) -> Result<Vec<String>, Compacted> {
+        let objects = store.snapshot(&RESOURCE, None, revision)?;
+        Ok(objects.values().map(|it| it["color"].as_str().unwrap_or_default().to_owned()).collect())
+    }
+
+    #[test]
+    fn every_change_has_its_own_revision_and_stamps_the_object() {
+        let mut store = store(9);
+        let first = set(&mut store, "a", "red");
+        let second = set(&mut store, "a", "blue");
+        assert_eq!(second, first + 1);
+        assert_eq!(store.get(&key("a")).unwrap()["metadata"]["resourceVersion"], second.to_string());
+    }
+
+    #[test]
+    fn any_state_since_the_compaction_can_be_read_again() {
+        let mut store = store(9);
+        let empty = store.revision();
+        let red = set(&mut store, "a", "red");
+        let blue = set(&mut store, "a", "blue");
+        let both = set(&mut store, "b", "green");
+        store.commit(&key("a"), None, &RESOURCE);
+        assert_eq!(colors(&store, empty), Ok(vec![]));
+        assert_eq!(colors(&store, red), Ok(vec!["red".into()]));
+        assert_eq!(colors(&store, blue), Ok(vec!["blue".into()]));
+        assert_eq!(colors(&store, both), Ok(vec!["blue".into(), "green".into()]));
+        assert_eq!(colors(&store, store.revision()), Ok(vec!["green".into()]));
+    }
+
+    #[test]
+    fn compaction_forgets_the_past_and_keeps_the_present() {
+        let mut store = store(9);
+        let old = set(&mut store, "a", "red");
+        let now = set(&mut store, "a", "blue");
+        store.compact();
+        assert_eq!(colors(&store, old), Err(Compacted { oldest: now }));
+        assert!(store.events_after(old).is_err());
+        assert_eq!(colors(&store, now), Ok(vec!["blue".into()]));
+    }
+
+    #[test]
+    fn a_full_history_loses_its_oldest_changes() {
+        let mut store = store(2);
+        let revisions: Vec<_> =
+            ["a", "b", "c"].into_iter().map(|name| set(&mut store, name, "red")).collect();
+        assert!(store.events_after(revisions[0] - 1).is_err());
+        let later: Vec<_> = store.events_after(revisions[0]).unwrap().map(|event| event.revision).collect();
+        assert_eq!(later, revisions[1..]);
+    }
+}
