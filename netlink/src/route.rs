@@ -106,6 +106,11 @@ impl Route {
     }
 }
 
+/// How the kernel says that there is no way: no route; one that is `unreachable`, `prohibit` or `blackhole`; a kernel
+/// without that address family.
+const NO_ROUTE: &[Errno] =
+    &[Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::ACCESS, Errno::INVAL, Errno::OPNOTSUPP];
+
 /// Asks through which link a packet to this address would leave; `None` when there is no route.
 ///
 /// # Errors
@@ -124,7 +129,7 @@ pub fn fetch_link_towards(socket: &mut Socket, to: IpAddr) -> Result<Option<Link
     });
     match asked.map_err(|e| (e.errno(), e)) {
         Ok(()) => Ok(link),
-        Err((Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL), _)) => Ok(None),
+        Err((Some(errno), _)) if NO_ROUTE.contains(&errno) => Ok(None),
         Err((_, e)) => Err(e),
     }
 }
