@@ -96,13 +96,14 @@ pub struct Made {
     pub pod: Link,
 }
 
-/// The way to the node's kernel and to the pod's.
+/// The way to the node's kernel and to the pod's, for one interface of the pod.
 #[derive(Debug)]
 pub struct Kernel {
     node: Node,
     pod: Socket,
     own: Namespace,
     namespace: Namespace,
+    ifname: String,
     bridge: Option<Link>,
     pod_link: Option<Link>,
 }
@@ -112,10 +113,11 @@ impl Kernel {
     ///
     /// # Errors
     /// When the namespace cannot be entered or gives no socket.
-    pub fn open(node: Node, own: Namespace, namespace: Namespace) -> Result<Self, Error> {
+    pub fn open(node: Node, (own, namespace): (Namespace, Namespace), ifname: &str) -> Result<Self, Error> {
         let pod = namespace.inside(&own, || Socket::open(Family::Route))?;
         let pod = pod.map_err(refused("reach the pod's kernel".to_owned()))?;
-        Ok(Self { node, pod, own, namespace, bridge: None, pod_link: None })
+        let ifname = ifname.to_owned();
+        Ok(Self { node, pod, own, namespace, ifname, bridge: None, pod_link: None })
     }
 
     /// The node's side.
@@ -123,13 +125,13 @@ impl Kernel {
         &mut self.node
     }
 
-    /// Fails when the pod has a link of this name.
+    /// Fails when the pod has the interface already.
     ///
     /// # Errors
     /// [`Error::Exists`], or the cause when the kernel does not say.
-    pub fn check_pod_lacks(&mut self, name: &str) -> Result<(), Error> {
-        match self.find_in_pod(name)? {
-            Some(_) => Err(Error::Exists { name: name.to_owned(), place: "in the pod" }),
+    pub fn check_pod_lacks_link(&mut self) -> Result<(), Error> {
+        match self.find_pod_link()? {
+            Some(Link { name, .. }) => Err(Error::Exists { name, place: "in the pod" }),
             None => Ok(()),
         }
     }
@@ -146,13 +148,16 @@ impl Kernel {
             }
             undo.extend(group.iter().filter_map(Step::undo));
         }
-        match (self.bridge.take(), self.pod_link.take()) {
-            (Some(bridge), Some(pod)) => Ok(Made { bridge, pod }),
-            _ => {
-                let error = Error::Gone { name: "of the pod".to_owned() };
-                Err(Failed { error, left: self.take_back(undo) })
-            }
-        }
+        self.made().map_err(|error| Failed { error, left: self.take_back(undo) })
+    }
+
+    fn made(&self) -> Result<Made, Error> {
+        let made = self.bridge.clone().zip(self.pod_link.clone());
+        made.map(|(bridge, pod)| Made { bridge, pod }).ok_or_else(|| self.gone())
+    }
+
+    fn gone(&self) -> Error {
+        Error::Gone { name: self.ifname.clone() }
     }
 
     fn take_back(&mut self, undo: Vec<Undo>) -> Vec<Error> {
@@ -198,7 +203,6 @@ impl Kernel {
             }
             done => done?,
         }
-        self.pod_link = self.find_in_pod(&pair.pod)?;
         Ok(())
     }
 
@@ -208,15 +212,15 @@ impl Kernel {
         self.node.request(&mut batch, || format!("set up {link} as a port of the bridge"))
     }
 
-    fn find_in_pod(&mut self, name: &str) -> Result<Option<Link>, Error> {
-        let action = || format!("find link {name} in the pod");
-        link::fetch(&mut self.pod, Which::Name(name)).map_err(|e| refused(action())(e))
+    fn find_pod_link(&mut self) -> Result<Option<Link>, Error> {
+        let found = link::fetch(&mut self.pod, Which::Name(&self.ifname));
+        found.map_err(refused(format!("find link {} in the pod", self.ifname)))
     }
 
     /// All that is set inside the pod goes in one send.
     fn in_pod(&mut self, steps: &[Step]) -> Result<(), Error> {
-        let index = self.pod_link.as_ref().map(|link| link.index);
-        let index = index.ok_or_else(|| Error::Gone { name: "of the pod".to_owned() })?;
+        self.pod_link = self.find_pod_link()?;
+        let index = self.pod_link.as_ref().ok_or_else(|| self.gone())?.index;
         let mut batch = Batch::new();
         steps.iter().for_each(|step| push_in_pod(&mut batch, index, step));
         let Err(error) = self.pod.request(&mut batch) else { return Ok(()) };

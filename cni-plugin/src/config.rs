@@ -152,7 +152,7 @@ impl Config {
     /// # Errors
     /// The first key that is unsupported or makes no sense.
     pub fn read(mut document: Document, args: &Args) -> Result<Self, Error> {
-        document.retain(|_, value| !value.is_null());
+        drop_nulls(&mut document);
         refuse("", &document, UNSUPPORTED)?;
         let keys: Keys = serde_json::from_value(Value::Object(document)).map_err(Error::Decode)?;
         refuse("runtimeConfig.", &keys.runtime_config, UNSUPPORTED_AT_RUNTIME)?;
@@ -186,6 +186,12 @@ impl Config {
 
 fn leases(directory: Option<PathBuf>) -> PathBuf {
     directory.filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| LEASES.into())
+}
+
+/// Programs in Go write null for an absent list, and the reference plugins read it as one.
+fn drop_nulls(map: &mut Document) {
+    map.retain(|_, value| !value.is_null());
+    map.values_mut().filter_map(Value::as_object_mut).for_each(drop_nulls);
 }
 
 fn refuse(place: &str, map: &Document, keys: &[(&str, &'static str)]) -> Result<(), Error> {

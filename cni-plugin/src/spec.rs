@@ -461,6 +461,14 @@ mod tests {
     }
 
     #[test]
+    fn null_is_absent() {
+        let ipam = json!({"type": "heddle", "subnet": "10.0.0.0/24", "ranges": null, "routes": null, "dataDir": null});
+        assert!(
+            add(&environment("ADD"), json!({"ipam": ipam, "mtu": null, "dns": {"search": null}})).is_ok()
+        );
+    }
+
+    #[test]
     fn host_locals_single_range_is_the_first_set() {
         let ipam = json!({"type": "heddle", "subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9", "gateway": "10.1.0.254",
             "ranges": [[{"subnet": "fd00::/64"}]]});

@@ -5,7 +5,7 @@
 //! will be made is on disk, or follows from the attachment, before it is made: a killed ADD leaves nothing that a DEL
 //! does not find.
 
-use crate::apply::Kernel;
+use crate::apply::{Failed, Kernel};
 use crate::dns::Dns;
 use crate::failure::Failure;
 use crate::ipam::{Assigned, Owner, Record};
@@ -30,17 +30,24 @@ pub fn add(request: &Add) -> Result<String, Failure> {
     let (assigned, fresh) = lease(request)?;
     match kernel.apply(&plan::plan(request, &assigned, mtu)) {
         Ok(made) => Ok(result::added(request, &assigned, &made, &dns)),
-        Err(failed) => {
-            let left = failed.left.iter().map(|e| format!("left behind: {e}"));
-            let failure = left.fold(Failure::from(failed.error), |failure, line| failure.and(&line));
-            // A lease that an earlier attempt took is given back by the DEL of that attempt.
-            let released = if fresh { release(&request.config.leases, &request.attachment) } else { Ok(()) };
-            Err(released.map_or_else(
-                |e| failure.clone().and(&format!("left behind: {}", e.msg)),
-                |()| failure.clone(),
-            ))
-        }
+        // A lease that an earlier attempt took is given back by the DEL of that attempt.
+        Err(failed) if fresh => Err(go_back(request, failed)),
+        Err(failed) => Err(report(failed)),
     }
+}
+
+/// The kernel's side is undone already; the lease is left.
+fn go_back(request: &Add, failed: Failed) -> Failure {
+    let failure = report(failed);
+    match release(&request.config.leases, &request.attachment) {
+        Ok(()) => failure,
+        Err(e) => failure.and(&format!("left behind the lease: {}: {}", e.msg, e.details)),
+    }
+}
+
+fn report(failed: Failed) -> Failure {
+    let left = failed.left.iter().map(|e| format!("left behind: {e}"));
+    left.fold(Failure::from(failed.error), |failure, line| failure.and(&line))
 }
 
 /// What a veth can carry at most; a loopback uplink has one byte more.
@@ -52,8 +59,8 @@ fn open(request: &Add) -> Result<Kernel, Failure> {
     if !request.own_namespace {
         pod.check_differs(&own)?;
     }
-    let mut kernel = Kernel::open(Node::open()?, own, pod)?;
-    kernel.check_pod_lacks(&request.attachment.ifname)?;
+    let mut kernel = Kernel::open(Node::open()?, (own, pod), &request.attachment.ifname)?;
+    kernel.check_pod_lacks_link()?;
     Ok(kernel)
 }
 

@@ -32,7 +32,9 @@ fn add_prints_the_result_of_each_version() {
             "\n"
         )
     );
-    let dns = json!({"cniVersion": "1.0.0", "dns": {"nameservers": ["10.96.0.10"]}});
+    let resolv = node.file("resolv.conf", "nameserver 10.96.0.10\n");
+    let ipam = json!({"type": "heddle", "subnet": "10.244.2.0/24", "resolvConf": resolv});
+    let dns = json!({"cniVersion": "1.0.0", "ipam": ipam, "forceAddress": true});
     let added = node.add("older", &Pod::new(), &dns);
     assert!(!added.contains("mtu"), "{added}");
     assert!(added.ends_with("\"dns\":{\"nameservers\":[\"10.96.0.10\"]}}\n"), "{added}");

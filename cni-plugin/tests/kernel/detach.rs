@@ -40,7 +40,7 @@ fn a_killed_add_leaves_nothing_that_del_does_not_find() {
     for step in 0..60 {
         let mut process = node.call("ADD", "c1", &pod.path(), &json!({})).start(&node.namespace).unwrap();
         // Nothing is asserted about time: the wait only spreads the kills over the whole run.
-        let when = Instant::now() + Duration::from_micros(250 * step);
+        let when = Instant::now() + Duration::from_micros(100 * step);
         while Instant::now() < when {
             std::hint::spin_loop();
         }

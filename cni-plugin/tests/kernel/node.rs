@@ -111,6 +111,13 @@ impl Node {
         links.as_array().unwrap().iter().filter(ours).cloned().collect()
     }
 
+    /// A file with this text, for as long as the node lives.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.scratch.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
     pub(crate) fn journal(&self) -> PathBuf {
         self.scratch.path().join("pods/leases")
     }
