@@ -1,4 +1,4 @@
-//! Makes `cargo build --release` link the plugin statically on glibc targets, without flags or another target.
+//! Makes `cargo build` link the plugin statically on glibc targets, without flags or another target.
 //!
 //! The plugin is copied from an image onto nodes whose C library nobody knows. `-C target-feature=+crt-static` cannot be
 //! set in the manifest, and set for the whole build it breaks procedural macros. So the linker is shown scripts in the
@@ -22,7 +22,7 @@ fn main() {
     let target = |name: &str| env::var(name).unwrap_or_default();
     let glibc = target("CARGO_CFG_TARGET_OS") == "linux" && target("CARGO_CFG_TARGET_ENV") == "gnu";
     let already = target("CARGO_CFG_TARGET_FEATURE").split(',').any(|feature| feature == "crt-static");
-    if !glibc || already || target("PROFILE") != "release" {
+    if !glibc || already {
         return;
     }
     if !has_archive(&target("CARGO_CFG_TARGET_ARCH")) {
@@ -35,8 +35,10 @@ fn main() {
     }
     println!("cargo:rustc-link-arg-bins=-L{}", place.display());
     println!("cargo:rustc-link-arg-bins=-static-pie");
-    // Cargo 1.95 forgets the profile's `strip` for a package that has settings of its own in the profile.
-    println!("cargo:rustc-link-arg-bins=-Wl,-s");
+    if target("PROFILE") == "release" {
+        // Cargo 1.95 forgets the profile's `strip` for a package that has settings of its own in the profile.
+        println!("cargo:rustc-link-arg-bins=-Wl,-s");
+    }
 }
 
 /// Looks where distributions keep the C library's archive.

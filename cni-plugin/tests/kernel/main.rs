@@ -1,6 +1,8 @@
 //! The built plugin on a real kernel: a node and its pods, each in a namespace of its own.
 
 #[cfg(test)]
+mod artifact;
+#[cfg(test)]
 mod attach;
 #[cfg(test)]
 mod detach;
