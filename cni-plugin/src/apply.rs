@@ -5,13 +5,13 @@
 
 use crate::namespace::{self, Namespace};
 use crate::node::Node;
-use crate::plan::{Pair, Setting, Step, Undo};
+use crate::plan::{Pair, Step, Undo};
+use crate::setting::set;
 use heddle_netlink::address::Address;
 use heddle_netlink::link::{self, Change, Link, LinkIndex, Peer, Port, Veth, Which};
 use heddle_netlink::{Batch, Errno, Family, Socket, route};
 use ipnetwork::IpNetwork;
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::AsFd;
 
 /// Why a step failed.
@@ -167,6 +167,7 @@ impl Kernel {
 
     fn apply_group(&mut self, group: &[Step]) -> Result<(), Error> {
         match group {
+            [Step::KeepUplinkRoutes] => self.node.keep_uplink_routes(),
             [Step::NodeSetting(setting)] => set(setting),
             [Step::PodSetting(setting)] => self.namespace.inside(&self.own, || set(setting))?,
             [Step::Bridge { name, mtu, promiscuous }] => {
@@ -264,16 +265,4 @@ fn describe(step: &Step) -> String {
         },
         _ => "set the pod's link up".to_owned(),
     }
-}
-
-/// It is read first: some settings take the kernel's big lock when they are written, also with what they say already.
-fn set(setting: &Setting) -> Result<(), Error> {
-    let path = format!("/proc/sys/{}", setting.key);
-    let done = match fs::read_to_string(&path) {
-        Ok(value) if value.trim() == setting.value => Ok(()),
-        Ok(_) => fs::write(&path, setting.value),
-        Err(e) if e.kind() == ErrorKind::NotFound && !setting.required => Ok(()),
-        Err(e) => Err(e),
-    };
-    done.map_err(|source| Error::Setting { key: setting.key.clone(), value: setting.value, source })
 }

@@ -17,6 +17,7 @@
 //! | [`plan`] | a request and its addresses → [`plan::Step`]s, each with its undo; pure |
 //! | [`apply`] | steps → kernel, undone in reverse when one fails |
 //! | [`node`] | the node's side of the kernel: bridge and uplink |
+//! | `setting` | kernel settings |
 //! | [`namespace`] | the pod's network namespace, entered and left |
 //! | [`verbs`] | ADD and DEL: the order of the above |
 //! | [`result`] | what the runtime hears on success |
@@ -38,6 +39,7 @@ pub mod node;
 pub mod plan;
 pub mod ranges;
 pub mod result;
+mod setting;
 pub mod spec;
 pub mod store;
 pub mod verbs;

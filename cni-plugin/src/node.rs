@@ -4,11 +4,18 @@
 //! asked for and there already is a success.
 
 use crate::apply::{Error, refused};
+use crate::plan::{FORWARD_IPV6, Setting};
+use crate::setting;
 use heddle_netlink::address::{self, Address};
 use heddle_netlink::link::{self, Bridge, Link, Mac, Which};
 use heddle_netlink::{Batch, Errno, Family, Socket, route};
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Addresses for documentation (RFC 5737, RFC 3849): no route but the default one leads there. Asking for one route
+/// costs a lookup, where listing all holds the kernel's big lock and grows with the node.
+const EVERYWHERE_ELSE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const EVERYWHERE_ELSE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 
 /// The way to the node's kernel, without a pod.
 #[derive(Debug)]
@@ -31,23 +38,29 @@ impl Node {
     /// # Errors
     /// When the kernel refuses to say.
     pub fn uplink_mtu(&mut self) -> Result<Option<u32>, Error> {
-        // Documentation addresses (RFC 5737, RFC 3849): no route but the default one leads there. Asking for one
-        // route costs a lookup, where listing all holds the kernel's big lock and grows with the node.
-        let anywhere = [
-            IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-            IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-        ];
-        for to in anywhere {
-            let action = || refused("find the node's uplink".to_owned());
-            let Some(index) = route::fetch_link_towards(&mut self.socket, to).map_err(action())? else {
-                continue;
-            };
-            let uplink = link::fetch(&mut self.socket, Which::Index(index)).map_err(action())?;
-            if let Some(uplink) = uplink.filter(|uplink| !uplink.loopback) {
-                return Ok(Some(uplink.mtu));
-            }
+        let four = self.uplink(EVERYWHERE_ELSE_V4)?;
+        let uplink = if four.is_some() { four } else { self.uplink(EVERYWHERE_ELSE_V6)? };
+        Ok(uplink.map(|uplink| uplink.mtu))
+    }
+
+    fn uplink(&mut self, to: IpAddr) -> Result<Option<Link>, Error> {
+        let action = || refused("find the node's uplink".to_owned());
+        let index = route::fetch_link_towards(&mut self.socket, to).map_err(action())?;
+        let Some(index) = index else { return Ok(None) };
+        let uplink = link::fetch(&mut self.socket, Which::Index(index)).map_err(action())?;
+        Ok(uplink.filter(|uplink| !uplink.loopback))
+    }
+
+    /// With `accept_ra` at 1, the kernel forgets the default route that a router announced as soon as the node forwards;
+    /// at 2 it does not. Only the uplink is changed: a bridge that listened would let pods announce routes.
+    pub(crate) fn keep_uplink_routes(&mut self) -> Result<(), Error> {
+        let says = |key: &str, value| setting::read(key).is_ok_and(|says| says.as_deref() == Some(value));
+        if says(FORWARD_IPV6, "1") {
+            return Ok(());
         }
-        Ok(None)
+        let Some(uplink) = self.uplink(EVERYWHERE_ELSE_V6)? else { return Ok(()) };
+        let key = format!("net/ipv6/conf/{}/accept_ra", uplink.name);
+        if says(&key, "1") { setting::set(&Setting { key, value: "2", required: false }) } else { Ok(()) }
     }
 
     /// Removes a link of the node; one that is gone already is a success.

@@ -12,9 +12,14 @@ use heddle_netlink::link::{ALIAS_MAX, Mac, Port};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The setting that makes the node forward IPv6.
+pub const FORWARD_IPV6: &str = "net/ipv6/conf/all/forwarding";
+
 /// One link, address, route or setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// The node's uplink goes on listening to routers when the node forwards IPv6.
+    KeepUplinkRoutes,
     /// A kernel setting of the node.
     NodeSetting(Setting),
     /// The bridge, made when it is missing, set to work.
@@ -114,7 +119,7 @@ pub fn plan(request: &Add, assigned: &[Assigned], mtu: Option<u32>) -> Vec<Step>
     let config = &request.config;
     let mut steps = Vec::new();
     if config.gateway {
-        steps.extend(forwarding(assigned).map(Step::NodeSetting));
+        steps.extend(forwarding(assigned));
     }
     steps.push(Step::Bridge { name: config.bridge.clone(), mtu, promiscuous: config.promiscuous });
     if config.gateway {
@@ -142,11 +147,18 @@ fn pod_steps(request: &Add, assigned: &[Assigned]) -> impl Iterator<Item = Step>
 }
 
 /// Forwarding, for the families that pods have.
-fn forwarding(assigned: &[Assigned]) -> impl Iterator<Item = Setting> {
+fn forwarding(assigned: &[Assigned]) -> Vec<Step> {
     let has = |v4: bool| assigned.iter().any(|a| a.address.is_ipv4() == v4);
-    let four = has(true).then_some("net/ipv4/ip_forward");
-    let six = has(false).then_some("net/ipv6/conf/all/forwarding");
-    four.into_iter().chain(six).map(|key| Setting { key: key.to_owned(), value: "1", required: true })
+    let on = |key: &str| Step::NodeSetting(Setting { key: key.to_owned(), value: "1", required: true });
+    let mut steps = Vec::new();
+    if has(true) {
+        steps.push(on("net/ipv4/ip_forward"));
+    }
+    if has(false) {
+        // A host that forwards is a router, and drops the default route that a router gave it.
+        steps.extend([Step::KeepUplinkRoutes, on(FORWARD_IPV6)]);
+    }
+    steps
 }
 
 /// They come before the pod's end is set to work, since that starts what they forbid: the search for duplicates of the
@@ -249,6 +261,7 @@ mod tests {
     /// What every step is about, in order.
     fn outline(steps: &[Step]) -> Vec<String> {
         let name = |step: &Step| match step {
+            Step::KeepUplinkRoutes => "keep routes".to_owned(),
             Step::NodeSetting(setting) | Step::PodSetting(setting) => setting.key.clone(),
             Step::Bridge { name, .. } => format!("bridge {name}"),
             Step::BridgeAddresses { addresses, .. } => format!("bridge has {addresses:?}"),
@@ -284,9 +297,9 @@ mod tests {
     fn a_gateway_forwards_and_has_the_addresses_that_routes_lead_to() {
         let request = request(&json!({"isDefaultGateway": true, "hairpinMode": true}));
         let outline = outline(&plan(&request, &dual(), None));
-        assert_eq!(outline[..2], ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"]);
-        assert!(outline[3].starts_with("bridge has [V4"), "{}", outline[3]);
-        assert_eq!(outline[5], "None Some(Port { hairpin: true, isolated: false })");
+        assert_eq!(outline[..3], ["net/ipv4/ip_forward", "keep routes", "net/ipv6/conf/all/forwarding"]);
+        assert!(outline[4].starts_with("bridge has [V4"), "{}", outline[4]);
+        assert_eq!(outline[6], "None Some(Port { hairpin: true, isolated: false })");
         assert_eq!(
             outline[outline.len() - 2..],
             ["route to 0.0.0.0/0 via Some(10.0.0.1)", "route to ::/0 via Some(fd00::1)"]

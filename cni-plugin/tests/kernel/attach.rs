@@ -1,6 +1,6 @@
 //! ADD: what it prints, what the kernel has then, and that packets pass.
 
-use crate::node::{Node, Pod, addresses};
+use crate::node::{Node, Pod, addresses, setting};
 use heddle_tests::namespace::Namespace;
 use heddle_tests::traffic::{self, Server, Transport};
 use serde_json::{Value, json};
@@ -129,8 +129,8 @@ fn an_ipv6_address_is_usable_when_add_returns() {
     let all = eth0["addr_info"].as_array().unwrap();
     let ours = all.iter().find(|address| address["local"] == "fd00:244:1::2").unwrap();
     assert!(ours.get("tentative").is_none(), "{eth0}");
-    assert_eq!(pod.setting("net/ipv6/conf/eth0/accept_dad"), "0");
-    assert_eq!(pod.setting("net/ipv6/conf/eth0/accept_ra"), "0");
+    assert_eq!(setting(&pod.namespace, "net/ipv6/conf/eth0/accept_dad"), "0");
+    assert_eq!(setting(&pod.namespace, "net/ipv6/conf/eth0/accept_ra"), "0");
 }
 
 #[test]
@@ -143,6 +143,20 @@ fn pods_get_the_mtu_of_the_uplink() {
     let pod = Pod::new();
     node.add("c1", &pod, &json!({}));
     assert_eq!(pod.ip(&["link", "show", "eth0"])[0]["mtu"], 1340);
+}
+
+/// cni:#32: the node keeps the default route that a router announced, and pods cannot announce one.
+#[test]
+fn the_uplink_goes_on_listening_to_routers() {
+    let node = Node::new();
+    node.ip(&["link", "add", "up0", "type", "veth", "peer", "up1"]);
+    node.ip(&["link", "set", "up0", "up"]);
+    node.ip(&["address", "add", "2001:db8:1::1/64", "dev", "up0", "nodad"]);
+    node.ip(&["-6", "route", "add", "default", "via", "2001:db8:1::2"]);
+    node.add("c1", &Pod::new(), &json!({}));
+    let accepts = |link: &str| setting(&node.namespace, &format!("net/ipv6/conf/{link}/accept_ra"));
+    assert_eq!(["up0", "up1", "cni0"].map(accepts), ["2", "1", "1"]);
+    assert_eq!(setting(&node.namespace, "net/ipv6/conf/all/forwarding"), "1");
 }
 
 /// cni:P1, and the race for the bridge: all come at once, before there is one.

@@ -26,11 +26,6 @@ impl Pod {
     pub(crate) fn ip(&self, arguments: &[&str]) -> Value {
         ip(&self.namespace, arguments)
     }
-
-    pub(crate) fn setting(&self, key: &str) -> String {
-        let path = format!("/proc/sys/{key}");
-        self.namespace.enter(|| fs::read_to_string(path)).unwrap().unwrap().trim().to_owned()
-    }
 }
 
 /// A node's network and the folder that its plugin keeps leases in.
@@ -148,4 +143,10 @@ fn ip(namespace: &Namespace, arguments: &[&str]) -> Value {
     let output = Invocation::foreign("ip").args(["-j"]).args(arguments).run(namespace).unwrap();
     assert!(output.status.success(), "ip {arguments:?}: {}", output.stderr);
     if output.stdout.is_empty() { Value::Null } else { serde_json::from_str(&output.stdout).unwrap() }
+}
+
+/// What a kernel setting says in a namespace.
+pub(crate) fn setting(namespace: &Namespace, key: &str) -> String {
+    let path = format!("/proc/sys/{key}");
+    namespace.enter(|| fs::read_to_string(path)).unwrap().unwrap().trim().to_owned()
 }

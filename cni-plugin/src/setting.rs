@@ -1,0 +1,28 @@
+//! Kernel settings: files under `/proc/sys`, of the network namespace that the thread is in.
+
+use crate::apply::Error;
+use crate::plan::Setting;
+use std::fs;
+use std::io::{self, ErrorKind};
+
+/// What a setting says; `None` when this kernel has none of that name.
+pub(crate) fn read(key: &str) -> io::Result<Option<String>> {
+    match fs::read_to_string(format!("/proc/sys/{key}")) {
+        Ok(value) => Ok(Some(value.trim().to_owned())),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Makes a setting say what it must. It is read first: some settings take the kernel's big lock when they are written,
+/// also with what they say already.
+pub(crate) fn set(setting: &Setting) -> Result<(), Error> {
+    let Setting { key, value, required } = setting;
+    let done = match read(key) {
+        Ok(Some(says)) if says == *value => Ok(()),
+        Ok(None) if !required => Ok(()),
+        Ok(_) => fs::write(format!("/proc/sys/{key}"), value),
+        Err(e) => Err(e),
+    };
+    done.map_err(|source| Error::Setting { key: key.clone(), value, source })
+}
