@@ -4,9 +4,10 @@
 //! specification wants; a key that asks for something that we do not do is refused with its name and value. Invariant:
 //! nothing that is asked for is left out silently.
 
+use crate::args::Args;
 use crate::dns::Dns;
 use crate::ranges::{RangeSet, Written};
-use crate::spec::{Args, Document, Error};
+use crate::spec::{Document, Error};
 use heddle_netlink::link::Mac;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;

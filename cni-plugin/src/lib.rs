@@ -8,6 +8,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`spec`] | what the runtime says: environment and configuration → a [`spec::Request`] |
+//! | [`args`] | what the runtime tells beside the configuration |
 //! | [`config`] | the keys of the configuration, checked |
 //! | [`dns`] | name servers that a result reports |
 //! | [`ranges`] | which addresses there are to hand out; pure |
@@ -29,6 +30,7 @@
 //! attachment finds all that was made.
 
 pub mod apply;
+pub mod args;
 pub mod config;
 pub mod dns;
 pub mod failure;
@@ -74,5 +76,63 @@ fn answer(
         Request::Version { asked } => Ok(result::versions(asked.as_deref())),
         Request::Add(request) => verbs::add(&request),
         Request::Del(request) => verbs::del(&request).map(|()| String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"pods","mtu":1400,"isGateway":true,"args":{"cni":{"ips":[]}},
+        "ipam":{"type":"heddle","dataDir":"/x","ranges":[[{"subnet":"10.0.0.0/24"}]],"routes":[{"dst":"0.0.0.0/0"}]}}"#;
+
+    fn add() -> Environment {
+        let some = |text: &str| Some(text.to_owned());
+        Environment {
+            command: some("ADD"),
+            container: some("c1"),
+            namespace: some("/no/such/namespace"),
+            ifname: some("eth0"),
+            ..Environment::default()
+        }
+    }
+
+    fn is_one_error_document(output: &Output) -> bool {
+        let document: Value = serde_json::from_str(&output.stdout).unwrap();
+        !output.success
+            && document["code"].is_u64()
+            && document["cniVersion"].is_string()
+            && output.stdout.ends_with('\n')
+    }
+
+    #[test]
+    fn a_good_request_fails_at_its_namespace_only() {
+        assert!(run(&add(), CONFIG.as_bytes()).stdout.contains("\"code\":8,"));
+    }
+
+    proptest! {
+        /// cni:O4: whatever comes in, one document goes out.
+        #[test]
+        fn a_damaged_configuration_gives_one_error_document(at in 0..CONFIG.len(), byte in any::<u8>(), cut in any::<bool>()) {
+            let mut stdin = CONFIG.as_bytes().to_vec();
+            stdin[at] = byte;
+            stdin.truncate(if cut { at } else { stdin.len() });
+            prop_assert!(is_one_error_document(&run(&add(), &stdin)));
+        }
+
+        #[test]
+        fn strange_variables_give_one_error_document(text in ".*", which in 0..4) {
+            let mut environment = add();
+            let strange = Some(text.clone());
+            match which {
+                0 => environment.container = strange,
+                1 => environment.ifname = strange,
+                2 => environment.args = strange,
+                _ => environment.command = Some(format!("X{text}")),
+            }
+            prop_assert!(is_one_error_document(&run(&environment, CONFIG.as_bytes())));
+        }
     }
 }

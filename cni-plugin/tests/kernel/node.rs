@@ -99,11 +99,11 @@ impl Node {
         ip(&self.namespace, arguments)
     }
 
-    /// The host's ends of all pairs.
-    pub(crate) fn host_links(&self) -> Vec<Value> {
+    /// The names of the host's ends of all pairs.
+    pub(crate) fn host_links(&self) -> Vec<String> {
         let links = self.ip(&["link"]);
-        let ours = |link: &&Value| link["ifname"].as_str().unwrap().starts_with("hdl");
-        links.as_array().unwrap().iter().filter(ours).cloned().collect()
+        let names = links.as_array().unwrap().iter().map(|link| link["ifname"].as_str().unwrap().to_owned());
+        names.filter(|name| name.starts_with("hdl")).collect()
     }
 
     /// A file with this text, for as long as the node lives.
