@@ -121,6 +121,11 @@ impl Lab {
         &self.fabric
     }
 
+    /// The addresses of [`fabric`](Self::fabric): IPv4, then IPv6.
+    pub fn fabric_addresses(&self) -> [IpAddr; 2] {
+        underlay(FABRIC).map(|network| network.ip())
+    }
+
     /// A node by its name.
     ///
     /// # Errors
@@ -204,7 +209,7 @@ fn route_between_links(host: &Namespace) -> Result<(), namespace::Error> {
     let settings = [
         ("ipv4/ip_forward", "1"),
         ("ipv6/conf/all/forwarding", "1"),
-        ("ipv4/icmp_ratelimit", "0"),
+        ("ipv4/icmp_ratemask", "0"),
         ("ipv6/icmp/ratelimit", "0"),
     ];
     settings.into_iter().try_for_each(|(key, value)| host.sysctl(key, value))

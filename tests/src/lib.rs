@@ -11,6 +11,7 @@
 //! | [`traffic`] | servers and clients: which endpoint answered, and which source address it saw |
 //! | [`objects`] | small Services and slices as JSON |
 //! | [`patience`] | waiting for something with a deadline |
+//! | [`demo`] | the story that `heddle-lab demo` tells |
 //! | [`scenario`] | text files with one Kubernetes situation each, and the traffic that must follow |
 //! | [`scratch`] | a directory that is gone with the test |
 //!
@@ -18,6 +19,7 @@
 //! when that is killed: namespaces and directories are file descriptors, processes die with their parent.
 
 pub mod apiserver;
+pub mod demo;
 pub mod lab;
 pub mod namespace;
 pub mod objects;
