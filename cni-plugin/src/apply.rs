@@ -197,14 +197,10 @@ impl Kernel {
         let action = || format!("make the links {} and {}", pair.host, pair.pod);
         match self.node.request(&mut batch, action) {
             Err(Error::Kernel { source, .. }) if source.errno() == Some(Errno::EXIST) => {
-                return Err(Error::Exists {
-                    name: pair.host.clone(),
-                    place: "on the node; a DEL removes it",
-                });
+                Err(Error::Exists { name: pair.host.clone(), place: "on the node; a DEL removes it" })
             }
-            done => done?,
+            done => done,
         }
-        Ok(())
     }
 
     fn host_end(&mut self, link: &str, alias: Option<&str>, port: Option<Port>) -> Result<(), Error> {

@@ -40,6 +40,22 @@ fn add_prints_the_result_of_each_version() {
     assert!(added.ends_with("\"dns\":{\"nameservers\":[\"10.96.0.10\"]}}\n"), "{added}");
 }
 
+/// cni:L1: what a runtime hands over of the list that ships.
+#[test]
+fn the_shipped_configuration_gives_a_pod_both_families() {
+    let node = Node::new();
+    let list: Value = serde_json::from_str(include_str!("../../../conf/10-heddle.conflist")).unwrap();
+    let mut config = list["plugins"][0].clone();
+    assert_eq!(config["type"], "heddle-cni");
+    (config["name"], config["cniVersion"]) = (list["name"].clone(), list["cniVersion"].clone());
+    config["ipam"]["dataDir"] = json!(node.file("unused", "").parent());
+    assert_eq!(addresses(&node.add("c1", &Pod::new(), &config)).len(), 2);
+    for version in list["cniVersions"].as_array().unwrap() {
+        let offered = node.program().env("CNI_COMMAND", "VERSION").input("{}").run(&node.namespace).unwrap();
+        assert!(offered.stdout.contains(&version.to_string()), "{version} of {}", offered.stdout);
+    }
+}
+
 fn reaches(from: &Namespace, to: IpAddr) {
     let outcome = traffic::tcp(from, SocketAddr::new(to, 8080)).unwrap();
     assert_eq!(outcome.endpoint(), Some("server"), "{to}: {outcome:?}");
