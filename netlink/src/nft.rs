@@ -12,7 +12,9 @@
 //! It covers the expressions that heddle's tables use, not the language. Rules that it cannot read stay visible as
 //! [`statement::Statement::Foreign`], so that a comparison finds them.
 
+mod compile;
 mod expression;
+mod print;
 pub mod read;
 pub mod statement;
 pub mod table;
@@ -21,7 +23,7 @@ pub mod userdata;
 pub mod value;
 
 pub use read::{CommitError, Heard, Listener, commit, load};
-pub use statement::{Field, Rule, Statement};
+pub use statement::{End, Field, Rule, Sense, Statement};
 pub use table::{Chain, DataType, Hook, HookKind, HookPoint, Policy, Set, SetType, Table};
 pub use transaction::{Op, Transaction};
 pub use value::{Cells, Data, Name, Type};

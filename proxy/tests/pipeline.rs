@@ -224,7 +224,7 @@ fn one_changed_endpoint_is_one_batch_of_two_elements() {
         .ops
         .iter()
         .map(|op| match op {
-            Op::DeleteElement(set, _) | Op::AddElement(set, ..) => &**set,
+            Op::DeleteElement(set, ..) | Op::AddElement(set, ..) => &**set,
             other => panic!("{other:?}"),
         })
         .collect();

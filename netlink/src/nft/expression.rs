@@ -7,6 +7,16 @@ use super::{Name, number};
 use crate::message::{Attributes, Writer};
 
 pub(crate) const META_L4PROTO: u32 = 16;
+pub(super) const META_IIFNAME: u32 = 6;
+/// `NFT_FIB_RESULT_ADDRTYPE`
+const FIB_ADDRESS_TYPE: u32 = 3;
+/// `NFTA_FIB_F_SADDR`, `NFTA_FIB_F_DADDR`
+pub(super) const FIB_SADDR: u32 = 1;
+pub(super) const FIB_DADDR: u32 = 2;
+/// `NF_DROP`, as a verdict's code
+const DROP: u32 = 0;
+/// `NFT_LOOKUP_F_INV`
+const INVERTED: u32 = 1;
 pub(crate) const NUMGEN_RANDOM: u32 = 1;
 
 /// What a lookup leaves behind.
@@ -14,6 +24,8 @@ pub(crate) const NUMGEN_RANDOM: u32 = 1;
 pub(super) enum Found {
     /// Nothing; the rule ends when there is no element.
     Match,
+    /// Nothing; the rule ends when there is an element.
+    NoMatch,
     /// A verdict.
     Verdict,
     /// Data, in the first registers.
@@ -23,16 +35,61 @@ pub(super) enum Found {
 /// One kernel expression. Registers count 32-bit cells from 0 (`NFT_REG32_00`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Expression {
-    Payload { register: u32, base: u32, offset: u32, len: u32 },
-    Meta { register: u32, key: u32 },
-    Random { register: u32, modulus: u32 },
-    Ct { key: u32 },
-    AnyBit { bits: u32 },
-    NotZero,
-    Lookup { set: Name, found: Found },
-    Dnat { family: u8, port: u32 },
-    Masquerade { flags: u32 },
-    Reject { kind: u32, code: u8 },
+    Payload {
+        register: u32,
+        base: u32,
+        offset: u32,
+        len: u32,
+    },
+    Meta {
+        register: u32,
+        key: u32,
+    },
+    Random {
+        register: u32,
+        modulus: u32,
+    },
+    Ct {
+        key: u32,
+    },
+    /// Keeps these bits of the first registers.
+    Mask {
+        bits: Vec<u8>,
+    },
+    /// Goes on when the first registers are, or are not, this.
+    Compare {
+        equal: bool,
+        value: Vec<u8>,
+    },
+    /// Loads the type of an address, as the routing tables have it.
+    AddressType {
+        of: u32,
+    },
+    /// Puts a value into the first registers.
+    Value {
+        bytes: Vec<u8>,
+    },
+    /// Writes the first registers into the connection.
+    SetCt {
+        key: u32,
+    },
+    /// Drops the packet.
+    Drop,
+    Lookup {
+        set: Name,
+        found: Found,
+    },
+    Dnat {
+        family: u8,
+        port: u32,
+    },
+    Masquerade {
+        flags: u32,
+    },
+    Reject {
+        kind: u32,
+        code: u8,
+    },
     Unknown,
 }
 
@@ -76,8 +133,11 @@ impl Expression {
             Self::Meta { .. } => "meta",
             Self::Random { .. } => "numgen",
             Self::Ct { .. } => "ct",
-            Self::AnyBit { .. } => "bitwise",
-            Self::NotZero => "cmp",
+            Self::SetCt { .. } => "ct",
+            Self::Mask { .. } => "bitwise",
+            Self::Compare { .. } => "cmp",
+            Self::AddressType { .. } => "fib",
+            Self::Value { .. } | Self::Drop => "immediate",
             Self::Lookup { .. } => "lookup",
             Self::Dnat { .. } => "nat",
             Self::Masquerade { .. } => "masq",
@@ -96,20 +156,35 @@ impl Expression {
                 numbers(w, &[REGISTER_BASE + register, modulus, NUMGEN_RANDOM]);
             }
             Self::Ct { key } => numbers(w, &[REGISTER_BASE, key]),
-            Self::AnyBit { bits } => {
-                numbers(w, &[REGISTER_BASE, REGISTER_BASE, 4]);
-                w.nest(4, |w| w.put_u32(number::DATA_VALUE, bits));
-                w.nest(5, |w| w.put_u32(number::DATA_VALUE, 0));
+            Self::SetCt { key } => {
+                w.put_be32(2, key);
+                w.put_be32(4, REGISTER_BASE);
             }
-            Self::NotZero => {
-                numbers(w, &[REGISTER_BASE, 1]);
-                w.nest(3, |w| w.put_u32(number::DATA_VALUE, 0));
+            Self::Mask { ref bits } => {
+                let len = u32::try_from(bits.len()).expect("a mask has at most 16 bytes");
+                numbers(w, &[REGISTER_BASE, REGISTER_BASE, len]);
+                w.nest(4, |w| w.put(number::DATA_VALUE, bits));
+                w.nest(5, |w| w.put(number::DATA_VALUE, &vec![0; bits.len()]));
+            }
+            Self::Compare { equal, ref value } => {
+                numbers(w, &[REGISTER_BASE, u32::from(!equal)]);
+                w.nest(3, |w| w.put(number::DATA_VALUE, value));
+            }
+            Self::AddressType { of } => numbers(w, &[REGISTER_BASE, FIB_ADDRESS_TYPE, of]),
+            Self::Value { ref bytes } => {
+                w.put_be32(1, REGISTER_BASE);
+                w.nest(2, |w| w.put(number::DATA_VALUE, bytes));
+            }
+            Self::Drop => {
+                w.put_be32(1, REGISTER_VERDICT);
+                w.nest(2, |w| w.nest(number::DATA_VERDICT, |w| w.put_be32(1, DROP)));
             }
             Self::Lookup { ref set, found } => {
                 w.put_str(1, set);
                 w.put_be32(2, REGISTER_BASE);
                 match found {
                     Found::Match => {}
+                    Found::NoMatch => w.put_be32(5, INVERTED),
                     Found::Verdict => w.put_be32(3, REGISTER_VERDICT),
                     Found::Data => w.put_be32(3, REGISTER_BASE),
                 }
@@ -130,7 +205,7 @@ impl Expression {
     fn decode(name: &str, body: Attributes<'_>) -> Option<Self> {
         let number = |kind| body.get_be32(kind);
         let register = |kind| number(kind).and_then(register_index);
-        let value = |kind| body.get_nest(kind).and_then(|data| data.get_u32(number::DATA_VALUE));
+        let value = |kind| Some(body.get_nest(kind)?.get(number::DATA_VALUE)?.to_vec());
         Some(match name {
             "payload" => Self::Payload {
                 register: register(1)?,
@@ -142,17 +217,30 @@ impl Expression {
             "numgen" if number(3)? == NUMGEN_RANDOM && number(4).unwrap_or(0) == 0 => {
                 Self::Random { register: register(1)?, modulus: number(2)? }
             }
+            "ct" if number(4).is_some() => (register(4)? == 0).then_some(Self::SetCt { key: number(2)? })?,
             "ct" if register(1)? == 0 => Self::Ct { key: number(2)? },
             // The operation is 0 (`NFT_BITWISE_BOOL`, older kernels leave it out); the rest must be `& bits ^ 0`.
-            "bitwise" if (register(1)?, register(2)?, value(5)?, number(6).unwrap_or(0)) == (0, 0, 0, 0) => {
-                Self::AnyBit { bits: value(4)? }
+            "bitwise" if (register(1)?, register(2)?, number(6).unwrap_or(0)) == (0, 0, 0) => {
+                value(5)?.iter().all(|byte| *byte == 0).then_some(Self::Mask { bits: value(4)? })?
             }
-            "cmp" if (register(1)?, number(2)?, value(3)?) == (0, 1, 0) => Self::NotZero,
-            "lookup" if register(2)? == 0 && number(5).unwrap_or(0) == 0 => {
-                let found = match number(3) {
-                    None => Found::Match,
-                    Some(REGISTER_VERDICT) => Found::Verdict,
-                    Some(other) => (register_index(other)? == 0).then_some(Found::Data)?,
+            "cmp" if register(1)? == 0 && number(2)? <= 1 => {
+                Self::Compare { equal: number(2)? == 0, value: value(3)? }
+            }
+            "fib" if register(1)? == 0 && number(2)? == FIB_ADDRESS_TYPE => {
+                Self::AddressType { of: number(3)? }
+            }
+            "immediate" if number(1)? == REGISTER_VERDICT => {
+                let code = body.get_nest(2)?.get_nest(number::DATA_VERDICT)?.get_be32(1)?;
+                (code == DROP).then_some(Self::Drop)?
+            }
+            "immediate" if register(1)? == 0 => Self::Value { bytes: value(2)? },
+            "lookup" if register(2)? == 0 => {
+                let found = match (number(3), number(5).unwrap_or(0)) {
+                    (None, 0) => Found::Match,
+                    (None, INVERTED) => Found::NoMatch,
+                    (Some(REGISTER_VERDICT), 0) => Found::Verdict,
+                    (Some(other), 0) => (register_index(other)? == 0).then_some(Found::Data)?,
+                    _ => return None,
                 };
                 Self::Lookup { set: body.get_str(1)?.into(), found }
             }

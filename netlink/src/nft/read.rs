@@ -3,9 +3,10 @@
 //! Nothing here decides. A table that was read back compares equal to the wanted one exactly when every chain, rule, set
 //! and element is as we would write it; what cannot be read becomes something that no wanted table contains.
 
-use super::statement::{self, Statement};
+use super::compile;
+use super::statement::Statement;
 use super::table::{Chain, DataType, Hook, HookKind, HookPoint, Policy, Set, SetType, Table};
-use super::transaction::{Op, Transaction};
+use super::transaction::{self, Op, Transaction};
 use super::value::{Cells, Data, Name, Type};
 use super::{TableFamily, number, userdata};
 use crate::Errno;
@@ -17,7 +18,6 @@ use std::collections::BTreeMap;
 const HEADER: usize = 4;
 /// `NFNLGRP_NFTABLES`
 const NOTIFICATION_GROUP: u32 = 7;
-const SET_IS_MAP: u32 = 0x8;
 /// `NFT_TABLE_F_DORMANT`
 const DORMANT: u32 = 0x1;
 const POLICY_ACCEPT: u32 = 1;
@@ -126,15 +126,16 @@ fn load_sets(socket: &mut Socket, table: &Table) -> Result<BTreeMap<Name, Set>, 
 
 fn read_set_type(attributes: Attributes<'_>) -> SetType {
     let key = read_types(attributes.get_be32(4).unwrap_or(0));
+    let flags = attributes.get_be32(3).unwrap_or(0);
     let data = match attributes.get_be32(6) {
-        None => DataType::None,
+        None if flags == 0 => DataType::None,
+        None => DataType::Ranges,
         Some(0xffff_ff00) => DataType::Verdict,
         Some(code) => DataType::Cells(read_types(code)),
     };
-    let plain = if data == DataType::None { 0 } else { SET_IS_MAP };
     let comment = attributes.get(13).and_then(userdata::comment).unwrap_or_default();
-    // A set with timeouts, intervals or other flags is not one of ours, whatever its types.
-    let key = if attributes.get_be32(3).unwrap_or(0) == plain { key } else { Vec::new() };
+    // A set with timeouts or other flags is not one of ours, whatever its types.
+    let key = if flags == transaction::set_flags(&data) { key } else { Vec::new() };
     SetType { key, data, comment: comment.into() }
 }
 
@@ -174,7 +175,10 @@ fn load_elements(socket: &mut Socket, table: &Table, set: &str) -> Result<BTreeM
                     Data::Goto(loaded.chains[chain].clone())
                 }
                 (None, Some(cells)) => Data::Cells(cells),
-                (None, None) => Data::None,
+                (None, None) => match value(10).and_then(Cells::from_bytes) {
+                    Some(end) => Data::Until(end),
+                    None => Data::None,
+                },
             };
             loaded.elements.insert(key, data);
         }
@@ -209,7 +213,7 @@ fn load_rules(socket: &mut Socket, table: &mut Table) -> Result<(), Error> {
         (table, None),
         |rules: &mut Vec<(Name, Vec<Statement>)>, attributes| {
             if let (Some(chain), Some(list)) = (attributes.get_str(2), attributes.get_nest(4)) {
-                rules.push((chain.into(), statement::decode(list, family)));
+                rules.push((chain.into(), compile::decode(list, family)));
             }
         },
     )?;

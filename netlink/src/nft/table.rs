@@ -4,12 +4,11 @@
 //! what nf_tables refuses, with its error number. Invariant: everything is ordered, so equal tables print equal bytes.
 
 use super::TableFamily;
-use super::statement::{self, Rule, Statement};
+use super::statement::{Rule, Statement};
 use super::transaction::{Op, Transaction};
 use super::value::{Cells, Data, Name, Type};
 use crate::Errno;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 /// Which kind of base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +89,8 @@ pub struct Chain {
 pub enum DataType {
     /// Nothing: a set.
     None,
+    /// Nothing, and each element is a range of the last cell: an interval set (kernel 5.6).
+    Ranges,
     /// A verdict: a verdict map.
     Verdict,
     /// These cells: a map.
@@ -211,7 +212,7 @@ impl Table {
             Op::AddSet(name, kind) => self.add_set(name, kind),
             Op::DeleteSet(name) => self.delete_set(name),
             Op::AddElement(set, key, data) => self.add_element(set, key, data),
-            Op::DeleteElement(set, key) => {
+            Op::DeleteElement(set, key, _) => {
                 let set = self.sets.get_mut(set).ok_or(Errno::NOENT)?;
                 set.elements.remove(key).map(|_| ()).ok_or(Errno::NOENT)
             }
@@ -285,10 +286,21 @@ impl Table {
             Some(old) if old != data => Err(Errno::EXIST),
             Some(_) => Ok(()),
             None => {
+                set.check_overlap(key, data)?;
                 set.elements.insert(*key, data.clone());
                 Ok(())
             }
         }
+    }
+}
+
+impl Set {
+    /// Two ranges may not have keys in common.
+    fn check_overlap(&self, start: &Cells, data: &Data) -> Result<(), Errno> {
+        let Data::Until(end) = data else { return Ok(()) };
+        let before = self.elements.range(..=end).next_back();
+        let reaches = |data: &Data| matches!(data, Data::Until(last) if last >= start);
+        if before.is_some_and(|(_, data)| reaches(data)) { Err(Errno::EXIST) } else { Ok(()) }
     }
 }
 
@@ -297,103 +309,12 @@ impl SetType {
         let width = |types: &[Type]| types.iter().map(|t| t.width()).sum::<usize>();
         let data_fits = match (&self.data, data) {
             (DataType::None, Data::None) | (DataType::Verdict, Data::Goto(_)) => true,
+            (DataType::Ranges, Data::Until(end)) => {
+                key <= end && end.as_bytes().len() == key.as_bytes().len()
+            }
             (DataType::Cells(types), Data::Cells(cells)) => cells.as_bytes().len() == width(types),
             _ => false,
         };
         data_fits && key.as_bytes().len() == width(&self.key)
-    }
-
-    /// One element in nft's words.
-    pub fn show_element<'a>(&'a self, key: &'a Cells, data: &'a Data) -> impl fmt::Display + 'a {
-        fmt::from_fn(move |f| {
-            write!(f, "{}", key.show(&self.key))?;
-            match (data, &self.data) {
-                (Data::None, _) => Ok(()),
-                (Data::Goto(chain), _) => write!(f, " : goto {chain}"),
-                (Data::Cells(cells), DataType::Cells(types)) => write!(f, " : {}", cells.show(types)),
-                (Data::Cells(cells), _) => write!(f, " : {cells:?}"),
-            }
-        })
-    }
-
-    /// `set` or `map`.
-    pub fn keyword(&self) -> &'static str {
-        if self.data == DataType::None { "set" } else { "map" }
-    }
-
-    /// The declaration of keys and data in nft's words.
-    pub fn show(&self, family: TableFamily) -> impl fmt::Display + '_ {
-        fmt::from_fn(move |f| {
-            let slots = self.key.contains(&Type::Slot);
-            f.write_str(if slots { "typeof " } else { "type " })?;
-            write_types(&self.key, slots.then_some(family), f)?;
-            match &self.data {
-                DataType::None => Ok(()),
-                DataType::Verdict => f.write_str(" : verdict"),
-                DataType::Cells(types) => {
-                    f.write_str(" : ")?;
-                    write_types(types, slots.then_some(family), f)
-                }
-            }
-        })
-    }
-}
-
-/// The types by name, or, for a map with slots, as the expressions that fill them.
-fn write_types(
-    types: &[Type],
-    typeof_family: Option<TableFamily>,
-    f: &mut fmt::Formatter<'_>,
-) -> fmt::Result {
-    for (i, kind) in types.iter().enumerate() {
-        if i > 0 {
-            f.write_str(" . ")?;
-        }
-        match (typeof_family, kind) {
-            (None, kind) => f.write_str(kind.keyword())?,
-            (Some(family), Type::Ipv4Addr | Type::Ipv6Addr) => write!(f, "{family} daddr")?,
-            (Some(_), Type::InetProto) => f.write_str("meta l4proto")?,
-            (Some(_), Type::InetService) => f.write_str("th dport")?,
-            (Some(_), Type::Slot) => write!(f, "numgen random mod {}", super::userdata::TYPEOF_MODULUS)?,
-        }
-    }
-    Ok(())
-}
-
-/// The whole table as nft text, sorted, one element a line.
-impl fmt::Display for Table {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "table {} {} {{", self.family, self.name)?;
-        if self.dormant {
-            writeln!(f, "\tflags dormant")?;
-        }
-        for (name, set) in &self.sets {
-            writeln!(f, "\t{} {name} {{", set.kind.keyword())?;
-            writeln!(f, "\t\t{}", set.kind.show(self.family))?;
-            if !set.kind.comment.is_empty() {
-                writeln!(f, "\t\tcomment \"{}\"", set.kind.comment)?;
-            }
-            if !set.elements.is_empty() {
-                writeln!(f, "\t\telements = {{")?;
-                for (key, data) in &set.elements {
-                    writeln!(f, "\t\t\t{},", set.kind.show_element(key, data))?;
-                }
-                writeln!(f, "\t\t}}")?;
-            }
-            writeln!(f, "\t}}")?;
-        }
-        for (name, chain) in &self.chains {
-            writeln!(f, "\tchain {name} {{")?;
-            if let Some(hook) = chain.hook {
-                let (kind, point) = (hook.kind.keyword(), hook.point.keyword());
-                let policy = if hook.policy == Policy::Accept { "accept" } else { "drop" };
-                writeln!(f, "\t\ttype {kind} hook {point} priority {}; policy {policy};", hook.priority)?;
-            }
-            for rule in &chain.rules {
-                writeln!(f, "\t\t{}", statement::show(rule, self.family))?;
-            }
-            writeln!(f, "\t}}")?;
-        }
-        writeln!(f, "}}")
     }
 }

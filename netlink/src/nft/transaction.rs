@@ -3,6 +3,7 @@
 //! It encodes itself to netlink and prints itself as the commands that nft would be given. It decides nothing: the order
 //! of the operations is the caller's, and the kernel works through them in that order.
 
+use super::compile;
 use super::statement::{self, Rule};
 use super::table::{DataType, Hook, Policy, SetType};
 use super::value::{Cells, Data, Name};
@@ -31,8 +32,8 @@ pub enum Op {
     DeleteSet(Name),
     /// Adds an element; refused when the key exists with other data.
     AddElement(Name, Cells, Data),
-    /// Removes an element; refused when it is not there.
-    DeleteElement(Name, Cells),
+    /// Removes an element, whose data was this; refused when the key is not there.
+    DeleteElement(Name, Cells, Data),
 }
 
 /// Operations on one table.
@@ -50,7 +51,10 @@ pub struct Transaction {
 
 /// Elements in one message: the list's length has 16 bits, and an IPv6 slot element takes below 100 bytes.
 const ELEMENTS_PER_MESSAGE: usize = 500;
-const SET_IS_MAP: u32 = 0x8;
+/// `NFT_SET_INTERVAL`, `NFT_SET_MAP`, `NFT_SET_CONCAT`
+const INTERVAL: u32 = 0x4;
+const MAP: u32 = 0x8;
+const CONCAT: u32 = 0x80;
 const TYPE_VERDICT: u32 = 0xffff_ff00;
 /// `NFT_GOTO`, as a verdict's code.
 const GOTO: u32 = (-4_i32).cast_unsigned();
@@ -90,7 +94,7 @@ impl Transaction {
     fn element_run(&self, at: usize) -> usize {
         let same = |op: &&Op| match (&self.ops[at], op) {
             (Op::AddElement(set, ..), Op::AddElement(other, ..))
-            | (Op::DeleteElement(set, _), Op::DeleteElement(other, _)) => set == other,
+            | (Op::DeleteElement(set, ..), Op::DeleteElement(other, ..)) => set == other,
             _ => false,
         };
         self.ops[at..].iter().take(ELEMENTS_PER_MESSAGE).take_while(same).count().max(1)
@@ -115,7 +119,7 @@ impl Transaction {
             Op::DeleteChain(name) => push(number::DELETE_CHAIN, 0, &|w| w.put_str(3, name)),
             Op::AddRule(chain, rule) => push(number::NEW_RULE, CREATE | APPEND, &|w| {
                 w.put_str(2, chain);
-                w.nest(4, |w| statement::encode(rule, self.family, w));
+                w.nest(4, |w| compile::encode(rule, self.family, w));
             }),
             Op::AddSet(name, kind) => push(number::NEW_SET, CREATE, &|w| {
                 // Only has to differ between the new sets of one batch.
@@ -127,7 +131,7 @@ impl Transaction {
                 w.put_str(2, set);
                 w.nest(3, |w| self.ops[at..at + run].iter().for_each(|op| encode_element(w, op)));
             }),
-            Op::DeleteElement(set, _) => push(number::DELETE_ELEMENT, 0, &|w| {
+            Op::DeleteElement(set, ..) => push(number::DELETE_ELEMENT, 0, &|w| {
                 w.put_str(2, set);
                 w.nest(3, |w| self.ops[at..at + run].iter().for_each(|op| encode_element(w, op)));
             }),
@@ -149,12 +153,19 @@ fn encode_chain(w: &mut Writer<'_>, name: &str, hook: Option<Hook>) {
 fn encode_set(w: &mut Writer<'_>, (name, id): (&str, u32), kind: &SetType, family: TableFamily) {
     let (code, width) = types_code(&kind.key);
     w.put_str(2, name);
-    w.put_be32(3, if kind.data == DataType::None { 0 } else { SET_IS_MAP });
+    w.put_be32(3, set_flags(&kind.data));
     w.put_be32(4, code);
     w.put_be32(5, width);
     let mut data_types: &[super::Type] = &[];
     match &kind.data {
         DataType::None => {}
+        DataType::Ranges => w.nest(9, |w| {
+            w.nest(2, |w| {
+                for cell in &kind.key {
+                    w.nest(number::LIST_ELEMENT, |w| w.put_be32(1, cell.significant()));
+                }
+            });
+        }),
         DataType::Verdict => {
             w.put_be32(6, TYPE_VERDICT);
             w.put_be32(7, 0);
@@ -170,6 +181,15 @@ fn encode_set(w: &mut Writer<'_>, (name, id): (&str, u32), kind: &SetType, famil
     w.put(13, &userdata::set(family, &kind.key, data_types, &kind.comment));
 }
 
+/// The flags of a set with this data (`enum nft_set_flags`).
+pub(super) fn set_flags(data: &DataType) -> u32 {
+    match data {
+        DataType::None => 0,
+        DataType::Ranges => INTERVAL | CONCAT,
+        DataType::Verdict | DataType::Cells(_) => MAP,
+    }
+}
+
 /// nft's number for a concatenation (6 bits a type), and its width in bytes.
 fn types_code(types: &[super::Type]) -> (u32, u32) {
     types.iter().fold((0, 0), |(code, width), kind| {
@@ -180,13 +200,16 @@ fn types_code(types: &[super::Type]) -> (u32, u32) {
 fn encode_element(w: &mut Writer<'_>, op: &Op) {
     let (key, data) = match op {
         Op::AddElement(_, key, data) => (key, data),
-        Op::DeleteElement(_, key) => (key, &Data::None),
+        // What a key maps to does not name the element; where its range ends does.
+        Op::DeleteElement(_, key, data @ Data::Until(_)) => (key, data),
+        Op::DeleteElement(_, key, _) => (key, &Data::None),
         _ => return,
     };
     w.nest(number::LIST_ELEMENT, |w| {
         w.nest(1, |w| w.put(number::DATA_VALUE, key.as_bytes()));
         match data {
             Data::None => {}
+            Data::Until(end) => w.nest(10, |w| w.put(number::DATA_VALUE, end.as_bytes())),
             Data::Cells(cells) => w.nest(2, |w| w.put(number::DATA_VALUE, cells.as_bytes())),
             Data::Goto(chain) => w.nest(2, |w| {
                 w.nest(number::DATA_VERDICT, |w| {
@@ -226,7 +249,7 @@ impl fmt::Display for Transaction {
                 Op::AddElement(set, key, data) => {
                     writeln!(f, "add element {table} {set} {{ {key:?} {data:?} }}")?;
                 }
-                Op::DeleteElement(set, key) => writeln!(f, "delete element {table} {set} {{ {key:?} }}")?,
+                Op::DeleteElement(set, key, _) => writeln!(f, "delete element {table} {set} {{ {key:?} }}")?,
             }
         }
         Ok(())

@@ -31,6 +31,16 @@ impl Type {
         if self == Self::Ipv6Addr { 16 } else { 4 }
     }
 
+    /// Bytes that mean something, which interval sets are told.
+    pub(crate) fn significant(self) -> u32 {
+        match self {
+            Self::Ipv4Addr | Self::Slot => 4,
+            Self::Ipv6Addr => 16,
+            Self::InetProto => 1,
+            Self::InetService => 2,
+        }
+    }
+
     /// nft's own number for the type (`enum datatypes`); the kernel only stores it.
     pub(crate) fn code(self) -> u32 {
         match self {
@@ -152,6 +162,18 @@ impl Cells {
             Ok(())
         })
     }
+
+    /// The last cell alone, in nft's words.
+    pub fn show_last<'a>(&'a self, types: &'a [Type]) -> impl fmt::Display + 'a {
+        fmt::from_fn(move |f| {
+            let width = types.last().map_or(0, |kind| kind.width());
+            let cell = self.as_bytes().len().checked_sub(width).map(|start| &self.as_bytes()[start..]);
+            match (cell, types.last()) {
+                (Some(cell), Some(kind)) => kind.write(cell, f),
+                _ => f.write_str("?"),
+            }
+        })
+    }
 }
 
 impl fmt::Debug for Cells {
@@ -172,6 +194,8 @@ pub enum Data {
     Cells(Cells),
     /// `goto` that chain: the element of a verdict map.
     Goto(Name),
+    /// Nothing, and the element is all keys from its own to this one, which differ in the last cell only.
+    Until(Cells),
 }
 
 impl Data {

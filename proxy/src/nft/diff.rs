@@ -95,8 +95,10 @@ fn update_after(mut main: Transaction, edits: &Edits) -> Update {
 }
 
 fn push_elements(main: &mut Transaction, set: &Name, delta: &Delta<Cells, Data>) {
-    for (key, _) in delta.iter().filter(|(_, edit)| edit.old.is_some()) {
-        main.ops.push(Op::DeleteElement(set.clone(), *key));
+    for (key, edit) in delta.iter() {
+        if let Some(data) = &edit.old {
+            main.ops.push(Op::DeleteElement(set.clone(), *key, data.clone()));
+        }
     }
     for (key, edit) in delta.iter() {
         if let Some(data) = &edit.new {
