@@ -7,6 +7,7 @@ use crate::ranges::RangeSet;
 use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 /// Who holds addresses inside one network: a container's interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,8 +88,8 @@ pub struct Chosen {
 /// All leases of one network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leases {
-    owners: BTreeMap<Owner, Vec<IpAddr>>,
-    holders: BTreeMap<IpAddr, Owner>,
+    owners: BTreeMap<Rc<Owner>, Vec<IpAddr>>,
+    holders: BTreeMap<IpAddr, Rc<Owner>>,
     latest: Vec<IpAddr>,
 }
 
@@ -98,7 +99,8 @@ impl Leases {
         match record {
             Record::Grant { owner, addresses } => {
                 self.release(&owner);
-                self.holders.extend(addresses.iter().map(|address| (*address, owner.clone())));
+                let owner = Rc::new(owner);
+                self.holders.extend(addresses.iter().map(|address| (*address, Rc::clone(&owner))));
                 self.latest.clone_from(&addresses);
                 self.owners.insert(owner, addresses);
             }
@@ -115,10 +117,10 @@ impl Leases {
 
     /// The shortest list of changes that gives these leases from nothing.
     pub fn records(&self) -> impl Iterator<Item = Record> {
-        let grants = self
-            .owners
-            .iter()
-            .map(|(owner, addresses)| Record::Grant { owner: owner.clone(), addresses: addresses.clone() });
+        let grants = self.owners.iter().map(|(owner, addresses)| Record::Grant {
+            owner: Owner::clone(owner),
+            addresses: addresses.clone(),
+        });
         let latest = Some(self.latest.clone()).filter(|addresses| !addresses.is_empty());
         grants.chain(latest.map(|addresses| Record::Latest { addresses }))
     }
@@ -189,7 +191,7 @@ impl Leases {
     fn check_free(&self, asked: Assigned, owner: &Owner) -> Result<Assigned, Error> {
         let address = asked.address.ip();
         match self.holders.get(&address) {
-            Some(holder) if holder != owner => {
+            Some(holder) if **holder != *owner => {
                 Err(Error::Taken { address, container: holder.container.clone() })
             }
             _ => Ok(asked),
@@ -198,7 +200,7 @@ impl Leases {
 
     /// The search ends after as many steps as there are addresses held, and three reserved ones for each range.
     fn next_free(&self, set: &RangeSet, after: Option<IpAddr>, owner: &Owner) -> Result<Assigned, Error> {
-        let free = |a: &Assigned| self.holders.get(&a.address.ip()).is_none_or(|holder| holder == owner);
+        let free = |a: &Assigned| self.holders.get(&a.address.ip()).is_none_or(|holder| **holder == *owner);
         let exhausted = || Error::Exhausted { set: set.clone(), held: self.holders.len() };
         set.addresses_after(after).find(free).ok_or_else(exhausted)
     }

@@ -227,23 +227,28 @@ fn write_line(record: &Record) -> String {
 
 fn read_line(line: &str) -> Option<Record> {
     let (text, sum) = line.strip_suffix('\n')?.rsplit_once(' ')?;
-    if sum != format!("{:016x}", checksum(text)) {
+    if sum.len() != 16 || u64::from_str_radix(sum, 16) != Ok(checksum(text)) {
         return None;
     }
-    let words: Vec<&str> = text.split(' ').collect();
-    let owner =
-        |container: &str, ifname: &str| Owner { container: container.to_owned(), ifname: ifname.to_owned() };
-    let split = |list: &str| -> Option<Vec<IpAddr>> {
-        list.split(',').filter(|address| !address.is_empty()).map(|address| address.parse().ok()).collect()
-    };
-    match words[..] {
-        ["grant", container, ifname, list] => {
-            Some(Record::Grant { owner: owner(container, ifname), addresses: split(list)? })
+    let (kind, rest) = text.split_once(' ')?;
+    let mut words = rest.split(' ');
+    let record = match kind {
+        "grant" => {
+            Record::Grant { owner: read_owner(&mut words)?, addresses: read_addresses(words.next()?)? }
         }
-        ["release", container, ifname] => Some(Record::Release { owner: owner(container, ifname) }),
-        ["latest", list] => Some(Record::Latest { addresses: split(list)? }),
-        _ => None,
-    }
+        "release" => Record::Release { owner: read_owner(&mut words)? },
+        "latest" => Record::Latest { addresses: read_addresses(words.next()?)? },
+        _ => return None,
+    };
+    words.next().is_none().then_some(record)
+}
+
+fn read_owner<'a>(words: &mut impl Iterator<Item = &'a str>) -> Option<Owner> {
+    Some(Owner { container: words.next()?.to_owned(), ifname: words.next()?.to_owned() })
+}
+
+fn read_addresses(list: &str) -> Option<Vec<IpAddr>> {
+    list.split(',').map(|address| address.parse().ok()).collect()
 }
 
 #[cfg(test)]
