@@ -35,10 +35,6 @@ fn main() {
     }
     println!("cargo:rustc-link-arg-bins=-L{}", place.display());
     println!("cargo:rustc-link-arg-bins=-static-pie");
-    if target("PROFILE") == "release" {
-        // Cargo 1.95 forgets the profile's `strip` for a package that has settings of its own in the profile.
-        println!("cargo:rustc-link-arg-bins=-Wl,-s");
-    }
 }
 
 /// Looks where distributions keep the C library's archive.
