@@ -52,6 +52,19 @@ fn a_killed_add_leaves_nothing_that_del_does_not_find() {
     node.add("c1", &pod, &json!({}));
 }
 
+/// cni:A6: kubelet tries a failed pod again as a new container, before or without a DEL of the old one.
+#[test]
+fn what_a_dead_container_left_is_not_in_the_way_of_the_next() {
+    let node = Node::new();
+    let (old, new) = (Pod::new(), Pod::new());
+    let ipam = json!({"ipam": {"type": "heddle", "subnet": "10.1.0.0/29"}});
+    node.add("dead", &old, &ipam);
+    node.add("next", &new, &ipam);
+    node.del("dead", "", &ipam);
+    assert_eq!((node.leases(), node.host_links().len()), (vec!["next/eth0".to_owned()], 1));
+    assert_eq!(new.ip(&["link", "show", "eth0"])[0]["ifname"], "eth0");
+}
+
 /// The file is truncated by hand, or by a disk that lost power: the next ADD goes on.
 #[test]
 fn an_empty_lease_file_is_healed() {
