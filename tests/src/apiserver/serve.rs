@@ -71,6 +71,11 @@ impl Shared {
         drop(self.closed.1.wait_while(carried_out, |it| *it < closings));
     }
 
+    /// How many closings have been carried out.
+    fn reported(&self) -> u64 {
+        *self.closed.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets those go on who wait for this closing.
     pub(crate) fn report_closed(&self, closings: u64) {
         *self.closed.0.lock().unwrap_or_else(PoisonError::into_inner) = closings;
@@ -93,7 +98,16 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: StdListener) -> std::io
     let mut faults = shared.faults.subscribe();
     let mut connections = JoinSet::new();
     loop {
-        let closings = faults.wait_for(|it| it.listening).await.map_err(std::io::Error::other)?.closings;
+        // A closing may come before this task has looked for the first time: there is nothing to close, and somebody
+        // waits to hear so.
+        let reported = shared.reported();
+        let looked = faults.wait_for(|it| it.listening || it.closings != reported).await;
+        let (listening, closings) =
+            looked.map(|it| (it.listening, it.closings)).map_err(std::io::Error::other)?;
+        if !listening {
+            shared.report_closed(closings);
+            continue;
+        }
         // A new one each time: a socket that was shut down gives its waiters nothing but errors.
         let listener = TcpListener::from_std(listener.try_clone()?)?;
         tokio::select! {
