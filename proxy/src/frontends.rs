@@ -86,7 +86,8 @@ pub struct Frontends {
 /// Resolves the whole model for the node with this name.
 pub fn resolve(model: &Model, node: &str) -> Frontends {
     let mut frontends = Frontends::new(node);
-    frontends.update(model, &Dirty { services: model.services().map(|(name, _)| name.clone()).collect() });
+    let services = model.services().map(|(name, _)| name.clone()).collect();
+    frontends.update(model, &Dirty { services, ..Dirty::default() });
     frontends
 }
 

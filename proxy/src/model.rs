@@ -4,127 +4,20 @@
 //! a cache of Kubernetes objects: it holds the few fields that decide where a packet goes. Invariant: the same set of
 //! applied objects gives the same model, and [`Model::take_dirty`] names every Service whose outcome may have changed.
 
+mod objects;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::mem;
-use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Namespace and name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectName {
-    /// Its namespace.
-    pub namespace: Arc<str>,
-    /// Its name.
-    pub name: Arc<str>,
-}
+use ipnetwork::IpNetwork;
 
-impl ObjectName {
-    /// Names an object.
-    pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
-    }
-}
+pub use self::objects::{
+    Hints, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
+};
 
-impl fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// A transport protocol that a Service can have (core/v1 `ServicePort.protocol`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    /// TCP, IP protocol 6.
-    Tcp,
-    /// UDP, IP protocol 17.
-    Udp,
-    /// SCTP, IP protocol 132.
-    Sctp,
-}
-
-impl Protocol {
-    /// The protocol's number in an IP header (IANA protocol numbers).
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-            Self::Sctp => 132,
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        })
-    }
-}
-
-/// One port of a Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServicePort {
-    /// The port's name; empty for the unnamed port. With the protocol it joins the Service to its endpoints.
-    pub name: Arc<str>,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The port that clients use, 1–65535.
-    pub port: u16,
-}
-
-/// A Service, as far as its routing goes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Service {
-    /// Its cluster IPs, at most one of each family; none for headless and `ExternalName` Services.
-    pub cluster_ips: Vec<IpAddr>,
-    /// Its ports.
-    pub ports: Vec<ServicePort>,
-}
-
-/// One port of an `EndpointSlice`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SlicePort {
-    /// The name that joins it to a [`ServicePort`]; empty for the unnamed port.
-    pub name: Arc<str>,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The port on the endpoint, 1–65535.
-    pub port: u16,
-}
-
-/// One endpoint of an `EndpointSlice`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SliceEndpoint {
-    /// Its address: the first of the slice's `addresses`.
-    pub address: IpAddr,
-    /// Ready for new connections (`conditions.ready`, nil means true).
-    pub ready: bool,
-    /// Name of the node that it runs on, when the slice says so.
-    pub node: Option<Arc<str>>,
-}
-
-/// An `EndpointSlice`: a part of a Service's endpoints, all of one address family.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slice {
-    /// Name of the Service, in the slice's namespace (label `kubernetes.io/service-name`).
-    pub service: Arc<str>,
-    /// The ports that every endpoint of the slice serves.
-    pub ports: Vec<SlicePort>,
-    /// The endpoints.
-    pub endpoints: Vec<SliceEndpoint>,
-}
-
-/// The node that we run on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Node {
-    /// Its addresses: internal ones first, then external ones, in the order of `status.addresses`.
-    pub addresses: Vec<IpAddr>,
-}
-
-/// A kind of object that the model waits for.
+/// A kind of object that the model holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// core/v1 Service.
@@ -133,6 +26,8 @@ pub enum Kind {
     Slice,
     /// core/v1 Node (our own).
     Node,
+    /// networking.k8s.io/v1 `ServiceCIDR`.
+    ServiceCidr,
 }
 
 impl fmt::Display for Kind {
@@ -141,6 +36,7 @@ impl fmt::Display for Kind {
             Self::Service => "Service",
             Self::Slice => "EndpointSlice",
             Self::Node => "Node",
+            Self::ServiceCidr => "ServiceCIDR",
         })
     }
 }
@@ -158,25 +54,38 @@ pub enum Change {
     SliceGone(ObjectName),
     /// Our own node exists with this content.
     NodeApplied(Node),
+    /// Our own node's object is gone.
+    NodeGone,
+    /// A `ServiceCIDR` exists with these ranges.
+    ServiceCidrApplied(Arc<str>, Vec<IpNetwork>),
+    /// A `ServiceCIDR` is gone.
+    ServiceCidrGone(Arc<str>),
     /// Every object of this kind that exists has been applied at least once.
     Complete(Kind),
 }
 
-/// Which Services have to be resolved again.
+/// What has to be resolved again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
-    /// Their names.
+    /// Names of the Services whose outcome may have changed; all of them when the node's zone has.
     pub services: BTreeSet<ObjectName>,
+    /// Something of our own node changed: an address, its zone, its pods' ranges, or that it exists.
+    pub node: bool,
+    /// The union of the Services' ranges changed.
+    pub service_cidrs: bool,
 }
 
 /// Everything that the cluster has said so far.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
     services: BTreeMap<ObjectName, Service>,
-    slices: BTreeMap<ObjectName, Slice>,
-    /// The slices of each Service, whether or not the Service itself is known.
-    slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
+    /// The slices of each Service, sorted by their names, whether or not the Service itself is known.
+    slices: BTreeMap<ObjectName, Vec<(Arc<str>, Slice)>>,
+    /// The name of each slice's Service.
+    service_of: BTreeMap<ObjectName, Arc<str>>,
     node: Node,
+    node_exists: bool,
+    service_cidrs: BTreeMap<Arc<str>, Vec<IpNetwork>>,
     complete: BTreeSet<Kind>,
     dirty: Dirty,
 }
@@ -185,12 +94,7 @@ impl Model {
     /// Takes one change in. It never fails and touches nothing but memory.
     pub fn apply(&mut self, change: Change) {
         match change {
-            Change::ServiceApplied(name, service) => {
-                if self.services.get(&name) != Some(&service) {
-                    self.dirty.services.insert(name.clone());
-                    self.services.insert(name, service);
-                }
-            }
+            Change::ServiceApplied(name, service) => self.apply_service(name, service),
             Change::ServiceGone(name) => {
                 if self.services.remove(&name).is_some() {
                     self.dirty.services.insert(name);
@@ -198,41 +102,92 @@ impl Model {
             }
             Change::SliceApplied(name, slice) => self.apply_slice(name, slice),
             Change::SliceGone(name) => self.remove_slice(&name),
-            Change::NodeApplied(node) => self.node = node,
+            Change::NodeApplied(node) => self.apply_node(node),
+            // Its addresses and zone are facts of the machine, which outlive the object: the last ones stay.
+            Change::NodeGone => self.dirty.node |= mem::take(&mut self.node_exists),
+            Change::ServiceCidrApplied(name, ranges) => self.change_ranges(|all| all.insert(name, ranges)),
+            Change::ServiceCidrGone(name) => self.change_ranges(|all| all.remove(&name)),
             Change::Complete(kind) => {
                 self.complete.insert(kind);
             }
         }
     }
 
-    fn apply_slice(&mut self, name: ObjectName, slice: Slice) {
-        if self.slices.get(&name) == Some(&slice) {
+    fn apply_service(&mut self, name: ObjectName, service: Service) {
+        if self.services.get(&name) == Some(&service) {
             return;
         }
-        // The label may have changed: the slice leaves its old Service first.
-        self.remove_slice(&name);
+        // The slices' copy of the name, where there is one, so that it is held once.
+        let name = self.slices.get_key_value(&name).map_or(name, |(known, _)| known.clone());
+        self.dirty.services.insert(name.clone());
+        self.services.insert(name, service);
+    }
+
+    fn apply_slice(&mut self, name: ObjectName, mut slice: Slice) {
+        if self.slice(&name) == Some(&slice) {
+            return;
+        }
+        // The label may have changed: the slice leaves its old Service.
+        if self.service_of.get(&name).is_some_and(|old| *old != slice.service) {
+            self.remove_slice(&name);
+        }
         let service = ObjectName { namespace: name.namespace.clone(), name: slice.service.clone() };
-        self.slices_of.entry(service.clone()).or_default().insert(name.clone());
-        self.slices.insert(name, slice);
-        self.dirty.services.insert(service);
+        let known = self.slices.get_key_value(&service).map(|(known, _)| known);
+        let known = known.or_else(|| self.services.get_key_value(&service).map(|(known, _)| known));
+        let service = known.cloned().unwrap_or(service);
+        slice.service = service.name.clone();
+        self.dirty.services.insert(service.clone());
+        let slices = self.slices.entry(service).or_default();
+        match slices.binary_search_by(|(other, _)| other.cmp(&name.name)) {
+            Ok(at) => slices[at].1 = slice,
+            Err(at) => {
+                // Most Services have one slice: no room is kept for more.
+                slices.reserve_exact(1);
+                self.service_of.insert(name.clone(), slice.service.clone());
+                slices.insert(at, (name.name, slice));
+            }
+        }
     }
 
     fn remove_slice(&mut self, name: &ObjectName) {
-        let Some(old) = self.slices.remove(name) else { return };
-        let service = ObjectName { namespace: name.namespace.clone(), name: old.service };
-        if let Some(names) = self.slices_of.get_mut(&service) {
-            names.remove(name);
-            if names.is_empty() {
-                self.slices_of.remove(&service);
+        let Some(service) = self.service_of.remove(name) else { return };
+        let service = ObjectName { namespace: name.namespace.clone(), name: service };
+        if let Some(slices) = self.slices.get_mut(&service) {
+            slices.retain(|(other, _)| *other != name.name);
+            if slices.is_empty() {
+                self.slices.remove(&service);
             }
         }
         self.dirty.services.insert(service);
     }
 
+    fn slice(&self, name: &ObjectName) -> Option<&Slice> {
+        let service =
+            ObjectName { namespace: name.namespace.clone(), name: self.service_of.get(name)?.clone() };
+        let slices = self.slices.get(&service)?;
+        let at = slices.binary_search_by(|(other, _)| other.cmp(&name.name)).ok()?;
+        Some(&slices[at].1)
+    }
+
+    fn apply_node(&mut self, node: Node) {
+        self.dirty.node |= !mem::replace(&mut self.node_exists, true) || self.node != node;
+        if self.node.zone != node.zone {
+            self.dirty.services.extend(self.services.keys().cloned());
+        }
+        self.node = node;
+    }
+
+    fn change_ranges<T>(&mut self, change: impl FnOnce(&mut BTreeMap<Arc<str>, Vec<IpNetwork>>) -> T) {
+        let before = self.service_cidrs();
+        change(&mut self.service_cidrs);
+        self.dirty.service_cidrs |= self.service_cidrs() != before;
+    }
+
     /// True once every kind that decides routing is complete: before that nothing may be written, since a half-filled
-    /// model would tear down a running node. Our own Node is not among them: no ClusterIP depends on it.
+    /// model would tear down a running node. Our own Node is not among them, since it may be registered late, nor are
+    /// the Services' ranges, which servers before Kubernetes 1.33 do not have.
     pub fn ready(&self) -> bool {
-        [Kind::Service, Kind::Slice].iter().all(|kind| self.complete.contains(kind))
+        self.awaited().next().is_none()
     }
 
     /// The kinds still awaited.
@@ -240,7 +195,7 @@ impl Model {
         [Kind::Service, Kind::Slice].into_iter().filter(|kind| !self.complete.contains(kind))
     }
 
-    /// Names of the Services whose outcome may have changed since the last call.
+    /// What may have changed since the last call.
     pub fn take_dirty(&mut self) -> Dirty {
         mem::take(&mut self.dirty)
     }
@@ -257,11 +212,24 @@ impl Model {
 
     /// The slices of one Service, by slice name.
     pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &Slice> {
-        self.slices_of.get(service).into_iter().flatten().filter_map(|name| self.slices.get(name))
+        self.slices.get(service).into_iter().flatten().map(|(_, slice)| slice)
     }
 
-    /// Our own node, empty until it was seen.
+    /// Our own node as it was last seen, empty until then.
     pub fn node(&self) -> &Node {
         &self.node
     }
+
+    /// Whether our own node has an object now.
+    pub fn node_exists(&self) -> bool {
+        self.node_exists
+    }
+
+    /// The ranges that cluster IPs come from. A range that several objects name is there until the last of them is gone.
+    pub fn service_cidrs(&self) -> BTreeSet<IpNetwork> {
+        self.service_cidrs.values().flatten().copied().collect()
+    }
 }
+
+#[cfg(test)]
+mod tests;

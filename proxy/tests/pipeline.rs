@@ -21,10 +21,14 @@ fn name(name: &str) -> ObjectName {
 }
 
 fn service(last: u8, ports: &[(&str, Protocol, u16)]) -> Service {
-    let port =
-        |&(name, protocol, port): &(&str, Protocol, u16)| ServicePort { name: name.into(), protocol, port };
+    let port = |&(name, protocol, port): &(&str, Protocol, u16)| ServicePort {
+        name: name.into(),
+        protocol,
+        port,
+        node_port: None,
+    };
     let ips: [IpAddr; 2] = [[10, 96, 0, last].into(), [0xfd00, 0x96, 0, 0, 0, 0, 0, u16::from(last)].into()];
-    Service { cluster_ips: ips.into(), ports: ports.iter().map(port).collect() }
+    Service { cluster_ips: ips.into(), ports: ports.iter().map(port).collect(), ..Service::default() }
 }
 
 fn slice(service: &str, endpoints: &[(u8, bool)]) -> Slice {
@@ -32,6 +36,9 @@ fn slice(service: &str, endpoints: &[(u8, bool)]) -> Slice {
     let endpoint = |&(last, ready): &(u8, bool)| SliceEndpoint {
         address: [10, 0, 0, last].into(),
         ready,
+        serving: ready,
+        terminating: false,
+        hints: None,
         node: Some(if last % 2 == 0 { NODE } else { "node-2" }.into()),
     };
     Slice { service: service.into(), ports: vec![port], endpoints: endpoints.iter().map(endpoint).collect() }

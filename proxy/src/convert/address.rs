@@ -1,10 +1,12 @@
-//! IP addresses as Kubernetes reads them.
+//! IP addresses and prefixes as Kubernetes reads them.
 //!
 //! Not the strict parser of the standard library: Kubernetes has always accepted leading zeros and IPv4 addresses
 //! mapped into IPv6, and objects that hold them are in clusters today. Invariant: what comes out is canonical, so two
 //! spellings of one address are equal.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
 
 /// Reads an address: leading zeros are dropped, never octal, and an IPv4-mapped IPv6 address is the IPv4 address
 /// (Kubernetes' `ParseIPSloppy`, which is Go's `net.ParseIP` of before Go 1.17).
@@ -17,6 +19,15 @@ pub(super) fn parse(text: &str) -> Option<IpAddr> {
         _ => text.parse::<Ipv6Addr>(),
     };
     address.ok().map(|address| IpAddr::V6(address).to_canonical())
+}
+
+/// Reads a prefix: its address as [`parse`] does, and without the bits behind its length.
+pub(super) fn parse_prefix(text: &str) -> Option<IpNetwork> {
+    let (address, length) = text.split_once('/')?;
+    // The length of a mapped prefix counts bits that the IPv4 address does not have.
+    let network = parse(address).filter(|found| found.is_ipv6() == address.contains(':'))?;
+    let network = IpNetwork::new(network, parse_octet(length)?).ok()?;
+    IpNetwork::new(network.network(), network.prefix()).ok()
 }
 
 fn parse_v4(text: &str) -> Option<Ipv4Addr> {
@@ -47,6 +58,26 @@ mod tests {
         assert_eq!(parse("2001:0db8:0::001"), "2001:db8::1".parse().ok());
         assert_eq!(parse("::ffff:010.0.0.1"), "10.0.0.1".parse().ok());
         assert_eq!(parse("64:ff9b::192.000.2.1"), "64:ff9b::c000:201".parse().ok());
+    }
+
+    /// kp:A9
+    #[test]
+    fn a_prefix_is_canonical() {
+        for (text, canonical) in [
+            ("010.001.2.3/08", "10.0.0.0/8"),
+            ("192.0.2.1/32", "192.0.2.1/32"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("2001:0db8::00ff/64", "2001:db8::/64"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(parse_prefix(text), canonical.parse().ok(), "{text}");
+        }
+        for text in
+            ["", "/8", "10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/+8", "10.0.0.0/8/8", "fd00::/129"]
+        {
+            assert_eq!(parse_prefix(text), None, "{text}");
+        }
+        assert_eq!(parse_prefix("::ffff:10.0.0.0/104"), None);
     }
 
     #[test]
@@ -83,6 +114,7 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in "[0-9a-f:.%+ -]{0,24}") {
             let _ = parse(&text);
+            let _ = parse_prefix(&format!("{text}/{text}"));
         }
     }
 }

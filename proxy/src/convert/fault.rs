@@ -13,17 +13,21 @@ pub enum Fault {
     /// The field has to be there.
     #[error("missing")]
     Missing,
-    /// Not a port number.
-    #[error("{value} is not a port (1-65535)")]
-    Port {
+    /// A number that the field may not have.
+    #[error("{value} is not {expected}")]
+    Number {
         /// What was there.
         value: i64,
+        /// What could be.
+        expected: &'static str,
     },
-    /// Not an IP address.
-    #[error("{value:?} is not an IP address")]
-    Address {
+    /// Not one of the values that the field may have.
+    #[error("{value:?} is not {expected}")]
+    Value {
         /// What was there.
         value: String,
+        /// What could be.
+        expected: &'static str,
     },
     /// An address of another family than the object says.
     #[error("{address} is not an {family} address")]
@@ -38,20 +42,6 @@ pub enum Fault {
     SecondOfFamily {
         /// What was there.
         address: IpAddr,
-    },
-    /// Not a transport protocol.
-    #[error("{value:?} is not a protocol (TCP, UDP or SCTP)")]
-    Protocol {
-        /// What was there.
-        value: String,
-    },
-    /// A version of the API that we do not read.
-    #[error("{value:?} is not {expected}")]
-    Version {
-        /// What was there.
-        value: String,
-        /// What we read.
-        expected: &'static str,
     },
     /// Not of the JSON type that Kubernetes gives the field.
     #[error("{message}")]
@@ -73,6 +63,11 @@ pub struct FieldError {
 }
 
 impl Fault {
+    /// The fault of a text that should have been something else.
+    pub fn value(value: &str, expected: &'static str) -> Self {
+        Self::Value { value: value.to_owned(), expected }
+    }
+
     /// This fault in a field.
     pub fn at(self, field: impl Into<String>) -> FieldError {
         FieldError { field: field.into(), fault: self }

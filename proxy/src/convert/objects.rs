@@ -32,22 +32,27 @@ pub struct Metadata {
     pub namespace: Option<String>,
     /// Its version in the API server's store.
     pub resource_version: Option<String>,
+    /// When it was made, as RFC 3339 has it.
+    pub creation_timestamp: Option<String>,
     /// The labels that decide whether and how we read it.
     #[serde(deserialize_with = "or_default")]
     pub labels: Labels,
 }
 
-/// The labels that we know. The last two count by being there, whatever their value.
+/// The labels that we know.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Labels {
     /// Which Service a slice belongs to.
     #[serde(rename = "kubernetes.io/service-name")]
     pub service_name: Option<String>,
-    /// Another proxy serves this Service.
+    /// The zone of a node.
+    #[serde(rename = "topology.kubernetes.io/zone")]
+    pub zone: Option<String>,
+    /// Another proxy serves this Service. It counts by being there, whatever its value.
     #[serde(rename = "service.kubernetes.io/service-proxy-name")]
     pub service_proxy_name: Option<IgnoredAny>,
-    /// This slice is of a headless Service.
+    /// This slice is of a headless Service. It counts by being there, whatever its value.
     #[serde(rename = "service.kubernetes.io/headless")]
     pub headless: Option<IgnoredAny>,
 }
@@ -62,6 +67,9 @@ pub struct Service {
     /// What it asks for.
     #[serde(deserialize_with = "or_default")]
     pub spec: ServiceSpec,
+    /// What others did for it.
+    #[serde(deserialize_with = "or_default")]
+    pub status: ServiceStatus,
 }
 
 /// core/v1 `ServiceSpec`.
@@ -83,11 +91,74 @@ pub struct ServiceSpec {
     /// Its ports.
     #[serde(deserialize_with = "or_default")]
     pub ports: Vec<Port>,
+    /// Addresses of elsewhere that its clients are led to this cluster by.
+    #[serde(rename = "externalIPs", deserialize_with = "or_default")]
+    pub external_ips: Vec<String>,
+    /// `Cluster` or `Local`.
+    pub internal_traffic_policy: Option<String>,
+    /// `Cluster` or `Local`.
+    pub external_traffic_policy: Option<String>,
+    /// Prefixes that may use its load balancer.
+    #[serde(deserialize_with = "or_default")]
+    pub load_balancer_source_ranges: Vec<String>,
+    /// `ClientIP` or `None`.
+    pub session_affinity: Option<String>,
+    /// How session affinity works.
+    #[serde(deserialize_with = "or_default")]
+    pub session_affinity_config: SessionAffinityConfig,
+    /// Where load balancers ask for local endpoints.
+    pub health_check_node_port: Option<i64>,
 }
 
-/// core/v1 `ServicePort` or discovery/v1 `EndpointPort`, which agree in what we read.
+/// core/v1 `SessionAffinityConfig`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
+pub struct SessionAffinityConfig {
+    /// Affinity by the client's address.
+    #[serde(rename = "clientIP", deserialize_with = "or_default")]
+    pub client_ip: ClientIpConfig,
+}
+
+/// core/v1 `ClientIPConfig`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ClientIpConfig {
+    /// For how long a client keeps its endpoint.
+    pub timeout_seconds: Option<i64>,
+}
+
+/// core/v1 `ServiceStatus`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct ServiceStatus {
+    /// What its load balancer is.
+    #[serde(deserialize_with = "or_default")]
+    pub load_balancer: LoadBalancerStatus,
+}
+
+/// core/v1 `LoadBalancerStatus`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LoadBalancerStatus {
+    /// Where it can be reached.
+    #[serde(deserialize_with = "or_default")]
+    pub ingress: Vec<Ingress>,
+}
+
+/// core/v1 `LoadBalancerIngress`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Ingress {
+    /// An address; empty when the load balancer has a name.
+    #[serde(deserialize_with = "or_default")]
+    pub ip: String,
+    /// `VIP` when its packets arrive at the nodes with this address, `Proxy` when they do not.
+    pub ip_mode: Option<String>,
+}
+
+/// core/v1 `ServicePort` or discovery/v1 `EndpointPort`, which agree in what we read of both.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Port {
     /// The port's name.
     pub name: Option<String>,
@@ -95,6 +166,8 @@ pub struct Port {
     pub protocol: Option<String>,
     /// The port's number.
     pub port: Option<i64>,
+    /// The port on every node; a slice has none.
+    pub node_port: Option<i64>,
 }
 
 /// discovery/v1 `EndpointSlice`.
@@ -127,6 +200,30 @@ pub struct Endpoint {
     pub conditions: Conditions,
     /// The node that it runs on.
     pub node_name: Option<String>,
+    /// For whom it is meant.
+    #[serde(deserialize_with = "or_default")]
+    pub hints: EndpointHints,
+}
+
+/// discovery/v1 `EndpointHints`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct EndpointHints {
+    /// Nodes.
+    #[serde(deserialize_with = "or_default")]
+    pub for_nodes: Vec<Hint>,
+    /// Zones.
+    #[serde(deserialize_with = "or_default")]
+    pub for_zones: Vec<Hint>,
+}
+
+/// discovery/v1 `ForNode` or `ForZone`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Hint {
+    /// Name of the node or zone.
+    #[serde(deserialize_with = "or_default")]
+    pub name: String,
 }
 
 /// discovery/v1 `EndpointConditions`.
@@ -135,6 +232,10 @@ pub struct Endpoint {
 pub struct Conditions {
     /// Ready for new connections.
     pub ready: Option<bool>,
+    /// It answers.
+    pub serving: Option<bool>,
+    /// It is about to end.
+    pub terminating: Option<bool>,
 }
 
 /// core/v1 Node.
@@ -144,9 +245,24 @@ pub struct Node {
     /// Name and labels.
     #[serde(deserialize_with = "or_default")]
     pub metadata: Metadata,
+    /// What the cluster gave it.
+    #[serde(deserialize_with = "or_default")]
+    pub spec: NodeSpec,
     /// What its kubelet says of it.
     #[serde(deserialize_with = "or_default")]
     pub status: NodeStatus,
+}
+
+/// core/v1 `NodeSpec`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    /// The first of its pods' ranges.
+    #[serde(rename = "podCIDR", deserialize_with = "or_default")]
+    pub pod_cidr: String,
+    /// Its pods' ranges, the first of them equal to `podCIDR`.
+    #[serde(rename = "podCIDRs", deserialize_with = "or_default")]
+    pub pod_cidrs: Vec<String>,
 }
 
 /// core/v1 `NodeStatus`.
@@ -170,6 +286,27 @@ pub struct NodeAddress {
     pub address: String,
 }
 
+/// networking.k8s.io/v1 `ServiceCIDR`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ServiceCidr {
+    /// Its name.
+    #[serde(deserialize_with = "or_default")]
+    pub metadata: Metadata,
+    /// What it adds.
+    #[serde(deserialize_with = "or_default")]
+    pub spec: ServiceCidrSpec,
+}
+
+/// networking.k8s.io/v1 `ServiceCIDRSpec`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ServiceCidrSpec {
+    /// Ranges of cluster IPs.
+    #[serde(deserialize_with = "or_default")]
+    pub cidrs: Vec<String>,
+}
+
 impl AsRef<Metadata> for Service {
     fn as_ref(&self) -> &Metadata {
         &self.metadata
@@ -177,6 +314,12 @@ impl AsRef<Metadata> for Service {
 }
 
 impl AsRef<Metadata> for EndpointSlice {
+    fn as_ref(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl AsRef<Metadata> for ServiceCidr {
     fn as_ref(&self) -> &Metadata {
         &self.metadata
     }

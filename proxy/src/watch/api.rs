@@ -5,7 +5,9 @@
 //! once and tried again, and what it said before stands. Invariant: [`Change::Complete`] of a kind comes after every
 //! object of a whole list.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::mem;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -20,11 +22,13 @@ use tracing::{debug, info, warn};
 use super::census::Census;
 use super::lean::Lean;
 use crate::convert::objects::Metadata;
-use crate::convert::{self, FieldError, Names, Verdict};
-use crate::model::{Change, Kind};
+use crate::convert::{self, FieldError, Key, Names, Verdict};
+use crate::model::{Change, Kind, ObjectName};
 
 /// How long to leave a server alone that forgets faster than we can follow.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long to leave a server alone that does not have the kind; it may be upgraded.
+const LONG_PAUSE: Duration = Duration::from_mins(5);
 
 /// Emits what the API server says of Services, slices and the Node called `node`, then every difference. Never ends.
 pub async fn run_api(client: Client, node: &str, emit: impl Fn(Change) + Send + Sync + 'static) {
@@ -49,11 +53,17 @@ pub async fn run_api(client: Client, node: &str, emit: impl Fn(Change) + Send + 
     };
     let node = Follower {
         kind: Kind::Node,
-        api: Api::all_with(client, &resource("", "v1", "Node", "nodes")),
-        filter: everything.fields(&format!("metadata.name={node}")),
-        convert: |node, _| convert::node(node),
+        api: Api::all_with(client.clone(), &resource("", "v1", "Node", "nodes")),
+        filter: everything.clone().fields(&format!("metadata.name={node}")),
+        convert: convert::node,
     };
-    tokio::join!(services.run(&emit), slices.run(&emit), node.run(&emit));
+    let ranges = Follower {
+        kind: Kind::ServiceCidr,
+        api: Api::all_with(client, &resource("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs")),
+        filter: everything,
+        convert: convert::service_cidr,
+    };
+    tokio::join!(services.run(&emit), slices.run(&emit), node.run(&emit), ranges.run(&emit));
 }
 
 fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
@@ -116,6 +126,11 @@ where
                         matches!(event, Event::Init) || (is_listing && !matches!(event, Event::InitDone));
                     record.take(event).into_iter().for_each(emit);
                 }
+                Err(error) if self.kind == Kind::ServiceCidr && is_unknown(&error) => {
+                    record.is_unknown();
+                    tokio::time::sleep(LONG_PAUSE).await;
+                    return start;
+                }
                 Err(error) if start == Start::Streaming && refuses_streaming(&error) => {
                     info!(kind = %self.kind, "the API server has no streaming lists; listing in pages");
                     return Start::Pages;
@@ -142,15 +157,25 @@ struct Record<T> {
     convert: fn(&T, &mut Names) -> Result<Verdict, FieldError>,
     /// The last thing that the server did was to fail.
     is_failing: bool,
+    /// What people were told of each object.
+    told: BTreeMap<ObjectName, Vec<FieldError>>,
 }
 
 impl<T: AsRef<Metadata>> Record<T> {
     fn new(kind: Kind, convert: fn(&T, &mut Names) -> Result<Verdict, FieldError>) -> Self {
-        Self { kind, census: Census::new(kind), names: Names::default(), convert, is_failing: false }
+        Self {
+            kind,
+            census: Census::new(kind),
+            names: Names::default(),
+            convert,
+            is_failing: false,
+            told: BTreeMap::new(),
+        }
     }
 
     fn take(&mut self, event: Event<Lean<T>>) -> Vec<Change> {
-        if self.is_failing {
+        // A list begins before the server has answered.
+        if self.is_failing && !matches!(event, Event::Init) {
             self.is_failing = false;
             info!(kind = %self.kind, "the API server answers again");
         }
@@ -159,7 +184,10 @@ impl<T: AsRef<Metadata>> Record<T> {
                 self.census.begin();
                 Vec::new()
             }
-            Event::InitDone => self.census.end(),
+            Event::InitDone => {
+                self.told.retain(|name, _| self.census.is_listed(name));
+                self.census.end()
+            }
             Event::InitApply(object) => self.object(&object.object, Seen::Listed).into_iter().collect(),
             Event::Apply(object) => self.object(&object.object, Seen::Changed).into_iter().collect(),
             Event::Delete(object) => self.object(&object.object, Seen::Deleted).into_iter().collect(),
@@ -175,15 +203,49 @@ impl<T: AsRef<Metadata>> Record<T> {
             }
         };
         match seen {
-            Seen::Deleted => return self.census.is_gone(key.name),
+            Seen::Deleted => {
+                self.told.remove(&key.name);
+                return self.census.is_gone(key.name);
+            }
             Seen::Listed => self.census.lists(key.name.clone()),
             Seen::Changed => {}
         }
-        let verdict = (self.convert)(object, &mut self.names);
-        self.census.exists(key.name.clone(), verdict).unwrap_or_else(|error| {
-            warn!("{key}: {error}; its last good state stays");
-            None
-        })
+        match (self.convert)(object, &mut self.names) {
+            Ok(Verdict::Ours(object, passed_over)) => {
+                self.tell(&key, &passed_over, "it counts without this field");
+                self.census.exists(key.name, Verdict::Ours(object, passed_over))
+            }
+            Ok(ignored @ Verdict::Ignored(_)) => self.census.exists(key.name, ignored),
+            Err(error) => {
+                self.tell(&key, &[error], "its last good state stays");
+                None
+            }
+        }
+    }
+
+    fn tell(&mut self, key: &Key, errors: &[FieldError], outcome: &str) {
+        if self.is_news(&key.name, errors) {
+            errors.iter().for_each(|error| warn!("{key}: {error}; {outcome}"));
+        }
+    }
+
+    /// Whether these are other mistakes than the last ones of this object, which comes again with each list, and with
+    /// each change of something else in it.
+    fn is_news(&mut self, name: &ObjectName, errors: &[FieldError]) -> bool {
+        if errors.is_empty() {
+            self.told.remove(name);
+            return false;
+        }
+        let told = self.told.entry(name.clone()).or_default();
+        let is_news = told != errors;
+        errors.clone_into(told);
+        is_news
+    }
+
+    fn is_unknown(&mut self) {
+        if !mem::replace(&mut self.is_failing, true) {
+            info!(kind = %self.kind, "the API server does not have this kind; it is asked again every {LONG_PAUSE:?}");
+        }
     }
 
     fn fail(&mut self, error: &watcher::Error) {
@@ -217,6 +279,12 @@ fn is_expired(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
+/// The server does not have the kind.
+fn is_unknown(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
 #[cfg(test)]
 mod tests {
     use kube::core::Status;
@@ -224,7 +292,6 @@ mod tests {
 
     use super::*;
     use crate::convert::objects::Service;
-    use crate::model::ObjectName;
 
     fn lean(name: &str, port: i64) -> Lean<Service> {
         let object = json!({"metadata": {"name": name, "namespace": "x", "resourceVersion": "1"},
@@ -263,6 +330,33 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_only_begins_is_no_answer() {
+        let mut record = Record::new(Kind::Service, convert::service);
+        record.fail(&watcher::Error::NoResourceVersion);
+        record.take(Event::Init);
+        assert!(record.is_failing);
+        record.take(Event::InitDone);
+        assert!(!record.is_failing);
+    }
+
+    #[test]
+    fn a_mistake_is_news_once_until_the_object_changes_or_goes() {
+        let mut record = Record::new(Kind::Service, convert::service);
+        let name = ObjectName::new("x", "a");
+        let mistake = |field: &str| [convert::Fault::Missing.at(field)];
+        assert!(record.is_news(&name, &mistake("spec.a")));
+        assert!(!record.is_news(&name, &mistake("spec.a")));
+        assert!(record.is_news(&name, &mistake("spec.b")));
+        assert!(!record.is_news(&name, &[]));
+        assert!(record.is_news(&name, &mistake("spec.b")));
+        record.take(Event::Delete(lean("a", 80)));
+        assert!(record.is_news(&name, &mistake("spec.b")));
+        record.take(Event::Init);
+        record.take(Event::InitDone);
+        assert!(record.is_news(&name, &mistake("spec.b")));
+    }
+
+    #[test]
     fn only_a_refusal_of_the_streaming_list_itself_leads_to_pages() {
         let failed = |code| {
             let status = Status { code, ..Status::default() };
@@ -272,5 +366,7 @@ mod tests {
         assert!(![401, 403, 410, 429, 500, 503].into_iter().any(|code| refuses_streaming(&failed(code))));
         assert!(is_expired(&failed(410)));
         assert!(!is_expired(&watcher::Error::NoResourceVersion));
+        assert!(is_unknown(&failed(404)));
+        assert!(![400, 403, 410, 500, 503].into_iter().any(|code| is_unknown(&failed(code))));
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::mem;
 
-use crate::convert::{FieldError, Key, Verdict};
+use crate::convert::{Key, Verdict};
 use crate::model::{Change, Kind, ObjectName};
 
 /// The names of one kind.
@@ -34,6 +34,10 @@ impl Census {
         self.listed.insert(name);
     }
 
+    pub(super) fn is_listed(&self, name: &ObjectName) -> bool {
+        self.listed.contains(name)
+    }
+
     /// The list is complete: what it left out is gone.
     pub(super) fn end(&mut self) -> Vec<Change> {
         let listed = mem::take(&mut self.listed);
@@ -42,27 +46,20 @@ impl Census {
         gone.into_iter().chain([Change::Complete(self.kind)]).collect()
     }
 
-    /// An object exists. One that cannot be converted keeps its last good state.
-    ///
-    /// # Errors
-    /// Why it cannot be converted.
-    pub(super) fn exists(
-        &mut self,
-        name: ObjectName,
-        verdict: Result<Verdict, FieldError>,
-    ) -> Result<Option<Change>, FieldError> {
-        Ok(match verdict? {
-            Verdict::Ours(object) => {
+    /// An object exists.
+    pub(super) fn exists(&mut self, name: ObjectName, verdict: Verdict) -> Option<Change> {
+        match verdict {
+            Verdict::Ours(object, _) => {
                 self.held.insert(name.clone());
                 Some(object.applied(Key { kind: self.kind, name }))
             }
             Verdict::Ignored(_) => self.is_gone(name),
-        })
+        }
     }
 
     /// An object is gone.
     pub(super) fn is_gone(&mut self, name: ObjectName) -> Option<Change> {
-        if self.held.remove(&name) { Key { kind: self.kind, name }.gone() } else { None }
+        self.held.remove(&name).then(|| Key { kind: self.kind, name }.gone())
     }
 }
 
@@ -73,15 +70,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::convert::{Fault, Object};
+    use crate::convert::Object;
     use crate::model::Service;
 
     fn name(name: &str) -> ObjectName {
         ObjectName::new("default", name)
     }
 
-    fn ours() -> Result<Verdict, FieldError> {
-        Ok(Verdict::Ours(Object::Service(Service::default())))
+    fn ours() -> Verdict {
+        Verdict::Ours(Object::Service(Service::default()), vec![])
     }
 
     #[test]
@@ -90,7 +87,7 @@ mod tests {
         census.begin();
         for held in ["a", "b"] {
             census.lists(name(held));
-            census.exists(name(held), ours()).unwrap();
+            census.exists(name(held), ours());
         }
         assert_eq!(census.end(), [Change::Complete(Kind::Service)]);
         census.begin();
@@ -103,7 +100,7 @@ mod tests {
         let mut census = Census::new(Kind::Service);
         census.begin();
         census.lists(name("a"));
-        census.exists(name("a"), ours()).unwrap();
+        census.exists(name("a"), ours());
         census.end();
         census.begin();
         census.begin();
@@ -114,30 +111,21 @@ mod tests {
     #[test]
     fn an_object_that_cannot_be_converted_keeps_its_last_good_state_even_across_a_list() {
         let mut census = Census::new(Kind::Service);
-        census.exists(name("a"), ours()).unwrap();
-        let fault = || Err(FieldError { field: "spec.clusterIP".to_owned(), fault: Fault::Missing });
+        census.exists(name("a"), ours());
         census.begin();
+        // It is listed, and nothing is said of its content.
         census.lists(name("a"));
-        assert!(census.exists(name("a"), fault()).is_err());
         assert_eq!(census.end(), [Change::Complete(Kind::Service)]);
     }
 
     #[test]
     fn an_object_that_is_no_longer_for_us_is_gone() {
         let mut census = Census::new(Kind::Service);
-        census.exists(name("a"), ours()).unwrap();
-        let ignored = || Ok(Verdict::Ignored("test"));
-        assert_eq!(census.exists(name("a"), ignored()).unwrap(), Some(Change::ServiceGone(name("a"))));
-        assert_eq!(census.exists(name("a"), ignored()).unwrap(), None);
+        census.exists(name("a"), ours());
+        let ignored = || Verdict::Ignored("test");
+        assert_eq!(census.exists(name("a"), ignored()), Some(Change::ServiceGone(name("a"))));
+        assert_eq!(census.exists(name("a"), ignored()), None);
         assert_eq!(census.is_gone(name("a")), None);
-    }
-
-    #[test]
-    fn a_node_is_never_gone() {
-        let mut census = Census::new(Kind::Node);
-        let node = Ok(Verdict::Ours(Object::Node(crate::model::Node::default())));
-        census.exists(name("n"), node).unwrap();
-        assert_eq!(census.is_gone(name("n")), None);
     }
 
     proptest! {
@@ -153,7 +141,7 @@ mod tests {
                 let changes: Vec<Change> = match step {
                     0 => {
                         server.insert(which);
-                        census.exists(name(which), ours()).unwrap().into_iter().collect()
+                        census.exists(name(which), ours()).into_iter().collect()
                     }
                     1 => {
                         server.remove(which);
@@ -169,7 +157,7 @@ mod tests {
                         let mut changes = Vec::new();
                         for held in &server {
                             census.lists(name(held));
-                            changes.extend(census.exists(name(held), ours()).unwrap());
+                            changes.extend(census.exists(name(held), ours()));
                         }
                         changes.extend(census.end());
                         let held: Vec<String> = server.iter().map(|name| (*name).to_owned()).collect();

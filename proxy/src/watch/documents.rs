@@ -66,7 +66,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Something that cannot be used.
+/// Something that cannot be used: a field, an object, a document or a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// Where it is.
@@ -94,13 +94,15 @@ pub struct Parsed {
     pub objects: BTreeMap<Key, Object>,
     /// What could not be used, in the order of the file.
     pub problems: Vec<Problem>,
+    /// The fields that objects do without because they could not be used.
+    pub remarks: Vec<Problem>,
 }
 
 impl Parsed {
     /// Of a file that could not be read at all.
     pub fn unreadable(message: String) -> Self {
         let problem = Problem { place: Place::default(), key: None, message };
-        Self { objects: BTreeMap::new(), problems: vec![problem] }
+        Self { problems: vec![problem], ..Self::default() }
     }
 }
 
@@ -184,10 +186,15 @@ impl Reader<'_> {
         };
         match self.convert(kind, document) {
             Ok(Verdict::Ignored(reason)) => debug!(%place, %key, reason, "ignored"),
-            Ok(Verdict::Ours(_)) if self.parsed.objects.contains_key(&key) => {
+            Ok(Verdict::Ours(..)) if self.parsed.objects.contains_key(&key) => {
                 self.problem(place, Some(key), "is in this file before; the first one counts".to_owned());
             }
-            Ok(Verdict::Ours(object)) => {
+            Ok(Verdict::Ours(object, passed_over)) => {
+                self.parsed.remarks.extend(passed_over.into_iter().map(|error| Problem {
+                    place,
+                    key: Some(key.clone()),
+                    message: format!("{error}; it counts without this field"),
+                }));
                 self.parsed.objects.insert(key, object);
             }
             Err(error) => self.problem(place, Some(key), error.to_string()),
@@ -212,7 +219,8 @@ impl Reader<'_> {
         match kind {
             Kind::Service => convert::service(&read(document)?, self.names),
             Kind::Slice => convert::slice(&read(document)?, self.names),
-            Kind::Node => convert::node(&read(document)?),
+            Kind::Node => convert::node(&read(document)?, self.names),
+            Kind::ServiceCidr => convert::service_cidr(&read(document)?, self.names),
         }
     }
 

@@ -53,7 +53,9 @@ impl Roster {
         let (name, old) = self.files.remove_entry(name).unwrap_or_else(|| (name.into(), File::default()));
         let mut update = Update::default();
         let problems: BTreeSet<Problem> = parsed.problems.into_iter().collect();
-        for problem in problems.difference(&old.reported) {
+        let remarks: BTreeSet<Problem> = parsed.remarks.into_iter().collect();
+        let reported = &problems | &remarks;
+        for problem in reported.difference(&old.reported) {
             update.reports.push((name.clone(), problem.to_string()));
         }
         let all_stay = problems.iter().any(|problem| problem.key.is_none());
@@ -70,7 +72,7 @@ impl Roster {
                 update.changes.extend(self.withdraw(&name, key));
             }
         }
-        self.files.insert(name, File { keys: keys.into_iter().collect(), reported: problems });
+        self.files.insert(name, File { keys: keys.into_iter().collect(), reported });
         update
     }
 
@@ -116,7 +118,7 @@ impl Roster {
         match claims.first() {
             None => {
                 self.objects.remove(&key);
-                key.gone()
+                Some(key.gone())
             }
             Some(next) if index == 0 && next.object != old.object => Some(next.object.clone().applied(key)),
             Some(_) => None,
@@ -128,17 +130,29 @@ impl Roster {
 /// files is never gone in between: make before break. Slices come before their Services, and go after them.
 pub fn settle(changes: Vec<Change>) -> Vec<Change> {
     let last: BTreeMap<_, _> = changes.into_iter().map(|change| (subject(&change), change)).collect();
-    let (gone, applied): (Vec<_>, Vec<_>) = last
-        .into_values()
-        .partition(|change| matches!(change, Change::ServiceGone(_) | Change::SliceGone(_)));
+    let (gone, applied): (Vec<_>, Vec<_>) = last.into_values().partition(is_gone);
     applied.into_iter().rev().chain(gone).collect()
+}
+
+fn is_gone(change: &Change) -> bool {
+    match change {
+        Change::ServiceGone(_) | Change::SliceGone(_) | Change::NodeGone | Change::ServiceCidrGone(_) => true,
+        Change::ServiceApplied(..)
+        | Change::SliceApplied(..)
+        | Change::NodeApplied(_)
+        | Change::ServiceCidrApplied(..)
+        | Change::Complete(_) => false,
+    }
 }
 
 fn subject(change: &Change) -> (Kind, Option<ObjectName>) {
     match change {
         Change::ServiceApplied(name, _) | Change::ServiceGone(name) => (Kind::Service, Some(name.clone())),
         Change::SliceApplied(name, _) | Change::SliceGone(name) => (Kind::Slice, Some(name.clone())),
-        Change::NodeApplied(_) => (Kind::Node, None),
+        Change::NodeApplied(_) | Change::NodeGone => (Kind::Node, None),
+        Change::ServiceCidrApplied(name, _) | Change::ServiceCidrGone(name) => {
+            (Kind::ServiceCidr, Some(ObjectName { namespace: "".into(), name: name.clone() }))
+        }
         Change::Complete(kind) => (*kind, None),
     }
 }

@@ -54,7 +54,10 @@ fn service(name: &str, address: &str) -> String {
 fn every_kind_is_complete_after_the_first_reading_even_of_an_empty_folder() {
     let folder = tempfile::tempdir().unwrap();
     let mut manifests = Manifests::open(folder.path(), "node-a").unwrap();
-    assert_eq!(manifests.first().unwrap(), [Kind::Service, Kind::Slice, Kind::Node].map(Change::Complete));
+    assert_eq!(
+        manifests.first().unwrap(),
+        [Kind::Service, Kind::Slice, Kind::Node, Kind::ServiceCidr].map(Change::Complete)
+    );
 }
 
 #[test]

@@ -12,12 +12,12 @@ fn key(name: &str) -> Key {
 
 fn object(version: u8) -> Object {
     let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, version));
-    Object::Service(Service { cluster_ips: vec![address], ports: Vec::new() })
+    Object::Service(Service { cluster_ips: vec![address], ..Service::default() })
 }
 
 fn parsed(objects: &[(&str, u8)]) -> Parsed {
     let objects = objects.iter().map(|&(name, version)| (key(name), object(version))).collect();
-    Parsed { objects, problems: Vec::new() }
+    Parsed { objects, ..Parsed::default() }
 }
 
 fn with_problem(mut parsed: Parsed, key: Option<Key>) -> Parsed {
@@ -30,7 +30,7 @@ fn applied(name: &str, version: u8) -> Change {
 }
 
 fn gone(name: &str) -> Change {
-    key(name).gone().unwrap()
+    key(name).gone()
 }
 
 #[test]

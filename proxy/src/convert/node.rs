@@ -1,0 +1,55 @@
+//! Nodes, and the ranges that cluster IPs come from: what is not namespaced.
+
+use ipnetwork::IpNetwork;
+
+use super::objects::{self, NodeSpec};
+use super::{FieldError, Names, Object, PassedOver, Verdict, ip, prefix};
+use crate::model::Node;
+
+/// Converts a Node.
+///
+/// # Errors
+/// The first address that cannot be used.
+pub fn node(object: &objects::Node, names: &mut Names) -> Result<Verdict, FieldError> {
+    let mut addresses = Vec::new();
+    for wanted in ["InternalIP", "ExternalIP"] {
+        for (index, entry) in object.status.addresses.iter().enumerate() {
+            if entry.address_type == wanted {
+                let address = ip(&entry.address);
+                addresses
+                    .push(address.map_err(|fault| fault.at(format!("status.addresses[{index}].address")))?);
+            }
+        }
+    }
+    let zone = object.metadata.labels.zone.as_deref().filter(|zone| !zone.is_empty());
+    let mut passed_over = PassedOver::default();
+    let pod_cidrs = pod_cidrs(&object.spec, &mut passed_over);
+    let node = Node { addresses, zone: zone.map(|zone| names.share(zone)), pod_cidrs };
+    Ok(passed_over.verdict(Object::Node(node)))
+}
+
+/// The API server fills in both fields; a manifest written by hand may have `podCIDR` alone.
+fn pod_cidrs(spec: &NodeSpec, passed_over: &mut PassedOver) -> Vec<IpNetwork> {
+    if spec.pod_cidrs.is_empty() && !spec.pod_cidr.is_empty() {
+        let range = prefix(&spec.pod_cidr).map_err(|fault| fault.at("spec.podCIDR"));
+        return passed_over.take(range).into_iter().collect();
+    }
+    let read = spec.pod_cidrs.iter().enumerate();
+    let read =
+        read.map(|(index, text)| prefix(text).map_err(|fault| fault.at(format!("spec.podCIDRs[{index}]"))));
+    read.filter_map(|range| passed_over.take(range)).collect()
+}
+
+/// Converts a `ServiceCIDR`.
+///
+/// # Errors
+/// The first range that cannot be used: without it, what nobody serves in it would be let through.
+pub fn service_cidr(object: &objects::ServiceCidr, _: &mut Names) -> Result<Verdict, FieldError> {
+    let cidrs = object.spec.cidrs.iter().enumerate();
+    let ranges =
+        cidrs.map(|(index, text)| prefix(text).map_err(|fault| fault.at(format!("spec.cidrs[{index}]"))));
+    Ok(PassedOver::default().verdict(Object::ServiceCidr(ranges.collect::<Result<_, _>>()?)))
+}
+
+#[cfg(test)]
+mod tests;
