@@ -79,7 +79,7 @@ fn show_service(stage: &Stage, out: &mut impl Write) -> Result<(), Error> {
     say(
         out,
         &format!(
-            "\nkubectl's API gets the Service {SERVICE}, {ipv4} and {ipv6}, with both pods as endpoints."
+            "\nThe API server gets the Service {SERVICE}, {ipv4} and {ipv6}, with both pods as endpoints."
         ),
     )?;
     let node = stage.lab.node(NODE)?.namespace();
