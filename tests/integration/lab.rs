@@ -4,6 +4,7 @@ use heddle_tests::lab::Lab;
 use heddle_tests::namespace::Namespace;
 use heddle_tests::patience::PATIENCE;
 use heddle_tests::process::Invocation;
+use heddle_tests::scenario::{self, Scenario, pass_traffic};
 use heddle_tests::traffic::{Outcome, Server, Steady, Transport, attempt};
 use std::error::Error;
 use std::fs;
@@ -120,5 +121,55 @@ fn a_pod_gets_the_address_that_was_asked_for() -> Outcomes {
     assert!(alone.is_err(), "the address is taken");
     pod.delete()?;
     assert_eq!(lab.node("node-1")?.pod_at("new", &addresses[..1])?.addresses(), &addresses[..1]);
+    Ok(())
+}
+
+/// A Service with one endpoint, and traffic that is true in its first line and wrong in its second.
+const HALF_TRUE: &str = "\
+# A scenario that is not true
+--- topology
+node-1
+    client  10.244.1.10
+    web-1   10.244.1.11   tcp:8080
+--- objects
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: default}
+spec: {clusterIP: 10.96.0.10, ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-a, namespace: default, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: \"\", port: 8080}]
+endpoints: [{addresses: [10.244.1.11]}]
+--- traffic
+client tcp -> 10.96.0.10:80 = web-1, source kept
+web-1 tcp -> 10.96.0.10:80 = web-1, source kept
+";
+
+#[test]
+fn a_scenario_that_is_not_true_fails_with_the_line_and_what_came_instead() -> Outcomes {
+    let mut scenario = Scenario::parse(HALF_TRUE)?;
+    scenario.outcomes = scenario::Outcomes::of(&scenario);
+    let Err(scenario::Error::Mismatches { mismatches, rulesets }) = pass_traffic(&scenario) else {
+        return Err("the scenario passed".into());
+    };
+    let got =
+        mismatches.iter().map(|m| (m.line, m.got.keys().cloned().collect())).collect::<Vec<(_, Vec<_>)>>();
+    assert_eq!(got, [(20, vec![answer("web-1", "10.244.1.1".parse()?)])]);
+    assert!(rulesets.contains("table ip heddle-proxy"), "{rulesets}");
+    Ok(())
+}
+
+#[test]
+fn a_kernel_that_holds_something_else_than_the_scenario_says_fails() -> Outcomes {
+    let mut scenario = Scenario::parse(HALF_TRUE)?;
+    scenario.traffic.clear();
+    scenario.outcomes = scenario::Outcomes::of(&scenario);
+    scenario.outcomes.nft =
+        scenario.outcomes.nft.replace("10.96.0.10 . tcp . 80 . 0", "10.96.0.10 . tcp . 81 . 0");
+    let failed = pass_traffic(&scenario).err().ok_or("the scenario passed")?;
+    assert!(matches!(failed, scenario::Error::Kernel { .. }), "{failed}");
     Ok(())
 }
