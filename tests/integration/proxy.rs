@@ -9,7 +9,8 @@ use heddle_tests::objects::{list, service, slice};
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::{Invocation, Output};
 use heddle_tests::proxy::{Manifests, Proxy};
-use heddle_tests::traffic::{Outcome, Server, Steady, Transport, attempt, spread};
+use heddle_tests::traffic::{Outcome, Server, Steady, Transport, attempt, attempt_here, spread};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,6 +20,8 @@ use std::time::Duration;
 type Outcomes = Result<(), Box<dyn Error>>;
 
 const VIP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10)), 80);
+/// A second port of the same Service, where a test wants one.
+const SECOND: SocketAddr = SocketAddr::new(VIP.ip(), 81);
 const TARGET: u16 = 8080;
 
 /// A node with a client, two endpoints, a Service over both, and a proxy that knows them.
@@ -116,7 +119,7 @@ fn what_changed_while_the_proxy_was_dead_is_done_at_its_start() -> Outcomes {
     stage.await_answers(&["web-2"])
 }
 
-/// kp:C19 and the life of a Service: endpoints come and go, then the Service itself.
+/// The life of a Service: endpoints come and go, then the Service itself.
 #[test]
 fn changes_of_a_running_service_are_followed() -> Outcomes {
     let stage = Stage::new()?;
@@ -130,6 +133,58 @@ fn changes_of_a_running_service_are_followed() -> Outcomes {
         match attempt(stage.client.namespace(), Transport::Tcp, VIP).map_err(|e| e.to_string())? {
             Outcome::Unreachable => Ok(()),
             other => Err(other.to_string()),
+        }
+    })?;
+    Ok(())
+}
+
+/// The objects of the stage's Service with a second port, which goes to `target`.
+fn two_ports(stage: &Stage, protocol: &str, target: u16) -> Result<[Value; 2], Box<dyn Error>> {
+    let addresses: Vec<IpAddr> = stage.webs.iter().flat_map(Pod::addresses).copied().collect();
+    let mut web = service("web", &[VIP.ip()], VIP.port(), TARGET);
+    let mut endpoints = slice("web", "node-1", &addresses, TARGET);
+    let ports = web["spec"]["ports"].as_array_mut().ok_or("a Service has ports")?;
+    ports.push(
+        json!({ "name": "second", "protocol": protocol, "port": SECOND.port(), "targetPort": "second" }),
+    );
+    let ports = endpoints["ports"].as_array_mut().ok_or("a slice has ports")?;
+    ports.push(json!({ "name": "second", "protocol": protocol, "port": target }));
+    Ok([web, endpoints])
+}
+
+/// kp:C19: a port is added, gets another target, another protocol, and goes; clients of the first port notice nothing.
+#[test]
+fn changes_of_one_port_do_not_disturb_another() -> Outcomes {
+    let stage = Stage::new()?;
+    let client = stage.client.namespace();
+    let steady = Steady::start(client, Transport::Tcp, VIP)?;
+    let mut servers = Vec::new();
+    for (transport, target) in [(Transport::Tcp, 9001), (Transport::Tcp, 9002), (Transport::Udp, 9003)] {
+        let name = format!("{transport}-{target}");
+        for pod in &stage.webs {
+            servers.push(Server::start(pod.namespace(), &name, transport, target)?);
+        }
+        let [web, endpoints] = two_ports(&stage, &transport.to_string().to_uppercase(), target)?;
+        stage.manifests.put("service.json", &web.to_string())?;
+        stage.manifests.put("endpoints.json", &endpoints.to_string())?;
+        await_outcome(client, transport, |outcome| outcome.endpoint() == Some(&name))?;
+    }
+    await_outcome(client, Transport::Tcp, |outcome| *outcome == Outcome::Unreachable)?;
+    stage.manifests.put("service.json", &service("web", &[VIP.ip()], VIP.port(), TARGET).to_string())?;
+    await_outcome(client, Transport::Udp, |outcome| outcome.endpoint().is_none())?;
+    steady.sees(10)?;
+    let report = steady.stop()?;
+    assert!(report.failures.is_empty(), "{report:?}");
+    Ok(())
+}
+
+/// Waits until an attempt at the second port ends as it should.
+fn await_outcome(from: &Namespace, transport: Transport, right: impl Fn(&Outcome) -> bool) -> Outcomes {
+    eventually("another outcome of the second port", PATIENCE, || {
+        let outcome = from.enter(|| attempt_here(transport, SECOND, Duration::from_millis(200)));
+        match outcome.map_err(|e| e.to_string())? {
+            outcome if right(&outcome) => Ok(()),
+            outcome => Err(outcome.to_string()),
         }
     })?;
     Ok(())
