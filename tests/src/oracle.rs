@@ -1,9 +1,106 @@
-//! What may become of the first packet of a connection.
+//! The oracle: what may become of the first packet of a connection, given the cluster's objects.
+//!
+//! It is written from the checklist of kube-proxy's behaviour, row by row, and shares nothing with the code that it judges
+//! but the model. It is slow and knows no kernel: it finds the Service that a packet is aimed at by looking at all of them.
+//! Rows are cited as `kp:C8`.
 //!
 //! | module | what it is |
 //! |---|---|
 //! | `packet` | a packet and its outcome |
+//! | `settings` | what the proxy is told about its node, and whose traffic is whose |
+//! | `target` | the Service port that a packet is aimed at |
+//! | `endpoints` | which endpoints a Service port may use |
 
+mod endpoints;
 mod packet;
+mod settings;
+mod target;
 
 pub use packet::{Outcome, Packet};
+pub use settings::{Detector, NodePortAddresses, Settings};
+
+use endpoints::Endpoints;
+use heddle_proxy::model::{Model, Policy};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use target::{Reach, Target};
+
+/// Everything that may become of a packet. Where it holds several endpoints, each of them must get its share.
+pub fn outcomes(model: &Model, settings: &Settings, packet: &Packet) -> BTreeSet<Outcome> {
+    match Target::find(model, settings, packet) {
+        Some(target) if target.refuses_source(model, packet) => [Outcome::Drop].into(),
+        Some(target) => served(model, settings, packet, &target),
+        None => [unserved(model, settings, packet)].into(),
+    }
+}
+
+fn served(model: &Model, settings: &Settings, packet: &Packet, target: &Target<'_>) -> BTreeSet<Outcome> {
+    let endpoints = Endpoints::of(model, settings, target, packet.destination.is_ipv4());
+    // kp:B3, kp:C9
+    if !endpoints.exist() {
+        return [Outcome::Reject].into();
+    }
+    let (list, masqueraded) = choice(settings, packet, target, &endpoints);
+    // kp:C10
+    if list.is_empty() {
+        return [Outcome::Drop].into();
+    }
+    let outcome = |endpoint: SocketAddr| Outcome::Endpoint {
+        address: endpoint.ip(),
+        port: endpoint.port(),
+        source_kept: !new_source(settings, packet, endpoint, masqueraded),
+    };
+    list.into_iter().map(outcome).collect()
+}
+
+/// The C-matrix: the list of endpoints, and whether what reaches them has the node's address.
+fn choice(
+    settings: &Settings,
+    packet: &Packet,
+    target: &Target<'_>,
+    endpoints: &Endpoints,
+) -> (BTreeSet<SocketAddr>, bool) {
+    let pod = settings.detects_pod(packet);
+    if target.reach == Reach::ClusterIp {
+        let list = match target.service.internal_policy {
+            Policy::Cluster => endpoints.cluster(),
+            // kp:C2
+            Policy::Local => endpoints.local(),
+        };
+        // kp:C17, kp:D2, kp:D3; without a detector nobody is known to be no pod.
+        return (list, settings.masquerade_all || pod == Some(false));
+    }
+    // kp:C8; the order matters: an address of the pods' range on the node itself counts as a pod.
+    match target.service.external_policy {
+        Policy::Cluster => (endpoints.cluster(), true),
+        Policy::Local if pod == Some(true) => (endpoints.cluster(), false),
+        Policy::Local if settings.is_here(packet.source) => (endpoints.cluster(), true),
+        Policy::Local => (endpoints.local(), false),
+    }
+}
+
+fn new_source(settings: &Settings, packet: &Packet, endpoint: SocketAddr, masqueraded: bool) -> bool {
+    // What comes in by a wire and ends on the node itself never leaves: there is nowhere to masquerade it.
+    let ends_here = packet.in_interface.is_some() && settings.is_here(endpoint.ip());
+    // kp:C16
+    let hairpin = packet.source == endpoint.ip();
+    !ends_here && (masqueraded || hairpin)
+}
+
+/// What no Service port serves.
+fn unserved(model: &Model, settings: &Settings, packet: &Packet) -> Outcome {
+    let mut services = model.services().map(|(_, service)| service);
+    // kp:C13; an address that the node itself has is left alone.
+    if settings.is_here(packet.destination) {
+        Outcome::Untouched
+    } else if services.any(|service| service.cluster_ips.contains(&packet.destination)) {
+        Outcome::Reject
+    } else if model.service_cidrs().iter().any(|range| range.contains(packet.destination)) {
+        Outcome::Drop
+    } else {
+        Outcome::Untouched
+    }
+}
+
+#[cfg(test)]
+mod tests;
