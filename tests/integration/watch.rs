@@ -292,6 +292,60 @@ fn only_our_own_node_is_watched() -> Outcomes {
     source.stop()
 }
 
+/// kp:A4
+#[test]
+fn a_range_of_services_stays_as_long_as_an_object_names_it() -> Outcomes {
+    let cluster = Cluster::new("watch-ranges")?;
+    let ranges = |name: &str, cidr: &str| {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": name},
+            "spec": {"cidrs": [cidr]}})
+    };
+    for object in [ranges("a", "10.97.0.0/16"), ranges("b", "10.97.0.0/16"), ranges("c", "10.98.0.0/16")] {
+        cluster.server.apply(object)?;
+    }
+    let source = Source::start(&cluster)?;
+    let comes_to = |holds: [bool; 2]| {
+        eventually("the ranges of the server", PATIENCE, || {
+            let held = source.with(|heard| heard.model.service_cidrs());
+            let held: Vec<String> = held.iter().map(ToString::to_string).collect();
+            let found = ["10.97.0.0/16", "10.98.0.0/16"].map(|range| held.iter().any(|other| other == range));
+            if found == holds { Ok(()) } else { Err(format!("{held:?}")) }
+        })
+    };
+    comes_to([true, true])?;
+    cluster.server.delete("servicecidrs", "", "a")?;
+    cluster.server.delete("servicecidrs", "", "c")?;
+    comes_to([true, false])?;
+    cluster.server.delete("servicecidrs", "", "b")?;
+    comes_to([false, false])?;
+    source.stop()
+}
+
+/// kp:I7
+#[test]
+fn a_node_whose_object_is_deleted_keeps_its_addresses() -> Outcomes {
+    let cluster = Cluster::new("watch-node-gone")?;
+    cluster.server.apply(json!({"apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "node-a", "labels": {"topology.kubernetes.io/zone": "z"}},
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]}}))?;
+    let source = Source::start(&cluster)?;
+    let exists = |expected: bool| {
+        eventually("our node", PATIENCE, || {
+            let exists = source.with(|heard| heard.model.node_exists());
+            if exists == expected { Ok(()) } else { Err(format!("it exists: {exists}")) }
+        })
+    };
+    exists(true)?;
+    cluster.server.delete("nodes", "", "node-a")?;
+    exists(false)?;
+    let (addresses, zone) = source.with(|heard| {
+        let node = heard.model.node();
+        (node.addresses.clone(), node.zone.clone())
+    });
+    assert_eq!((addresses.len(), zone.as_deref()), (1, Some("z")));
+    source.stop()
+}
+
 #[test]
 fn cut_watches_are_taken_up_where_they_broke_off() -> Outcomes {
     let cluster = Cluster::new("watch-cut")?;

@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 
 use super::census::Census;
 use super::lean::Lean;
-use crate::convert::objects::Metadata;
+use crate::convert::objects::{Metadata, ServiceCidr};
 use crate::convert::{self, FieldError, Key, Names, Verdict};
 use crate::model::{Change, Kind, ObjectName};
 
@@ -54,16 +54,21 @@ pub async fn run_api(client: Client, node: &str, emit: impl Fn(Change) + Send + 
     let node = Follower {
         kind: Kind::Node,
         api: Api::all_with(client.clone(), &resource("", "v1", "Node", "nodes")),
-        filter: everything.clone().fields(&format!("metadata.name={node}")),
+        filter: everything.fields(&format!("metadata.name={node}")),
         convert: convert::node,
     };
-    let ranges = Follower {
-        kind: Kind::ServiceCidr,
-        api: Api::all_with(client, &resource("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs")),
-        filter: everything,
-        convert: convert::service_cidr,
-    };
+    let ranges = service_cidrs(client);
     tokio::join!(services.run(&emit), slices.run(&emit), node.run(&emit), ranges.run(&emit));
+}
+
+fn service_cidrs(client: Client) -> Follower<ServiceCidr> {
+    let resource = resource("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs");
+    Follower {
+        kind: Kind::ServiceCidr,
+        api: Api::all_with(client, &resource),
+        filter: watcher::Config::default(),
+        convert: convert::service_cidr,
+    }
 }
 
 fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
@@ -80,7 +85,7 @@ struct Follower<T> {
 }
 
 /// How a watcher is to be started after it came to its end.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
     /// With a streaming list: the watch itself begins with all objects.
     Streaming,
@@ -96,30 +101,32 @@ where
         let mut record = Record::new(self.kind, self.convert);
         let mut start = Start::Streaming;
         loop {
-            let config = match start {
-                Start::Streaming => self.filter.clone().streaming_lists(),
-                Start::Pages => self.filter.clone(),
-            };
-            start = self.follow(config, start, &mut record, emit).await;
+            let pause;
+            (start, pause) = self.follow(start, &mut record, emit).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
-    /// Follows one watcher until another is needed. kube's own recovers from most; it neither falls back to a list
-    /// when the server has no streaming lists, nor lists again when a watch is answered with 410.
+    /// Follows one watcher until another is needed, and says which, and after what pause. kube's own recovers from most;
+    /// it neither falls back to a list when the server has no streaming lists, nor lists again when a watch is answered
+    /// with 410.
     async fn follow(
         &self,
-        config: watcher::Config,
         start: Start,
         record: &mut Record<T>,
         emit: &(impl Fn(Change) + Sync),
-    ) -> Start {
+    ) -> (Start, Duration) {
+        let config = match start {
+            Start::Streaming => self.filter.clone().streaming_lists(),
+            Start::Pages => self.filter.clone(),
+        };
         let mut events = pin!(watcher(self.api.clone(), config).default_backoff());
         let mut is_listing = false;
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Init) if is_listing && start == Start::Streaming => {
                     debug!(kind = %self.kind, "the streaming list ended early; listing in pages");
-                    return Start::Pages;
+                    return (Start::Pages, Duration::ZERO);
                 }
                 Ok(event) => {
                     is_listing =
@@ -128,24 +135,22 @@ where
                 }
                 Err(error) if self.kind == Kind::ServiceCidr && is_unknown(&error) => {
                     record.is_unknown();
-                    tokio::time::sleep(LONG_PAUSE).await;
-                    return start;
+                    return (start, LONG_PAUSE);
                 }
                 Err(error) if start == Start::Streaming && refuses_streaming(&error) => {
                     info!(kind = %self.kind, "the API server has no streaming lists; listing in pages");
-                    return Start::Pages;
+                    return (Start::Pages, Duration::ZERO);
                 }
                 Err(error) => {
                     let is_expired = is_expired(&error);
                     record.fail(&error);
                     if is_expired {
-                        tokio::time::sleep(PAUSE).await;
-                        return start;
+                        return (start, PAUSE);
                     }
                 }
             }
         }
-        start
+        (start, Duration::ZERO)
     }
 }
 
@@ -287,6 +292,12 @@ fn is_unknown(error: &watcher::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::{Request, Response};
+    use kube::client::Body;
     use kube::core::Status;
     use serde_json::json;
 
@@ -327,6 +338,25 @@ mod tests {
         record.take(Event::Apply(lean("a", 80)));
         assert_eq!(record.take(Event::Apply(lean("a", 70_000))), []);
         assert_eq!(record.take(Event::Delete(lean("a", 70_000))), [gone("a")]);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_have_the_ranges_of_services_is_asked_for_them_rarely() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let server = tower::service_fn(move |request: Request<Body>| {
+            assert_eq!(request.uri().path(), "/apis/networking.k8s.io/v1/servicecidrs");
+            count.fetch_add(1, Ordering::Relaxed);
+            let answer = Response::builder().status(404).body(Body::from(b"404 page not found\n".to_vec()));
+            async { Ok::<_, Infallible>(answer.unwrap()) }
+        });
+        let follower = service_cidrs(Client::new(server, "default"));
+        let mut record = Record::new(Kind::ServiceCidr, convert::service_cidr);
+        for times in 1..=2 {
+            let next = follower.follow(Start::Streaming, &mut record, &|change| panic!("{change:?}")).await;
+            assert_eq!(next, (Start::Streaming, LONG_PAUSE));
+            assert_eq!(asked.load(Ordering::Relaxed), times);
+        }
     }
 
     #[test]

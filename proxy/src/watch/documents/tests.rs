@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::ObjectName;
+use crate::model::{Change, ObjectName};
 
 fn parsed(format: Format, text: &str) -> Parsed {
     parse(format, text.as_bytes(), "node-a", &mut Names::default())
@@ -131,6 +131,30 @@ fn only_our_own_node_counts() {
     let parsed = yaml(&(node("node-b") + &node("node-a")));
     assert_eq!(keys(&parsed), ["Node node-a"]);
     assert_eq!(problems(&parsed), [""; 0]);
+}
+
+#[test]
+fn an_object_without_a_field_that_cannot_be_read_counts_and_the_field_is_named() {
+    let spec = "spec: {clusterIP: 10.0.0.1, externalIPs: [192.0.2.300]}";
+    let parsed = yaml(&format!("apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\n{spec}\n"));
+    assert_eq!(keys(&parsed), ["Service default/a"]);
+    assert_eq!(problems(&parsed), [""; 0]);
+    let remarks: Vec<String> = parsed.remarks.iter().map(ToString::to_string).collect();
+    let field = "spec.externalIPs[0]: \"192.0.2.300\" is not an IP address";
+    assert_eq!(
+        remarks,
+        [format!("document 1 (line 1): Service default/a: {field}; it counts without this field")]
+    );
+}
+
+#[test]
+fn the_ranges_of_services_are_an_object_without_a_namespace() {
+    let text = "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: more}\nspec: {cidrs: [10.97.0.0/16]}\n";
+    let parsed = yaml(text);
+    assert_eq!(keys(&parsed), ["ServiceCIDR more"]);
+    let (key, object) = parsed.objects.into_iter().next().unwrap();
+    let ranges = vec!["10.97.0.0/16".parse().unwrap()];
+    assert_eq!(object.applied(key), Change::ServiceCidrApplied("more".into(), ranges));
 }
 
 #[test]

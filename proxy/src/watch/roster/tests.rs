@@ -74,6 +74,30 @@ fn a_problem_is_reported_once_until_it_is_gone() {
 }
 
 #[test]
+fn an_object_that_does_without_a_field_is_taken_and_reported_once() {
+    let mut roster = Roster::default();
+    let lacking = |version| {
+        let remark = Problem { place: Place::default(), key: Some(key("x")), message: "bad".to_owned() };
+        Parsed { remarks: vec![remark], ..parsed(&[("x", version)]) }
+    };
+    roster.replace("a.yaml", parsed(&[("x", 1), ("y", 1)]));
+    let update = roster.replace("a.yaml", lacking(2));
+    assert_eq!(update.changes, [applied("x", 2), gone("y")]);
+    assert_eq!(update.reports, [("a.yaml".into(), "the file: Service default/x: bad".to_owned())]);
+    assert_eq!(roster.replace("a.yaml", lacking(2)), Update::default());
+}
+
+#[test]
+fn what_is_not_namespaced_comes_first_and_goes_too() {
+    let node = Change::NodeApplied(crate::model::Node::default());
+    let ranges = |name: &str| Change::ServiceCidrApplied(name.into(), vec![]);
+    let changes = vec![applied("x", 1), Change::ServiceCidrGone("b".into()), node.clone(), ranges("a")];
+    let settled = [ranges("a"), node, applied("x", 1), Change::ServiceCidrGone("b".into())];
+    assert_eq!(settle(changes), settled);
+    assert_eq!(settle(vec![Change::NodeGone]), [Change::NodeGone]);
+}
+
+#[test]
 fn the_first_file_by_name_counts_and_the_other_is_reported() {
     let mut roster = Roster::default();
     assert_eq!(roster.replace("b.yaml", parsed(&[("x", 2)])).changes, [applied("x", 2)]);
