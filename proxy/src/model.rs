@@ -75,12 +75,20 @@ pub struct Dirty {
     pub service_cidrs: bool,
 }
 
+/// What is known of one Service; never nothing.
+#[derive(Clone, Debug, Default)]
+struct Entry {
+    /// The Service itself. Its slices may be known before it.
+    service: Option<Service>,
+    /// Its slices, sorted by their names.
+    slices: Vec<(Arc<str>, Slice)>,
+}
+
 /// Everything that the cluster has said so far.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    services: BTreeMap<ObjectName, Service>,
-    /// The slices of each Service, sorted by their names, whether or not the Service itself is known.
-    slices: BTreeMap<ObjectName, Vec<(Arc<str>, Slice)>>,
+    /// By the Service's name. Boxed: the nodes of a tree that grew in order are half empty.
+    entries: BTreeMap<ObjectName, Box<Entry>>,
     /// The name of each slice's Service.
     service_of: BTreeMap<ObjectName, Arc<str>>,
     node: Node,
@@ -95,11 +103,7 @@ impl Model {
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::ServiceApplied(name, service) => self.apply_service(name, service),
-            Change::ServiceGone(name) => {
-                if self.services.remove(&name).is_some() {
-                    self.dirty.services.insert(name);
-                }
-            }
+            Change::ServiceGone(name) => self.remove_service(name),
             Change::SliceApplied(name, slice) => self.apply_slice(name, slice),
             Change::SliceGone(name) => self.remove_slice(&name),
             Change::NodeApplied(node) => self.apply_node(node),
@@ -114,31 +118,33 @@ impl Model {
     }
 
     fn apply_service(&mut self, name: ObjectName, service: Service) {
-        if self.services.get(&name) == Some(&service) {
-            return;
+        let entry = self.entries.entry(name.clone()).or_default();
+        if entry.service.as_ref() != Some(&service) {
+            entry.service = Some(service);
+            self.dirty.services.insert(name);
         }
-        // The slices' copy of the name, where there is one, so that it is held once.
-        let name = self.slices.get_key_value(&name).map_or(name, |(known, _)| known.clone());
-        self.dirty.services.insert(name.clone());
-        self.services.insert(name, service);
+    }
+
+    fn remove_service(&mut self, name: ObjectName) {
+        let Some(entry) = self.entries.get_mut(&name) else { return };
+        if entry.service.take().is_some() {
+            self.drop_if_empty(&name);
+            self.dirty.services.insert(name);
+        }
     }
 
     fn apply_slice(&mut self, name: ObjectName, mut slice: Slice) {
-        if self.slice(&name) == Some(&slice) {
-            return;
-        }
         // The label may have changed: the slice leaves its old Service.
         if self.service_of.get(&name).is_some_and(|old| *old != slice.service) {
             self.remove_slice(&name);
         }
         let service = ObjectName { namespace: name.namespace.clone(), name: slice.service.clone() };
-        let known = self.slices.get_key_value(&service).map(|(known, _)| known);
-        let known = known.or_else(|| self.services.get_key_value(&service).map(|(known, _)| known));
-        let service = known.cloned().unwrap_or(service);
+        // The entry's own copy of the name, so that it is held once.
+        let service = self.entries.get_key_value(&service).map_or(service, |(known, _)| known.clone());
         slice.service = service.name.clone();
-        self.dirty.services.insert(service.clone());
-        let slices = self.slices.entry(service).or_default();
+        let slices = &mut self.entries.entry(service.clone()).or_default().slices;
         match slices.binary_search_by(|(other, _)| other.cmp(&name.name)) {
+            Ok(at) if slices[at].1 == slice => return,
             Ok(at) => slices[at].1 = slice,
             Err(at) => {
                 // Most Services have one slice: no room is kept for more.
@@ -147,32 +153,30 @@ impl Model {
                 slices.insert(at, (name.name, slice));
             }
         }
+        self.dirty.services.insert(service);
     }
 
     fn remove_slice(&mut self, name: &ObjectName) {
         let Some(service) = self.service_of.remove(name) else { return };
         let service = ObjectName { namespace: name.namespace.clone(), name: service };
-        if let Some(slices) = self.slices.get_mut(&service) {
-            slices.retain(|(other, _)| *other != name.name);
-            if slices.is_empty() {
-                self.slices.remove(&service);
-            }
+        if let Some(entry) = self.entries.get_mut(&service) {
+            entry.slices.retain(|(other, _)| *other != name.name);
         }
+        self.drop_if_empty(&service);
         self.dirty.services.insert(service);
     }
 
-    fn slice(&self, name: &ObjectName) -> Option<&Slice> {
-        let service =
-            ObjectName { namespace: name.namespace.clone(), name: self.service_of.get(name)?.clone() };
-        let slices = self.slices.get(&service)?;
-        let at = slices.binary_search_by(|(other, _)| other.cmp(&name.name)).ok()?;
-        Some(&slices[at].1)
+    fn drop_if_empty(&mut self, name: &ObjectName) {
+        if self.entries.get(name).is_some_and(|entry| entry.service.is_none() && entry.slices.is_empty()) {
+            self.entries.remove(name);
+        }
     }
 
     fn apply_node(&mut self, node: Node) {
         self.dirty.node |= !mem::replace(&mut self.node_exists, true) || self.node != node;
         if self.node.zone != node.zone {
-            self.dirty.services.extend(self.services.keys().cloned());
+            let services = self.entries.iter().filter(|(_, entry)| entry.service.is_some());
+            self.dirty.services.extend(services.map(|(name, _)| name.clone()));
         }
         self.node = node;
     }
@@ -202,17 +206,17 @@ impl Model {
 
     /// All Services, by name.
     pub fn services(&self) -> impl Iterator<Item = (&ObjectName, &Service)> {
-        self.services.iter()
+        self.entries.iter().filter_map(|(name, entry)| Some((name, entry.service.as_ref()?)))
     }
 
     /// One Service.
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        self.services.get(name)
+        self.entries.get(name)?.service.as_ref()
     }
 
     /// The slices of one Service, by slice name.
     pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &Slice> {
-        self.slices.get(service).into_iter().flatten().map(|(_, slice)| slice)
+        self.entries.get(service).into_iter().flat_map(|entry| &entry.slices).map(|(_, slice)| slice)
     }
 
     /// Our own node as it was last seen, empty until then.

@@ -321,7 +321,6 @@ fn a_range_of_services_stays_as_long_as_an_object_names_it() -> Outcomes {
     source.stop()
 }
 
-/// kp:I7
 #[test]
 fn a_node_whose_object_is_deleted_keeps_its_addresses() -> Outcomes {
     let cluster = Cluster::new("watch-node-gone")?;

@@ -69,6 +69,32 @@ fn a_slice_that_changes_its_label_makes_both_services_dirty() {
 }
 
 #[test]
+fn nothing_is_kept_of_what_is_gone() {
+    let slice_first = [
+        Change::SliceApplied(name("s"), slice("a", 1)),
+        Change::ServiceApplied(name("a"), Service::default()),
+        Change::SliceGone(name("s")),
+        Change::ServiceGone(name("a")),
+    ];
+    let service_first = [
+        Change::ServiceApplied(name("a"), Service::default()),
+        Change::SliceApplied(name("s"), slice("a", 1)),
+        Change::ServiceGone(name("a")),
+        Change::SliceGone(name("s")),
+    ];
+    for changes in [slice_first, service_first] {
+        let mut model = Model::default();
+        for change in changes {
+            model.apply(change);
+            assert_eq!(model.take_dirty(), dirty_services(&["a"]));
+        }
+        assert!(model.entries.is_empty() && model.service_of.is_empty());
+        model.apply(Change::ServiceGone(name("a")));
+        assert_eq!(model.take_dirty(), Dirty::default());
+    }
+}
+
+#[test]
 fn slices_come_in_the_order_of_their_names_whatever_order_they_came_in() {
     let mut model = model_with(&["a"]);
     for last in [3, 1, 2] {
@@ -116,7 +142,6 @@ fn a_change_of_zone_makes_every_service_dirty_and_other_changes_of_the_node_none
     assert_eq!(model.take_dirty(), Dirty::default());
 }
 
-/// kp:I7
 #[test]
 fn a_node_without_its_object_keeps_its_addresses_and_its_zone() {
     let mut model = model_with(&["a"]);

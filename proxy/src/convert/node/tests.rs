@@ -21,7 +21,6 @@ fn internal_addresses_come_before_external_ones() {
     assert_eq!(node, Node { addresses: ips(&["10.0.0.5", "fd00::5", "192.0.2.1"]), ..Node::default() });
 }
 
-/// kp:B4
 #[test]
 fn an_empty_zone_is_no_zone() {
     let zone = |labels: Value| converted(json!({"metadata": {"labels": labels}})).0.zone;

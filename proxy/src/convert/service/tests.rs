@@ -91,7 +91,6 @@ fn one_number_may_be_a_port_of_every_protocol() {
     assert_eq!(ports, [(Protocol::Tcp, 80), (Protocol::Udp, 80), (Protocol::Sctp, 80)]);
 }
 
-/// kp:C3, kp:C12
 #[test]
 fn a_node_port_counts_whatever_the_type_is_and_zero_is_none() {
     for service_type in [json!(null), json!("ClusterIP"), json!("NodePort"), json!("LoadBalancer")] {
@@ -151,7 +150,6 @@ fn only_a_load_balancers_own_addresses_are_captured_and_the_type_is_not_asked() 
     assert_eq!(read(&proxied(json!({})), &Value::Null).unwrap().0.load_balancer_ips, ips(&[]));
 }
 
-/// kp:C2
 #[test]
 fn the_internal_policy_counts_for_every_type() {
     for (value, policy) in
@@ -205,7 +203,6 @@ fn a_range_that_cannot_be_read_lets_nobody_in() {
     assert_eq!(of(&["10.0.0.0/8", "::/0", "x"]), (ips(&["192.0.2.1", "fd00::2"]), prefixes(&["10.0.0.0/8"])));
 }
 
-/// kp:E2
 #[test]
 fn affinity_lasts_three_hours_unless_the_service_says_otherwise() {
     let affinity = |spec: Value| converted(&proxied(spec)).unwrap().affinity.map(NonZeroU32::get);
@@ -225,7 +222,6 @@ fn affinity_lasts_three_hours_unless_the_service_says_otherwise() {
     assert_eq!(passed_over, [format!("{field}: 0 is not a time in seconds (1-86400)")]);
 }
 
-/// kp:G6
 #[test]
 fn the_health_check_port_is_of_load_balancers_with_the_local_policy() {
     let port = |service_type: &str, policy: &str, port: Value| {
