@@ -112,9 +112,12 @@ impl Node {
         let mut batch = Batch::new();
         Bridge { name, mac: random_mac(), mtu }.create(&mut batch);
         match self.socket.request(&mut batch) {
-            Err(e) if e.errno() != Some(Errno::EXIST) => Err(refused(format!("make bridge {name}"))(e)),
-            _ => self.find_bridge(name)?.ok_or_else(|| Error::Gone { name: name.to_owned() }),
+            Err(e) if e.errno() != Some(Errno::EXIST) => {
+                return Err(refused(format!("make bridge {name}"))(e));
+            }
+            _ => skip_duplicate_search(name)?,
         }
+        self.find_bridge(name)?.ok_or_else(|| Error::Gone { name: name.to_owned() })
     }
 
     fn find_bridge(&mut self, name: &str) -> Result<Option<Link>, Error> {
@@ -179,6 +182,14 @@ impl Node {
         }
         Ok(added)
     }
+}
+
+/// A router asks for its IPv6 neighbours from its link-local address, and for none while that is searched for duplicates:
+/// for two seconds after the first pod, packets to pods would come back as unreachable. The search begins with the
+/// bridge's first port, so it is not too late here.
+fn skip_duplicate_search(bridge: &str) -> Result<(), Error> {
+    let key = format!("net/ipv6/conf/{bridge}/accept_dad");
+    setting::set(&Setting { key, value: "0", required: false })
 }
 
 /// On a bridge there is one IPv4 address; IPv6 addresses may stand beside each other in subnets of their own.
