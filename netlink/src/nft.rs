@@ -90,6 +90,8 @@ pub(crate) mod number {
     pub(crate) const GET_ELEMENT: u16 = SUBSYSTEM | 13;
     pub(crate) const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
     pub(crate) const NEW_GENERATION: u16 = SUBSYSTEM | 15;
+    /// `NFT_GOTO`, as a verdict's code.
+    pub(crate) const GOTO: u32 = (-4_i32).cast_unsigned();
     /// `NFTA_LIST_ELEM`
     pub(crate) const LIST_ELEMENT: u16 = 1;
     /// `NFTA_DATA_VALUE`

@@ -57,14 +57,14 @@ fn matches(family: TableFamily, fields: &[Field]) -> Vec<Vec<Statement>> {
         vec![Statement::StateNew, Statement::NotInSet(source, "sources".into()), Statement::Drop],
         vec![
             Statement::Address(End::Source, Sense::Is, network),
-            Statement::Local(End::Destination),
+            Statement::Local(End::Destination, Sense::IsNot),
             Statement::Drop,
         ],
         vec![
             Statement::Address(End::Destination, Sense::IsNot, address(family).1.into()),
             Statement::SetLabel(127),
         ],
-        vec![Statement::HasLabel(127), Statement::Local(End::Source), Statement::Reject],
+        vec![Statement::HasLabel(127), Statement::Local(End::Source, Sense::Is), Statement::Reject],
         vec![
             Statement::Iif(Sense::Is, "cni0".into()),
             Statement::Iif(Sense::IsNot, "veth*".into()),
@@ -296,6 +296,23 @@ fn cases() -> Vec<(Vec<Op>, Result<(), Errno>)> {
             )],
             Err(Errno::EXIST),
         ),
+        (vec![Op::AddRule("forward".into(), vec![Statement::Goto("n3".into())])], Err(Errno::OPNOTSUPP)),
+        (
+            vec![
+                Op::AddChain("n4".into(), None),
+                Op::AddRule("forward".into(), vec![Statement::Goto("n4".into())]),
+            ],
+            Ok(()),
+        ),
+        (
+            vec![
+                Op::AddChain("n4".into(), None),
+                Op::AddRule("forward".into(), vec![Statement::Goto("n4".into())]),
+                Op::DeleteChain("n4".into()),
+            ],
+            Err(Errno::BUSY),
+        ),
+        (vec![Op::AddRule("forward".into(), vec![Statement::Goto("n9".into())])], Err(Errno::NOENT)),
         (vec![Op::DeleteChain("n9".into())], Err(Errno::NOENT)),
         (vec![Op::FlushChain("n9".into())], Err(Errno::NOENT)),
         (vec![Op::FlushChain("n3".into())], Ok(())),

@@ -3,7 +3,7 @@
 //! It runs on a thread of its own and waits in one place, for the next event or for the time of a retry. A quiet agent
 //! acts at once on what comes; while it is busy, what comes gathers, and is handled as one.
 
-use crate::dataplane::Dataplane;
+use crate::dataplane::{Dataplane, Surroundings};
 use crate::frontends::Frontends;
 use crate::model::{Change, Model};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -74,9 +74,17 @@ impl<D: Dataplane> Agent<D> {
         let start = Instant::now();
         let dirty = self.model.take_dirty();
         let delta = self.frontends.update(&self.model, &dirty);
-        let idle = delta.is_empty() && self.synced_once && !self.doubted && self.failed_syncs == 0;
+        let surroundings_changed = dirty.node || dirty.service_cidrs;
+        let quiet = delta.is_empty() && !surroundings_changed;
+        let idle = quiet && self.synced_once && !self.doubted && self.failed_syncs == 0;
         if idle {
             return None;
+        }
+        if surroundings_changed {
+            self.dataplane.surround(&Surroundings {
+                node_addresses: self.model.node().addresses.clone(),
+                service_cidrs: self.model.service_cidrs(),
+            });
         }
         self.dataplane.stage(&delta);
         let synced = self.dataplane.sync();

@@ -2,7 +2,9 @@
 //!
 //! This is the only place that reads the command line and asks for the host's name.
 
+use crate::nft::settings::{Locality, NodePortAddresses, Settings};
 use clap::{Parser, ValueEnum};
+use ipnetwork::IpNetwork;
 use std::path::PathBuf;
 
 /// Services and `EndpointSlices` into nftables: a kube-proxy replacement.
@@ -30,6 +32,31 @@ struct Flags {
     #[arg(long, value_name = "MODE", value_enum, default_value_t = Mode::Nftables)]
     proxy_mode: Mode,
 
+    /// Networks that pods get their addresses from, one of each family, separated by a comma. What comes to a cluster IP
+    /// from elsewhere is masqueraded.
+    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
+    cluster_cidr: Vec<IpNetwork>,
+
+    /// How packets of this node's pods are known.
+    #[arg(long, value_name = "MODE", value_enum, default_value_t = LocalMode::ClusterCidr)]
+    detect_local_mode: LocalMode,
+
+    /// The interface that pods' packets come in by, with --detect-local-mode=BridgeInterface.
+    #[arg(long, value_name = "NAME", required_if_eq("detect_local_mode", "BridgeInterface"))]
+    pod_bridge_interface: Option<String>,
+
+    /// How the names of those interfaces begin, with --detect-local-mode=InterfaceNamePrefix.
+    #[arg(long, value_name = "PREFIX", required_if_eq("detect_local_mode", "InterfaceNamePrefix"))]
+    pod_interface_name_prefix: Option<String>,
+
+    /// Masquerade everything that goes to a cluster IP.
+    #[arg(long)]
+    masquerade_all: bool,
+
+    /// Where node ports are served: networks separated by commas, or `primary` for the node's own address.
+    #[arg(long, value_name = "CIDRS", value_delimiter = ',', default_value = "primary")]
+    nodeport_addresses: Vec<String>,
+
     /// Name of this node; without it, the host's name.
     #[arg(long, value_name = "NAME")]
     hostname_override: Option<String>,
@@ -48,6 +75,20 @@ struct Flags {
 pub enum Mode {
     /// nf_tables.
     Nftables,
+}
+
+/// How packets of this node's pods are known, by the name that `--detect-local-mode` has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LocalMode {
+    /// Their source is in `--cluster-cidr`.
+    #[value(name = "ClusterCIDR")]
+    ClusterCidr,
+    /// They come in by the bridge.
+    #[value(name = "BridgeInterface")]
+    BridgeInterface,
+    /// They come in by an interface with this beginning.
+    #[value(name = "InterfaceNamePrefix")]
+    InterfaceNamePrefix,
 }
 
 /// How log lines look.
@@ -82,6 +123,8 @@ pub struct Config {
     pub source: Source,
     /// How packets are routed.
     pub mode: Mode,
+    /// What is decided about it.
+    pub settings: Settings,
     /// 0 to 255, as klog's.
     pub verbosity: u8,
     /// How log lines look.
@@ -94,6 +137,12 @@ pub enum ConfigError {
     /// The flags are wrong, or help or the version was asked for; clap says it.
     #[error(transparent)]
     Flags(#[from] clap::Error),
+    /// `--nodeport-addresses` has something that is no network.
+    #[error("--nodeport-addresses: {value:?} is neither a network nor, alone, \"primary\"")]
+    NodePortAddresses {
+        /// What it has.
+        value: String,
+    },
     /// The node has no name.
     #[error("the node has no name: give one with --hostname-override")]
     NoNodeName,
@@ -115,10 +164,11 @@ impl Config {
         host_name: impl FnOnce() -> String,
     ) -> Result<Self, ConfigError> {
         let flags = Flags::try_parse_from(args)?;
-        let node = flags.hostname_override.unwrap_or_else(host_name).trim().to_lowercase();
+        let node = flags.hostname_override.clone().unwrap_or_else(host_name).trim().to_lowercase();
         if node.is_empty() {
             return Err(ConfigError::NoNodeName);
         }
+        let settings = settings(&flags)?;
         let source = match flags.manifests {
             Some(folder) => Source::Manifests(folder),
             None => Source::ApiServer { kubeconfig: flags.kubeconfig, master: flags.master },
@@ -127,10 +177,35 @@ impl Config {
             node,
             source,
             mode: flags.proxy_mode,
+            settings,
             verbosity: flags.verbosity,
             log_format: flags.logging_format,
         })
     }
+}
+
+fn settings(flags: &Flags) -> Result<Settings, ConfigError> {
+    let locality = match flags.detect_local_mode {
+        LocalMode::ClusterCidr if flags.cluster_cidr.is_empty() => Locality::Unknown,
+        LocalMode::ClusterCidr => Locality::Networks(flags.cluster_cidr.clone()),
+        LocalMode::BridgeInterface => {
+            Locality::Interface(flags.pod_bridge_interface.clone().unwrap_or_default())
+        }
+        LocalMode::InterfaceNamePrefix => Locality::Interface(format!(
+            "{}*",
+            flags.pod_interface_name_prefix.as_deref().unwrap_or_default()
+        )),
+    };
+    let node_port_addresses = match &flags.nodeport_addresses[..] {
+        [one] if one == "primary" => NodePortAddresses::Primary,
+        networks => NodePortAddresses::Networks(
+            networks
+                .iter()
+                .map(|text| text.parse().map_err(|_| ConfigError::NodePortAddresses { value: text.clone() }))
+                .collect::<Result<_, _>>()?,
+        ),
+    };
+    Ok(Settings { locality, masquerade_all: flags.masquerade_all, node_port_addresses })
 }
 
 #[cfg(test)]
@@ -166,6 +241,30 @@ mod tests {
         let (kubeconfig, master) = (Some("k".into()), Some("https://192.0.2.1:6443".to_owned()));
         assert_eq!(read.source, Source::ApiServer { kubeconfig, master });
         assert_eq!(config(&[]).unwrap().source, Source::ApiServer { kubeconfig: None, master: None });
+    }
+
+    /// kp:D1
+    #[test]
+    fn pods_are_known_in_the_way_that_is_asked_for() {
+        let locality = |args: &[&str]| config(args).unwrap().settings.locality;
+        assert_eq!(locality(&[]), Locality::Unknown);
+        let networks = ["10.244.0.0/16", "fd00::/48"].map(|n| n.parse().unwrap()).to_vec();
+        assert_eq!(locality(&["--cluster-cidr", "10.244.0.0/16,fd00::/48"]), Locality::Networks(networks));
+        let bridge = ["--detect-local-mode", "BridgeInterface", "--pod-bridge-interface", "cni0"];
+        assert_eq!(locality(&bridge), Locality::Interface("cni0".to_owned()));
+        let prefix = ["--detect-local-mode", "InterfaceNamePrefix", "--pod-interface-name-prefix", "hdl"];
+        assert_eq!(locality(&prefix), Locality::Interface("hdl*".to_owned()));
+        assert!(config(&bridge[..2]).unwrap_err().contains("--pod-bridge-interface"));
+    }
+
+    #[test]
+    fn node_port_addresses_are_networks_or_primary() {
+        let addresses = |args: &[&str]| config(args).map(|c| c.settings.node_port_addresses);
+        assert_eq!(addresses(&[]).unwrap(), NodePortAddresses::Primary);
+        let networks = NodePortAddresses::Networks(vec!["10.0.0.0/8".parse().unwrap()]);
+        assert_eq!(addresses(&["--nodeport-addresses", "10.0.0.0/8"]).unwrap(), networks);
+        let error = addresses(&["--nodeport-addresses", "10.0.0.0/8,primary"]).unwrap_err();
+        assert!(error.contains("\"primary\" is neither"), "{error}");
     }
 
     #[test]

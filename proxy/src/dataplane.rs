@@ -5,12 +5,18 @@
 
 use crate::delta::Delta;
 use crate::frontends::{Backends, Frontend};
+use ipnetwork::IpNetwork;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
 /// Something that routes frontends to endpoints.
 pub trait Dataplane {
     /// Takes edits into the wanted state. Never fails, never touches the kernel.
     fn stage(&mut self, delta: &Delta<Frontend, Backends>);
+
+    /// Takes in what the node and the cluster are like. Never fails, never touches the kernel.
+    fn surround(&mut self, surroundings: &Surroundings);
 
     /// Brings the kernel to the wanted state. Where the kernel's state is known, only what was staged since is sent;
     /// where it is not (at start, after a failure, after damage), it is read back and compared.
@@ -18,6 +24,15 @@ pub trait Dataplane {
 
     /// The kernel's state may not be what we left: the next sync reads it back.
     fn doubt(&mut self);
+}
+
+/// What routing depends on besides frontends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The node's addresses, the first of each family being its own.
+    pub node_addresses: Vec<IpAddr>,
+    /// The ranges that cluster IPs come from.
+    pub service_cidrs: BTreeSet<IpNetwork>,
 }
 
 /// What a sync did.

@@ -1,20 +1,68 @@
-//! What the cluster's objects mean: which address and port is served by which endpoints.
+//! What the cluster's objects mean: which address and port is served by which endpoints, and how.
 //!
 //! All of kube-proxy's meaning lives here, the same for every dataplane. It is pure: a [`Frontends`] depends on the model
 //! and the node's name alone, whether it was resolved at once or kept up Service by Service.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`resolve`](mod@resolve) | one Service's frontends |
+//! | [`endpoints`] | one port's endpoints: ready or about to end, here or anywhere, meant for us or not |
+
+pub mod endpoints;
+pub mod resolve;
+
+pub use endpoints::Endpoint;
 
 use crate::delta::Delta;
-use crate::model::{Dirty, Model, ObjectName, Protocol, Service, ServicePort};
+use crate::model::{Dirty, Model, ObjectName, Policy, Protocol};
+use ipnetwork::IpNetwork;
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum IpFamily {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl IpFamily {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// To which address clients connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// This one.
+    Address(IpAddr),
+    /// Whichever of the node's own addresses serve node ports.
+    Node(IpFamily),
+}
+
+impl Place {
+    /// Its address family.
+    pub fn family(self) -> IpFamily {
+        match self {
+            Self::Address(address) => IpFamily::of(address),
+            Self::Node(family) => family,
+        }
+    }
+}
 
 /// Where clients connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Frontend {
     /// The address.
-    pub address: IpAddr,
+    pub place: Place,
     /// The protocol.
     pub protocol: Protocol,
     /// The port.
@@ -23,39 +71,36 @@ pub struct Frontend {
 
 impl fmt::Display for Frontend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", SocketAddr::new(self.address, self.port), self.protocol)
+        match self.place {
+            Place::Address(address) => write!(f, "{}/{}", SocketAddr::new(address, self.port), self.protocol),
+            Place::Node(IpFamily::V4) => write!(f, "node:{}/{}", self.port, self.protocol),
+            Place::Node(IpFamily::V6) => write!(f, "[node]:{}/{}", self.port, self.protocol),
+        }
     }
 }
 
-/// A pod's address and port.
+/// Which field of the Service a frontend comes from. Where one Service has the same frontend twice, the first of these
+/// holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Endpoint {
-    /// The address.
-    pub address: IpAddr,
-    /// The port.
-    pub port: u16,
-    /// It may be on this node: its node is ours, or nobody says which it is.
-    pub local: bool,
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", SocketAddr::new(self.address, self.port), if self.local { " local" } else { "" })
-    }
-}
-
-/// How a frontend is reached: which field of the Service it comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// A cluster IP.
     ClusterIp,
+    /// A load balancer's address.
+    LoadBalancer,
+    /// An external IP.
+    ExternalIp,
+    /// A node port.
+    NodePort,
 }
 
 impl fmt::Display for Reach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ClusterIp => f.write_str("cluster-ip"),
-        }
+        f.write_str(match self {
+            Self::ClusterIp => "cluster-ip",
+            Self::LoadBalancer => "load-balancer",
+            Self::ExternalIp => "external-ip",
+            Self::NodePort => "node-port",
+        })
     }
 }
 
@@ -64,14 +109,50 @@ impl fmt::Display for Reach {
 pub struct Backends {
     /// How the frontend is reached.
     pub reach: Reach,
-    /// The endpoints for new connections, in order; with none of them, connections are rejected.
-    pub endpoints: Arc<[Endpoint]>,
+    /// Which of the two lists new connections go to.
+    pub policy: Policy,
+    /// The endpoints of the whole cluster. With none of them, connections are rejected.
+    pub cluster: Arc<[Endpoint]>,
+    /// The endpoints of this node, where the policy wants them. With none of them, connections are dropped.
+    pub local: Arc<[Endpoint]>,
+    /// Who may connect; empty for everybody.
+    pub sources: Arc<[IpNetwork]>,
+    /// For how many seconds a client keeps its endpoint.
+    pub affinity: Option<NonZeroU32>,
 }
 
-/// A Service's claim on a frontend. The claims of one frontend are ordered by the Service's name, and the first holds.
+/// What happens to connections that no endpoint takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unserved {
+    /// They are refused: there is no endpoint anywhere.
+    Reject,
+    /// They are dropped: there are endpoints, but none that the policy allows, and a load balancer should see a silent
+    /// node rather than a refusal.
+    Drop,
+}
+
+impl Backends {
+    /// What happens to connections that no endpoint takes, when there are such.
+    pub fn unserved(&self) -> Option<Unserved> {
+        match self.policy {
+            _ if self.cluster.is_empty() => Some(Unserved::Reject),
+            Policy::Local if self.local.is_empty() => Some(Unserved::Drop),
+            _ => None,
+        }
+    }
+}
+
+/// Who claims a frontend, in the order in which claims hold: the oldest Service, then the first by name; a Service of
+/// unknown age (a manifest) is older than all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Claimant {
+    created: Option<Timestamp>,
+    service: ObjectName,
+}
+
 #[derive(Clone, Debug)]
 struct Claim {
-    owner: ObjectName,
+    by: Claimant,
     backends: Backends,
 }
 
@@ -79,8 +160,9 @@ struct Claim {
 #[derive(Clone, Debug)]
 pub struct Frontends {
     node: Arc<str>,
+    /// The claims of each frontend, in order; the first holds.
     claims: BTreeMap<Frontend, Vec<Claim>>,
-    claimed_by: BTreeMap<ObjectName, Vec<Frontend>>,
+    claimed: BTreeMap<ObjectName, (Claimant, Vec<Frontend>)>,
 }
 
 /// Resolves the whole model for the node with this name.
@@ -94,45 +176,54 @@ pub fn resolve(model: &Model, node: &str) -> Frontends {
 impl Frontends {
     /// No frontends, on the node with this name.
     pub fn new(node: &str) -> Self {
-        Self { node: node.into(), claims: BTreeMap::new(), claimed_by: BTreeMap::new() }
+        Self { node: node.into(), claims: BTreeMap::new(), claimed: BTreeMap::new() }
     }
 
-    /// Resolves the Services named in `dirty` again and returns the frontends whose backends differ.
+    /// Resolves again what is dirty and returns the frontends whose backends differ.
     pub fn update(&mut self, model: &Model, dirty: &Dirty) -> Delta<Frontend, Backends> {
         let mut delta = Delta::default();
         for name in &dirty.services {
-            let service = model.service(name);
-            let wanted =
-                service.map(|service| self.resolve_service(model, name, service)).unwrap_or_default();
-            let claimed = self.claimed_by.remove(name).unwrap_or_default();
-            for frontend in claimed.iter().filter(|frontend| !wanted.contains_key(frontend)) {
-                self.claim(frontend, name, None, &mut delta);
-            }
-            if !wanted.is_empty() {
-                self.claimed_by.insert(name.clone(), wanted.keys().copied().collect());
-            }
-            for (frontend, backends) in wanted {
-                self.claim(&frontend, name, Some(backends), &mut delta);
-            }
+            self.update_service(model, name, &mut delta);
+        }
+        if dirty.node {
+            // The node's own address is an allowed source wherever a filter lets the node in.
+            let filtered = model.services().filter(|(_, service)| !service.source_ranges.is_empty());
+            filtered.for_each(|(name, _)| self.update_service(model, name, &mut delta));
         }
         delta
     }
 
-    /// Puts, replaces or removes the claim of `owner` on a frontend.
+    fn update_service(&mut self, model: &Model, name: &ObjectName, delta: &mut Delta<Frontend, Backends>) {
+        let service = model.service(name);
+        let wanted = service.map(|s| resolve::service(model, &self.node, name, s)).unwrap_or_default();
+        let by = Claimant { created: service.and_then(|s| s.created), service: name.clone() };
+        if let Some((old, frontends)) = self.claimed.remove(name) {
+            for frontend in frontends.iter().filter(|frontend| old != by || !wanted.contains_key(frontend)) {
+                self.claim(frontend, &old, None, delta);
+            }
+        }
+        if !wanted.is_empty() {
+            self.claimed.insert(name.clone(), (by.clone(), wanted.keys().copied().collect()));
+        }
+        for (frontend, backends) in wanted {
+            self.claim(&frontend, &by, Some(backends), delta);
+        }
+    }
+
+    /// Puts, replaces or removes a claim on a frontend.
     fn claim(
         &mut self,
         frontend: &Frontend,
-        owner: &ObjectName,
+        by: &Claimant,
         backends: Option<Backends>,
         delta: &mut Delta<Frontend, Backends>,
     ) {
         let claims = self.claims.entry(*frontend).or_default();
         let before = claims.first().map(|claim| claim.backends.clone());
-        let place = claims.binary_search_by(|claim| claim.owner.cmp(owner));
-        match (place, backends) {
+        match (claims.binary_search_by(|claim| claim.by.cmp(by)), backends) {
             (Ok(at), Some(backends)) => claims[at].backends = backends,
             (Ok(at), None) => drop(claims.remove(at)),
-            (Err(at), Some(backends)) => claims.insert(at, Claim { owner: owner.clone(), backends }),
+            (Err(at), Some(backends)) => claims.insert(at, Claim { by: by.clone(), backends }),
             (Err(_), None) => {}
         }
         delta.record(frontend, before.as_ref(), claims.first().map(|claim| &claim.backends));
@@ -141,51 +232,19 @@ impl Frontends {
         }
     }
 
-    fn resolve_service(
-        &self,
-        model: &Model,
-        name: &ObjectName,
-        service: &Service,
-    ) -> BTreeMap<Frontend, Backends> {
-        let mut frontends = BTreeMap::new();
-        for &address in &service.cluster_ips {
-            for port in &service.ports {
-                let frontend = Frontend { address, protocol: port.protocol, port: port.port };
-                let endpoints = self.endpoints(model, name, port, address.is_ipv4());
-                // Two ports of one Service with the same number: the API server refuses it, the first one holds.
-                frontends.entry(frontend).or_insert(Backends { reach: Reach::ClusterIp, endpoints });
-            }
-        }
-        frontends
-    }
-
-    /// The ready endpoints of one family that serve a port, joined by the port's name and protocol. An endpoint that
-    /// stands in several slices counts once.
-    fn endpoints(
-        &self,
-        model: &Model,
-        service: &ObjectName,
-        port: &ServicePort,
-        ipv4: bool,
-    ) -> Arc<[Endpoint]> {
-        let mut found: BTreeMap<(IpAddr, u16), bool> = BTreeMap::new();
-        for slice in model.slices_of(service) {
-            let serves = |p: &&crate::model::SlicePort| p.name == port.name && p.protocol == port.protocol;
-            for slice_port in slice.ports.iter().filter(serves) {
-                for endpoint in slice.endpoints.iter().filter(|e| e.ready && e.address.is_ipv4() == ipv4) {
-                    let local = endpoint.node.as_ref().is_none_or(|node| *node == self.node);
-                    *found.entry((endpoint.address, slice_port.port)).or_default() |= local;
-                }
-            }
-        }
-        found.into_iter().map(|((address, port), local)| Endpoint { address, port, local }).collect()
-    }
-
-    /// The frontends with the backends that hold, in order.
+    /// The frontends with their owner and the backends that hold, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Frontend, &ObjectName, &Backends)> {
         self.claims.iter().filter_map(|(frontend, claims)| {
             let claim = claims.first()?;
-            Some((frontend, &claim.owner, &claim.backends))
+            Some((frontend, &claim.by.service, &claim.backends))
+        })
+    }
+
+    /// Claims that do not hold: the frontend, the Service that has it and the one that wants it.
+    pub fn conflicts(&self) -> impl Iterator<Item = (&Frontend, &ObjectName, &ObjectName)> {
+        self.claims.iter().flat_map(|(frontend, claims)| {
+            let others = claims.iter().skip(1);
+            others.map(move |other| (frontend, &claims[0].by.service, &other.by.service))
         })
     }
 
@@ -200,18 +259,37 @@ impl Frontends {
     }
 }
 
-/// One frontend a line, its endpoints below it.
+/// One frontend a line, what is behind it below.
 impl fmt::Display for Frontends {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (frontend, owner, backends) in self.iter() {
-            writeln!(f, "{frontend} {} of {owner}", backends.reach)?;
-            if backends.endpoints.is_empty() {
-                writeln!(f, "  reject")?;
-            }
-            for endpoint in backends.endpoints.iter() {
-                writeln!(f, "  {endpoint}")?;
-            }
+            writeln!(f, "{frontend} {} of {owner}\n{backends}", backends.reach)?;
+        }
+        for (frontend, owner, other) in self.conflicts() {
+            writeln!(f, "{frontend} is {owner}'s, not {other}'s")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Backends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines = Vec::new();
+        lines.extend(self.sources.iter().map(|source| format!("  only from {source}")));
+        lines.extend(self.affinity.map(|seconds| format!("  a client keeps its endpoint for {seconds} s")));
+        match self.policy {
+            Policy::Cluster => lines.extend(self.cluster.iter().map(|e| format!("  {e}"))),
+            Policy::Local => {
+                lines.extend(self.local.iter().map(|e| format!("  {e}")));
+                // Pods and the node itself reach external frontends as if they had come back from outside.
+                let inside = self.cluster.iter().filter(|_| self.reach != Reach::ClusterIp);
+                lines.extend(inside.map(|e| format!("  from inside: {e}")));
+            }
+        }
+        lines.extend(self.unserved().map(|unserved| match unserved {
+            Unserved::Reject => "  reject".to_owned(),
+            Unserved::Drop => "  drop".to_owned(),
+        }));
+        f.write_str(&lines.join("\n"))
     }
 }

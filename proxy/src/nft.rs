@@ -7,16 +7,23 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`ruleset`] | our table: its names, its chains and sets, its keys |
+//! | [`shape`] | which chain a frontend goes through |
+//! | [`slots`] | which endpoint stands in which slot |
+//! | [`settings`] | what an operator decides |
 //! | [`plan`] | frontends into the wanted table, with the edits since the last time |
 //! | [`diff`] | edits, or two whole tables, into a transaction |
 //! | [`apply`] | the dataplane: what was committed, what is in doubt; the door to the kernel and its fake |
 //!
-//! One table a family, with a constant number of chains for any number of Services: a first packet costs two hash
+//! One table a family, with chains for the shapes of frontends and not for frontends: a first packet costs two hash
 //! lookups, a changed endpoint one removed and one added element.
 
 pub mod apply;
 pub mod diff;
 pub mod plan;
 pub mod ruleset;
+pub mod settings;
+pub mod shape;
+pub mod slots;
 
 pub use apply::{FakeKernel, Kernel, Netlink, Nft};
+pub use settings::Settings;

@@ -51,7 +51,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let listener = Listener::open().map_err(RunError::Kernel)?;
     let (events, inbox) = mpsc::channel();
     let own_port = kernel.port();
-    let mut agent = Agent::new(&config.node, Nft::new(kernel));
+    let mut agent = Agent::new(&config.node, Nft::new(kernel, &config.settings));
     info!(node = config.node, source = ?config.source, "heddle-proxy {}", env!("CARGO_PKG_VERSION"));
     spawn("agent", move || agent.run(&inbox))?;
     let doubts = events.clone();

@@ -9,7 +9,7 @@ use heddle_proxy::frontends::{Frontends, resolve};
 use heddle_proxy::model::{
     Change, Kind, Model, ObjectName, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
 };
-use heddle_proxy::nft::{FakeKernel, Nft, diff, ruleset};
+use heddle_proxy::nft::{FakeKernel, Nft, Settings, diff, ruleset};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -82,7 +82,7 @@ fn model_of(changes: &[Change]) -> Model {
 }
 
 fn agent() -> Agent<Nft<FakeKernel>> {
-    Agent::new(NODE, Nft::new(FakeKernel::default()))
+    Agent::new(NODE, Nft::new(FakeKernel::default(), &Settings::default()))
 }
 
 fn tell(agent: &mut Agent<Nft<FakeKernel>>, changes: impl IntoIterator<Item = Change>) {
@@ -266,7 +266,7 @@ fn a_chain_that_the_kernel_still_holds_is_removed_later() {
     // The main transaction goes through, the removal of `spread-2` does not: kernels before 6.2.
     agent.dataplane().kernel().refuse_deleted_chains = true;
     assert_eq!(agent.sync(), None);
-    assert!(kernel_tables(&mut agent)[0].chains.contains_key("spread-2"));
+    assert!(kernel_tables(&mut agent)[0].chains.contains_key("cluster-2"));
     agent.dataplane().kernel().refuse_deleted_chains = false;
     tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(3, true)]))]);
     assert_eq!(agent.sync(), None);
@@ -329,7 +329,8 @@ fn a_doubt_that_proves_wrong_writes_nothing() {
 fn a_restart_takes_the_kernels_table_over() {
     let mut before = agent_with_web(&[(1, true), (3, true)]);
     let tables = before.dataplane().kernel().tables.clone();
-    let mut after = Agent::new(NODE, Nft::new(FakeKernel { tables, ..FakeKernel::default() }));
+    let mut after =
+        Agent::new(NODE, Nft::new(FakeKernel { tables, ..FakeKernel::default() }, &Settings::default()));
     tell(
         &mut after,
         [

@@ -72,11 +72,12 @@ impl Statement {
                 out.push(Expression::Meta { register: 0, key: META_IIFNAME });
                 out.push(Expression::Compare { equal: *sense == Sense::Is, value: interface_bytes(name) });
             }
-            Self::Local(end) => {
+            Self::Local(end, sense) => {
                 out.push(Expression::AddressType {
                     of: if *end == End::Source { FIB_SADDR } else { FIB_DADDR },
                 });
-                out.push(Expression::Compare { equal: true, value: TYPE_LOCAL.to_ne_bytes().to_vec() });
+                let value = TYPE_LOCAL.to_ne_bytes().to_vec();
+                out.push(Expression::Compare { equal: *sense == Sense::Is, value });
             }
             Self::InSet(key, set) => compile_lookup(key, family, out, (set, Found::Match)),
             Self::NotInSet(key, set) => compile_lookup(key, family, out, (set, Found::NoMatch)),
@@ -92,6 +93,7 @@ impl Statement {
                 out.push(Expression::Reject { kind: REJECT_ICMP, code });
             }
             Self::Drop => out.push(Expression::Drop),
+            Self::Goto(chain) => out.push(Expression::Goto { chain: chain.clone() }),
             Self::Foreign => {}
         }
     }
@@ -194,8 +196,10 @@ fn candidate(expressions: &[Expression], family: TableFamily) -> Option<Statemen
             Some(Statement::HasLabel(label(bits)?))
         }
         [Expression::Value { bytes }, ..] => Some(Statement::SetLabel(label(bytes)?)),
-        [Expression::AddressType { of: FIB_SADDR }, ..] => Some(Statement::Local(End::Source)),
-        [Expression::AddressType { of: FIB_DADDR }, ..] => Some(Statement::Local(End::Destination)),
+        [Expression::AddressType { of }, Expression::Compare { equal, .. }, ..] => {
+            let end = if *of == FIB_SADDR { End::Source } else { End::Destination };
+            Some(Statement::Local(end, sense(*equal)))
+        }
         [Expression::Meta { key: META_IIFNAME, .. }, Expression::Compare { equal, value }, ..] => {
             Some(Statement::Iif(sense(*equal), interface_name(value)?))
         }
@@ -209,6 +213,7 @@ fn candidate(expressions: &[Expression], family: TableFamily) -> Option<Statemen
         [Expression::Masquerade { .. }, ..] => Some(Statement::Masquerade),
         [Expression::Reject { .. }, ..] => Some(Statement::Reject),
         [Expression::Drop, ..] => Some(Statement::Drop),
+        [Expression::Goto { chain }, ..] => Some(Statement::Goto(chain.clone())),
         _ => lookup_candidate(expressions, family),
     }
 }
@@ -299,8 +304,12 @@ mod tests {
                 Statement::Reject,
             ],
             vec![Statement::NotInSet(key, "sources".into()), Statement::Drop],
-            vec![Statement::Local(End::Source), Statement::SetLabel(127)],
-            vec![Statement::HasLabel(127), Statement::Local(End::Destination), Statement::Drop],
+            vec![Statement::Local(End::Source, Sense::Is), Statement::SetLabel(127)],
+            vec![
+                Statement::HasLabel(127),
+                Statement::Local(End::Destination, Sense::IsNot),
+                Statement::Goto("away".into()),
+            ],
             vec![Statement::Iif(Sense::Is, "cni0".into()), Statement::Iif(Sense::IsNot, "veth*".into())],
         ]
     }
@@ -356,7 +365,7 @@ mod tests {
                 "ct state new ip6 daddr . meta l4proto . th dport @no-endpoints reject",
                 "ip6 daddr . meta l4proto . th dport != @sources drop",
                 "fib saddr type local ct label set 127",
-                "ct label 127 fib daddr type local drop",
+                "ct label 127 fib daddr type != local goto away",
                 "iifname \"cni0\" iifname != \"veth*\"",
             ]
         );

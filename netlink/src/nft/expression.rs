@@ -75,6 +75,10 @@ pub(super) enum Expression {
     },
     /// Drops the packet.
     Drop,
+    /// Goes on in a chain.
+    Goto {
+        chain: Name,
+    },
     Lookup {
         set: Name,
         found: Found,
@@ -137,7 +141,7 @@ impl Expression {
             Self::Mask { .. } => "bitwise",
             Self::Compare { .. } => "cmp",
             Self::AddressType { .. } => "fib",
-            Self::Value { .. } | Self::Drop => "immediate",
+            Self::Value { .. } | Self::Drop | Self::Goto { .. } => "immediate",
             Self::Lookup { .. } => "lookup",
             Self::Dnat { .. } => "nat",
             Self::Masquerade { .. } => "masq",
@@ -175,10 +179,8 @@ impl Expression {
                 w.put_be32(1, REGISTER_BASE);
                 w.nest(2, |w| w.put(number::DATA_VALUE, bytes));
             }
-            Self::Drop => {
-                w.put_be32(1, REGISTER_VERDICT);
-                w.nest(2, |w| w.nest(number::DATA_VERDICT, |w| w.put_be32(1, DROP)));
-            }
+            Self::Goto { ref chain } => verdict(w, number::GOTO, Some(chain)),
+            Self::Drop => verdict(w, DROP, None),
             Self::Lookup { ref set, found } => {
                 w.put_str(1, set);
                 w.put_be32(2, REGISTER_BASE);
@@ -230,8 +232,12 @@ impl Expression {
                 Self::AddressType { of: number(3)? }
             }
             "immediate" if number(1)? == REGISTER_VERDICT => {
-                let code = body.get_nest(2)?.get_nest(number::DATA_VERDICT)?.get_be32(1)?;
-                (code == DROP).then_some(Self::Drop)?
+                let verdict = body.get_nest(2)?.get_nest(number::DATA_VERDICT)?;
+                match verdict.get_be32(1)? {
+                    DROP => Self::Drop,
+                    number::GOTO => Self::Goto { chain: verdict.get_str(2)?.into() },
+                    _ => return None,
+                }
             }
             "immediate" if register(1)? == 0 => Self::Value { bytes: value(2)? },
             "lookup" if register(2)? == 0 => {
@@ -252,6 +258,19 @@ impl Expression {
             _ => return None,
         })
     }
+}
+
+/// An `immediate` that ends the rule.
+fn verdict(w: &mut Writer<'_>, code: u32, chain: Option<&str>) {
+    w.put_be32(1, REGISTER_VERDICT);
+    w.nest(2, |w| {
+        w.nest(number::DATA_VERDICT, |w| {
+            w.put_be32(1, code);
+            if let Some(chain) = chain {
+                w.put_str(2, chain);
+            }
+        });
+    });
 }
 
 /// Attributes 1, 2, 3, … in network byte order, as most expressions begin.

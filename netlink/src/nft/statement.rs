@@ -78,8 +78,8 @@ pub enum Statement {
     Address(End, Sense, IpNetwork),
     /// The packet came in by this interface, or did not; a name that ends in `*` stands for all that begin so.
     Iif(Sense, Name),
-    /// The address is one of this host's.
-    Local(End),
+    /// The address is, or is not, one of this host's.
+    Local(End, Sense),
     /// The connection has this label (0–127).
     HasLabel(u8),
     /// Gives the connection this label. Unlike a mark it is not seen by routing.
@@ -98,6 +98,8 @@ pub enum Statement {
     Reject,
     /// Drop the packet.
     Drop,
+    /// Go on in another chain, and do not come back.
+    Goto(Name),
     /// A rule, or the rest of one, that heddle did not write.
     Foreign,
 }
@@ -128,8 +130,10 @@ impl Statement {
                 write!(f, " {}{}", sense.operator(), Shortest(*network))
             }
             Self::Iif(sense, name) => write!(f, "iifname {}\"{name}\"", sense.operator()),
-            Self::Local(End::Source) => f.write_str("fib saddr type local"),
-            Self::Local(End::Destination) => f.write_str("fib daddr type local"),
+            Self::Local(end, sense) => {
+                let side = if *end == End::Source { "saddr" } else { "daddr" };
+                write!(f, "fib {side} type {}local", sense.operator())
+            }
             Self::HasLabel(label) => write!(f, "ct label {label}"),
             Self::SetLabel(label) => write!(f, "ct label set {label}"),
             Self::InSet(key, set) => write_key(key, family, f).and_then(|()| write!(f, " @{set}")),
@@ -143,6 +147,7 @@ impl Statement {
             Self::Masquerade => f.write_str("masquerade fully-random"),
             Self::Reject => f.write_str("reject"),
             Self::Drop => f.write_str("drop"),
+            Self::Goto(chain) => write!(f, "goto {chain}"),
             Self::Foreign => f.write_str("# not heddle's"),
         }
     }
@@ -155,6 +160,11 @@ impl Statement {
             }
             _ => None,
         }
+    }
+
+    /// The chain that the statement goes to.
+    pub fn target(&self) -> Option<&Name> {
+        if let Self::Goto(chain) = self { Some(chain) } else { None }
     }
 
     /// Whether the kernel takes the statement in what this base chain reaches.

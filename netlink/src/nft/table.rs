@@ -189,9 +189,10 @@ impl Table {
             if !statement.allowed_in(hook) {
                 return Err(Errno::OPNOTSUPP);
             }
-            let Statement::Vmap(_, map) = statement else { continue };
-            let targets: BTreeSet<&Name> =
-                self.sets[map].elements.values().filter_map(Data::target).collect();
+            let mut targets: BTreeSet<&Name> = statement.target().into_iter().collect();
+            if let Statement::Vmap(_, map) = statement {
+                targets.extend(self.sets[map].elements.values().filter_map(Data::target));
+            }
             for target in targets {
                 self.validate_chain(&self.chains[target], hook, depth + 1)?;
             }
@@ -232,11 +233,11 @@ impl Table {
     }
 
     fn delete_chain(&mut self, name: &Name) -> Result<(), Errno> {
-        let goto = Data::Goto(name.clone());
-        if self
-            .sets
-            .values()
-            .any(|set| set.kind.data == DataType::Verdict && set.elements.values().any(|d| *d == goto))
+        let maps = self.sets.values().filter(|set| set.kind.data == DataType::Verdict);
+        let mut elements = maps.flat_map(|map| map.elements.values()).filter_map(Data::target);
+        let statements = self.chains.values().flat_map(|chain| &chain.rules).flatten();
+        if elements.any(|target| target == name)
+            || statements.filter_map(Statement::target).any(|t| t == name)
         {
             return Err(Errno::BUSY);
         }
@@ -246,6 +247,11 @@ impl Table {
     fn add_rule(&mut self, chain: &Name, rule: &[Statement]) -> Result<(), Errno> {
         if rule.iter().filter_map(Statement::set).any(|set| !self.sets.contains_key(set)) {
             return Err(Errno::NOENT);
+        }
+        for target in rule.iter().filter_map(Statement::target) {
+            if self.chains.get(target).ok_or(Errno::NOENT)?.hook.is_some() {
+                return Err(Errno::OPNOTSUPP);
+            }
         }
         self.chains.get_mut(chain).ok_or(Errno::NOENT)?.rules.push(rule.to_vec());
         Ok(())

@@ -56,9 +56,6 @@ const INTERVAL: u32 = 0x4;
 const MAP: u32 = 0x8;
 const CONCAT: u32 = 0x80;
 const TYPE_VERDICT: u32 = 0xffff_ff00;
-/// `NFT_GOTO`, as a verdict's code.
-const GOTO: u32 = (-4_i32).cast_unsigned();
-
 impl Transaction {
     /// A transaction that does nothing yet.
     pub fn new(family: TableFamily, table: Name, comment: &'static str) -> Self {
@@ -213,7 +210,7 @@ fn encode_element(w: &mut Writer<'_>, op: &Op) {
             Data::Cells(cells) => w.nest(2, |w| w.put(number::DATA_VALUE, cells.as_bytes())),
             Data::Goto(chain) => w.nest(2, |w| {
                 w.nest(number::DATA_VERDICT, |w| {
-                    w.put_be32(1, GOTO);
+                    w.put_be32(1, number::GOTO);
                     w.put_str(2, chain);
                 });
             }),

@@ -6,12 +6,13 @@
 use super::diff::{self, Update};
 use super::plan::Plan;
 use super::ruleset;
-use crate::dataplane::{Dataplane, Failure, Synced};
+use super::settings::Settings;
+use crate::dataplane::{Dataplane, Failure, Surroundings, Synced};
 use crate::delta::Delta;
 use crate::frontends::{Backends, Frontend};
 use heddle_netlink::nft::{self, CommitError, Name, Op, Table, TableFamily, Transaction};
 use heddle_netlink::{Errno, Error, Family, Refusal, Socket};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The door: nf_tables, or something that behaves like it.
 pub trait Kernel {
@@ -65,8 +66,8 @@ struct FamilyTable {
     plan: Plan,
     /// The kernel's table may not be the plan's.
     in_doubt: bool,
-    /// Chains that the kernel may still have and the plan does not.
-    idle_chains: BTreeSet<Name>,
+    /// Chains that the kernel may still have and the plan does not; those that go to others come first.
+    idle_chains: Vec<Name>,
 }
 
 /// The nft dataplane.
@@ -78,9 +79,12 @@ pub struct Nft<K> {
 
 impl<K: Kernel> Nft<K> {
     /// A dataplane that knows nothing of the kernel yet and wants no Services.
-    pub fn new(kernel: K) -> Self {
-        let table =
-            |family| FamilyTable { plan: Plan::new(family), in_doubt: true, idle_chains: BTreeSet::new() };
+    pub fn new(kernel: K, settings: &Settings) -> Self {
+        let table = |family| FamilyTable {
+            plan: Plan::new(family, settings.clone()),
+            in_doubt: true,
+            idle_chains: Vec::new(),
+        };
         Self { kernel, families: TableFamily::ALL.into_iter().map(table).collect() }
     }
 
@@ -99,6 +103,12 @@ impl<K: Kernel> Dataplane for Nft<K> {
     fn stage(&mut self, delta: &Delta<Frontend, Backends>) {
         for family in &mut self.families {
             family.plan.stage(delta);
+        }
+    }
+
+    fn surround(&mut self, surroundings: &Surroundings) {
+        for family in &mut self.families {
+            family.plan.surround(surroundings);
         }
     }
 
@@ -147,13 +157,15 @@ impl FamilyTable {
     fn remove_idle_chains(&mut self, kernel: &mut impl Kernel, update: Update, synced: &mut Synced) {
         let want = self.plan.table();
         let mut idle = std::mem::take(&mut self.idle_chains);
-        idle.extend(update.idle_chains);
+        let known = |name: &Name| !idle.contains(name);
+        let new: Vec<Name> = update.idle_chains.into_iter().filter(known).collect();
+        idle.extend(new);
         idle.retain(|name| !want.chains.contains_key(name));
         for name in idle {
             match kernel.commit(&diff::delete_chain(want.family, &name)) {
                 Ok(()) => synced.operations += 1,
                 Err(e) if e.source.errno() == Some(Errno::BUSY) => {
-                    self.idle_chains.insert(name);
+                    self.idle_chains.push(name);
                 }
                 // Somebody removed it, or more than that: look again at the next sync.
                 Err(_) => self.in_doubt = true,

@@ -64,8 +64,8 @@ fn edits_between(have: &Table, want: &Table) -> Edits {
 fn editable(have: &Table, want: &Table) -> bool {
     let same_hook = |name: &Name, hook: Option<Hook>| match want.chains.get(name) {
         Some(chain) => chain.hook == hook,
-        // A reject chain or a spread chain that is idle now is removed like any other.
-        None => hook.is_none() || ruleset::reject_chains().get(name).is_some_and(|chain| chain.hook == hook),
+        // A chain of ours that is idle now is removed like any other.
+        None => hook.is_none_or(|hook| ruleset::is_our_base_chain(name, hook)),
     };
     !have.dormant
         && have
@@ -75,22 +75,25 @@ fn editable(have: &Table, want: &Table) -> bool {
         && have.chains.iter().all(|(name, chain)| same_hook(name, chain.hook))
 }
 
-/// Chains first, since elements go to them; then the elements that go or change, then those that come or changed: an
-/// element's data cannot be overwritten.
+/// Chains first, since rules and elements go to them; then the elements that go or change, then those that come or
+/// changed: an element's data cannot be overwritten.
 fn update_after(mut main: Transaction, edits: &Edits) -> Update {
-    let mut idle_chains = Vec::new();
-    for (name, edit) in edits.chains.iter() {
-        let Some(chain) = &edit.new else {
-            idle_chains.push(name.clone());
-            continue;
-        };
+    let wanted = || edits.chains.iter().filter_map(|(name, edit)| Some((name, edit.new.as_ref()?)));
+    for (name, chain) in wanted() {
         main.ops.push(Op::AddChain(name.clone(), chain.hook));
         main.ops.push(Op::FlushChain(name.clone()));
+    }
+    for (name, chain) in wanted() {
         main.ops.extend(chain.rules.iter().map(|rule| Op::AddRule(name.clone(), rule.clone())));
     }
     for (set, delta) in &edits.elements {
         push_elements(&mut main, set, delta);
     }
+    let gone = edits.chains.iter().filter(|(_, edit)| edit.new.is_none());
+    // Base chains first: they are what goes to the others.
+    let (base, plain): (Vec<_>, Vec<_>) =
+        gone.partition(|(_, edit)| edit.old.as_ref().is_some_and(|c| c.hook.is_some()));
+    let idle_chains = base.into_iter().chain(plain).map(|(name, _)| name.clone()).collect();
     Update { main, idle_chains }
 }
 

@@ -1,14 +1,19 @@
 //! Frontends into the wanted table, with the edits since the last time.
 //!
 //! A [`Plan`] is the wanted table of one family, kept up edit by edit; nothing is derived twice. Invariant: the table is a
-//! function of the frontends, but for the order of one frontend's endpoints among its slots, which is kept as stable as it
-//! can be so that one changed endpoint is one changed slot.
+//! function of frontends and surroundings, but for the order of one frontend's endpoints among its slots, which is kept as
+//! stable as it can be so that one changed endpoint is one changed slot.
 
-use super::ruleset;
+use super::ruleset::{self, Maps, Present};
+use super::settings::Settings;
+use super::shape::Shape;
+use super::slots;
+use crate::dataplane::Surroundings;
 use crate::delta::{Delta, Edit};
-use crate::frontends::{Backends, Endpoint, Frontend};
+use crate::frontends::{Backends, Endpoint, Frontend, IpFamily, Place, Reach};
 use heddle_netlink::nft::{Cells, Chain, Data, Name, Table, TableFamily};
-use std::collections::{BTreeMap, BTreeSet};
+use ipnetwork::IpNetwork;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Edits of a table's content, in the kernel's terms.
@@ -23,25 +28,29 @@ pub struct Edits {
 /// The wanted table of one family.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    settings: Settings,
     table: Table,
     edits: Edits,
-    /// How many frontends use the chain for this number of endpoints.
-    spread_uses: BTreeMap<usize, usize>,
+    present: Present,
+    /// How many frontends have each shape.
+    shapes: BTreeMap<Shape, usize>,
     /// How many times each address is a local endpoint.
-    hairpin_uses: BTreeMap<IpAddr, usize>,
-    /// How many frontends have no endpoint.
-    rejecting: usize,
+    hairpins: BTreeMap<IpAddr, usize>,
+    /// How many frontends have each cluster IP.
+    cluster_ips: BTreeMap<IpAddr, usize>,
 }
 
 impl Plan {
     /// The plan for no Service at all.
-    pub fn new(family: TableFamily) -> Self {
+    pub fn new(family: TableFamily, settings: Settings) -> Self {
         Self {
-            table: ruleset::empty(family),
+            table: ruleset::empty(family, &settings),
+            settings,
             edits: Edits::default(),
-            spread_uses: BTreeMap::new(),
-            hairpin_uses: BTreeMap::new(),
-            rejecting: 0,
+            present: Present::default(),
+            shapes: BTreeMap::new(),
+            hairpins: BTreeMap::new(),
+            cluster_ips: BTreeMap::new(),
         }
     }
 
@@ -57,78 +66,136 @@ impl Plan {
 
     /// Takes edits of frontends in; those of the other family are not ours.
     pub fn stage(&mut self, delta: &Delta<Frontend, Backends>) {
-        for (frontend, edit) in delta.iter() {
-            if TableFamily::of(frontend.address) == self.table.family {
-                self.stage_frontend(frontend, edit);
+        let before = self.present.clone();
+        let family = ruleset::ip_family(self.table.family);
+        for (frontend, edit) in delta.iter().filter(|(frontend, _)| frontend.place.family() == family) {
+            self.stage_frontend(frontend, edit);
+        }
+        self.stage_present(&before);
+    }
+
+    /// Takes in what the node and the cluster are like.
+    pub fn surround(&mut self, surroundings: &Surroundings) {
+        let before = self.present.clone();
+        let family = ruleset::ip_family(self.table.family);
+        let ours = |address: &IpAddr| IpFamily::of(*address) == family;
+        self.present.node_address = surroundings.node_addresses.iter().copied().find(ours);
+        let cidrs = surroundings.service_cidrs.iter().filter(|cidr| ours(&cidr.ip()));
+        self.present.service_cidrs = cidrs.copied().collect();
+        self.stage_present(&before);
+    }
+
+    /// The chains that depend on what the table holds.
+    fn stage_present(&mut self, before: &Present) {
+        let family = self.table.family;
+        let chains = |settings: &Settings, present: &Present| {
+            let mut chains = ruleset::nat_chains(settings, family, present);
+            chains.extend(ruleset::filter_chains(settings, family, present));
+            chains
+        };
+        if *before != self.present {
+            let (old, new) = (chains(&self.settings, before), chains(&self.settings, &self.present));
+            for (name, edit) in Delta::between(&old, &new).iter() {
+                self.edits.chains.set(&mut self.table.chains, name.clone(), edit.new.clone());
             }
         }
     }
 
     fn stage_frontend(&mut self, frontend: &Frontend, edit: &Edit<Backends>) {
         let key = ruleset::frontend_key(frontend);
-        let old: &[Endpoint] = edit.old.as_ref().map_or(&[], |b| &b.endpoints);
-        let new: &[Endpoint] = edit.new.as_ref().map_or(&[], |b| &b.endpoints);
-        self.count_hairpins(new, true);
-        self.count_hairpins(old, false);
-        self.fill_slots(key, old.len(), new);
-        if old.len() != new.len() {
-            self.count_spread(new.len(), true);
-            self.count_spread(old.len(), false);
-            let goto = (!new.is_empty()).then(|| Data::Goto(ruleset::spread_name(new.len())));
-            self.set_element(ruleset::SERVICES, key, goto);
+        let maps = Maps::of(frontend.place);
+        let old = Routed::of(frontend, edit.old.as_ref());
+        let new = Routed::of(frontend, edit.new.as_ref());
+        self.count_hairpins(&new, true);
+        self.count_hairpins(&old, false);
+        self.fill_slots((maps.cluster, key), old.cluster.len(), new.cluster);
+        self.fill_slots((maps.local, key), old.local.len(), new.local);
+        if old.shape != new.shape {
+            self.count_shape(new.shape, true);
+            self.count_shape(old.shape, false);
+            self.set_element(maps.chains, key, new.shape.map(|shape| Data::Goto(shape.name())));
         }
-        let rejected = edit.old.is_some() && old.is_empty();
-        let rejects = edit.new.is_some() && new.is_empty();
-        if rejected != rejects {
-            self.set_rejecting(key, rejects);
+        let unserved = |side: &Option<Backends>| side.as_ref().and_then(Backends::unserved);
+        let (was, is) = (unserved(&edit.old), unserved(&edit.new));
+        if was != is {
+            self.set_element(
+                maps.unserved,
+                key,
+                is.map(|unserved| Data::Goto(ruleset::unserved_chain(unserved))),
+            );
+            self.present.unserved = count(self.present.unserved, was.is_some(), is.is_some());
+        }
+        self.stage_sources(key, &old, &new);
+        self.stage_cluster_ip(frontend, edit);
+    }
+
+    fn stage_sources(&mut self, key: Cells, old: &Routed<'_>, new: &Routed<'_>) {
+        if old.sources == new.sources {
+            return;
+        }
+        let range = |network: &IpNetwork| {
+            (key.address(network.network()), Data::Until(key.address(network.broadcast())))
+        };
+        for (start, _) in old.sources.iter().map(range) {
+            self.set_element(ruleset::SOURCES, start, None);
+        }
+        for (start, end) in new.sources.iter().map(range) {
+            self.set_element(ruleset::SOURCES, start, Some(end));
+        }
+        let (was, is) = (!old.sources.is_empty(), !new.sources.is_empty());
+        if was != is {
+            self.set_element(ruleset::FILTERED, key, is.then_some(Data::None));
+            self.present.filtered = count(self.present.filtered, was, is);
+        }
+    }
+
+    fn stage_cluster_ip(&mut self, frontend: &Frontend, edit: &Edit<Backends>) {
+        let is_cluster_ip =
+            |side: &Option<Backends>| side.as_ref().is_some_and(|b| b.reach == Reach::ClusterIp);
+        let Place::Address(address) = frontend.place else { return };
+        let (was, is) = (is_cluster_ip(&edit.old), is_cluster_ip(&edit.new));
+        if was != is && step(&mut self.cluster_ips, address, is) {
+            self.set_element(
+                ruleset::CLUSTER_IPS,
+                Cells::default().address(address),
+                is.then_some(Data::None),
+            );
+            self.present.cluster_ips = self.cluster_ips.len();
         }
     }
 
     /// Puts endpoints into the slots 0..n, leaving those that stay where they are.
-    fn fill_slots(&mut self, key: Cells, old_count: usize, endpoints: &[Endpoint]) {
+    fn fill_slots(&mut self, (map, key): (&str, Cells), old_count: usize, endpoints: &[Endpoint]) {
         let slot = |i: usize| key.slot(u32::try_from(i).expect("a Service has fewer than 2^32 endpoints"));
-        let held = &self.table.sets[ruleset::ENDPOINTS].elements;
+        let held = &self.table.sets[map].elements;
         let before: Vec<Option<Cells>> = (0..old_count)
             .map(|i| match held.get(&slot(i)) {
                 Some(Data::Cells(cells)) => Some(*cells),
                 _ => None,
             })
             .collect();
-        let after = assign(&before, endpoints.iter().map(ruleset::endpoint_data).collect());
+        let after = slots::assign(&before, endpoints.iter().map(ruleset::endpoint_data).collect());
         for i in 0..old_count.max(after.len()) {
             let wanted = after.get(i).copied();
             if before.get(i).copied().flatten() != wanted {
-                self.set_element(ruleset::ENDPOINTS, slot(i), wanted.map(Data::Cells));
+                self.set_element(map, slot(i), wanted.map(Data::Cells));
             }
         }
     }
 
-    fn count_spread(&mut self, count: usize, more: bool) {
-        if count > 0 && step(&mut self.spread_uses, count, more) {
-            let chain = more.then(|| ruleset::spread_chain(count));
-            self.edits.chains.set(&mut self.table.chains, ruleset::spread_name(count), chain);
+    fn count_shape(&mut self, shape: Option<Shape>, more: bool) {
+        let Some(shape) = shape else { return };
+        if step(&mut self.shapes, shape, more) {
+            let (name, chain) = ruleset::shape_chain(&shape, &self.settings, self.table.family);
+            self.edits.chains.set(&mut self.table.chains, name, more.then_some(chain));
         }
     }
 
-    fn count_hairpins(&mut self, endpoints: &[Endpoint], more: bool) {
-        for endpoint in endpoints.iter().filter(|e| e.local) {
-            if step(&mut self.hairpin_uses, endpoint.address, more) {
-                self.set_element(
-                    ruleset::HAIRPIN,
-                    ruleset::hairpin_key(endpoint.address),
-                    more.then_some(Data::None),
-                );
-            }
-        }
-    }
-
-    fn set_rejecting(&mut self, key: Cells, rejects: bool) {
-        self.set_element(ruleset::NO_ENDPOINTS, key, rejects.then_some(Data::None));
-        let before = self.rejecting;
-        self.rejecting = if rejects { before + 1 } else { before - 1 };
-        if (before == 0) != (self.rejecting == 0) {
-            for (name, chain) in ruleset::reject_chains() {
-                self.edits.chains.set(&mut self.table.chains, name, rejects.then_some(chain));
+    fn count_hairpins(&mut self, routed: &Routed<'_>, more: bool) {
+        for endpoint in routed.cluster.iter().chain(routed.local).filter(|e| e.local) {
+            if step(&mut self.hairpins, endpoint.address, more) {
+                let key = ruleset::hairpin_key(endpoint.address);
+                self.set_element(ruleset::HAIRPIN, key, more.then_some(Data::None));
             }
         }
     }
@@ -145,6 +212,34 @@ impl Plan {
     }
 }
 
+/// What of a frontend is in the table.
+#[derive(Debug, Default)]
+struct Routed<'a> {
+    shape: Option<Shape>,
+    cluster: &'a [Endpoint],
+    local: &'a [Endpoint],
+    sources: &'a [IpNetwork],
+}
+
+impl<'a> Routed<'a> {
+    /// The lists that the shape's chain looks into, and no others.
+    fn of(frontend: &Frontend, backends: Option<&'a Backends>) -> Self {
+        let Some(backends) = backends else { return Self::default() };
+        let shape = Shape::of(frontend, backends);
+        let (cluster, local) = shape.map_or((false, false), |shape| shape.lists());
+        Self {
+            shape,
+            cluster: if cluster { &backends.cluster } else { &[] },
+            local: if local { &backends.local } else { &[] },
+            sources: &backends.sources,
+        }
+    }
+}
+
+fn count(total: usize, was: bool, is: bool) -> usize {
+    total + usize::from(is) - usize::from(was)
+}
+
 /// Counts one use more or less; true when the first came or the last went.
 fn step<K: Ord + Copy>(uses: &mut BTreeMap<K, usize>, key: K, more: bool) -> bool {
     let count = uses.entry(key).or_default();
@@ -158,58 +253,4 @@ fn step<K: Ord + Copy>(uses: &mut BTreeMap<K, usize>, key: K, more: bool) -> boo
         uses.remove(&key);
     }
     last
-}
-
-/// Places `wanted` into as many slots: what is in one of them already stays, the others fill the gaps in order.
-fn assign(before: &[Option<Cells>], mut wanted: BTreeSet<Cells>) -> Vec<Cells> {
-    let count = wanted.len();
-    let mut slots: Vec<Option<Cells>> = before.iter().take(count).copied().collect();
-    slots.resize(count, None);
-    for slot in &mut slots {
-        *slot = slot.filter(|cells| wanted.remove(cells));
-    }
-    let mut rest = wanted.into_iter();
-    slots.into_iter().filter_map(|slot| slot.or_else(|| rest.next())).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn cells(ports: &[u16]) -> Vec<Cells> {
-        ports.iter().map(|port| Cells::default().port(*port)).collect()
-    }
-
-    #[test]
-    fn a_removed_endpoint_leaves_the_others_in_their_slots() {
-        let before: Vec<Option<Cells>> = cells(&[1, 2, 3, 4]).into_iter().map(Some).collect();
-        let after = assign(&before, cells(&[1, 3, 4]).into_iter().collect());
-        assert_eq!(after, cells(&[1, 4, 3]), "only the last one moves, into the gap");
-    }
-
-    #[test]
-    fn a_replaced_endpoint_takes_the_slot_of_the_old_one() {
-        let before: Vec<Option<Cells>> = cells(&[1, 2, 3]).into_iter().map(Some).collect();
-        assert_eq!(assign(&before, cells(&[1, 9, 3]).into_iter().collect()), cells(&[1, 9, 3]));
-    }
-
-    proptest! {
-        #[test]
-        fn every_wanted_endpoint_has_one_slot_and_few_slots_change(
-            before in prop::collection::btree_set(0..20_u16, 0..12),
-            wanted in prop::collection::btree_set(0..20_u16, 0..12),
-        ) {
-            let old: Vec<Option<Cells>> =
-                before.iter().map(|port| Some(Cells::default().port(*port))).collect();
-            let wanted_cells: BTreeSet<Cells> = wanted.iter().map(|port| Cells::default().port(*port)).collect();
-            let after = assign(&old, wanted_cells.clone());
-            prop_assert_eq!(after.len(), wanted.len());
-            prop_assert_eq!(after.iter().copied().collect::<BTreeSet<_>>(), wanted_cells);
-            let longest = after.len().max(old.len());
-            let changed = (0..longest).filter(|i| old.get(*i).copied().flatten() != after.get(*i).copied()).count();
-            let differing = before.symmetric_difference(&wanted).count();
-            prop_assert!(changed <= 2 * differing, "{} slots for {} differences", changed, differing);
-        }
-    }
 }

@@ -37,7 +37,9 @@ impl<'a> Travel<'a> {
             Statement::StatusDnat => matched(self.destination_translated),
             Statement::Address(side, sense, network) => self.is_in(*side, *sense, *network),
             Statement::Iif(sense, name) => matched(self.came_in_by(name) == (*sense == Sense::Is)),
-            Statement::Local(side) => matched(self.is_local(self.address(*side))),
+            Statement::Local(side, sense) => {
+                matched(self.is_local(self.address(*side)) == (*sense == Sense::Is))
+            }
             Statement::HasLabel(label) => matched(self.labels.contains(label)),
             Statement::SetLabel(label) => {
                 self.labels.insert(*label);
@@ -66,6 +68,7 @@ impl<'a> Travel<'a> {
             }
             Statement::Reject => return Err(End::Rejected),
             Statement::Drop => return Err(End::Dropped),
+            Statement::Goto(target) => Step::Goto(target),
             Statement::Foreign => return Err(Fault::Foreign { chain: chain.clone() }.into()),
         })
     }

@@ -244,10 +244,10 @@ fn addresses_are_matched_by_network_and_by_whose_they_are() {
     assert!(matches(&in_network(End::Source, Sense::Is, "172.16.0.0/24"), &abroad));
     assert!(!matches(&in_network(End::Destination, Sense::Is, "172.16.0.0/24"), &abroad));
     assert!(matches(&in_network(End::Destination, Sense::IsNot, "10.0.0.2/32"), &abroad));
-    assert!(matches(&[Statement::Local(End::Destination)], &home));
-    assert!(!matches(&[Statement::Local(End::Destination)], &abroad));
-    assert!(!matches(&[Statement::Local(End::Source)], &home));
-    assert!(matches(&[Statement::Local(End::Destination)], &packet(Some("eth0"), "127.0.0.2")));
+    assert!(matches(&[Statement::Local(End::Destination, Sense::Is)], &home));
+    assert!(!matches(&[Statement::Local(End::Destination, Sense::Is)], &abroad));
+    assert!(!matches(&[Statement::Local(End::Source, Sense::Is)], &home));
+    assert!(matches(&[Statement::Local(End::Destination, Sense::Is)], &packet(Some("eth0"), "127.0.0.2")));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use heddle_proxy::agent::{Agent, Event};
 use heddle_proxy::convert::Names;
 use heddle_proxy::frontends::resolve;
 use heddle_proxy::model::{Change, Kind, Model};
-use heddle_proxy::nft::{FakeKernel, Nft};
+use heddle_proxy::nft::{FakeKernel, Nft, Settings};
 use heddle_proxy::watch::documents::{Format, parse};
 use std::fmt::{self, Write};
 
@@ -34,7 +34,7 @@ impl Outcomes {
         let node = scenario.nodes.first().map_or("", |node| node.name.as_str());
         let changes = changes(&scenario.objects, node);
         let mut model = Model::default();
-        let mut agent = Agent::new(node, Nft::new(FakeKernel::default()));
+        let mut agent = Agent::new(node, Nft::new(FakeKernel::default(), &Settings::default()));
         for change in changes {
             model.apply(change.clone());
             agent.take(Event::Change(change));

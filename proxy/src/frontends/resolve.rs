@@ -1,0 +1,89 @@
+//! One Service's frontends.
+
+use super::endpoints::{self, Here};
+use super::{Backends, Frontend, IpFamily, Place, Reach};
+use crate::model::{Model, ObjectName, Policy, Service, ServicePort};
+use ipnetwork::IpNetwork;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What a Service claims. It is served in the families of its cluster IPs alone.
+pub fn service(
+    model: &Model,
+    node: &str,
+    name: &ObjectName,
+    service: &Service,
+) -> BTreeMap<Frontend, Backends> {
+    let mut claimed = BTreeMap::new();
+    let here = Here { node, zone: model.node().zone.as_deref() };
+    for &cluster_ip in &service.cluster_ips {
+        let family = IpFamily::of(cluster_ip);
+        let places = places(service, family);
+        for port in &service.ports {
+            let lists = endpoints::lists(model, name, port, (family, here));
+            for &(reach, place) in &places {
+                let Some(number) = number(port, reach) else { continue };
+                let policy =
+                    if reach == Reach::ClusterIp { service.internal_policy } else { service.external_policy };
+                let backends = Backends {
+                    reach,
+                    policy,
+                    cluster: lists.cluster.clone(),
+                    local: if policy == Policy::Local { lists.local.clone() } else { Arc::default() },
+                    sources: sources(model, service, (reach, family)),
+                    affinity: service.affinity,
+                };
+                // One Service that names a frontend twice: the first port or field holds.
+                claimed.entry(Frontend { place, protocol: port.protocol, port: number }).or_insert(backends);
+            }
+        }
+    }
+    claimed
+}
+
+/// Where the Service is reached in a family, in the order in which it holds.
+fn places(service: &Service, family: IpFamily) -> Vec<(Reach, Place)> {
+    let of = |reach: Reach, addresses: &[IpAddr]| -> Vec<(Reach, Place)> {
+        let ours = addresses.iter().filter(|a| IpFamily::of(**a) == family);
+        ours.map(|a| (reach, Place::Address(*a))).collect()
+    };
+    let mut places = of(Reach::ClusterIp, &service.cluster_ips);
+    places.extend(of(Reach::LoadBalancer, &service.load_balancer_ips));
+    places.extend(of(Reach::ExternalIp, &service.external_ips));
+    places.push((Reach::NodePort, Place::Node(family)));
+    places
+}
+
+fn number(port: &ServicePort, reach: Reach) -> Option<u16> {
+    if reach == Reach::NodePort { port.node_port } else { Some(port.port) }
+}
+
+/// Who may connect: only load balancer addresses are filtered. A node that may connect shows the address itself as its
+/// source when it talks to it.
+fn sources(model: &Model, service: &Service, (reach, family): (Reach, IpFamily)) -> Arc<[IpNetwork]> {
+    if reach != Reach::LoadBalancer {
+        return Arc::default();
+    }
+    let of_family = |network: &&IpNetwork| IpFamily::of(network.ip()) == family;
+    let mut sources: Vec<IpNetwork> = service.source_ranges.iter().filter(of_family).copied().collect();
+    let own = model.node().addresses.iter().find(|a| IpFamily::of(**a) == family);
+    if own.is_some_and(|own| sources.iter().any(|range| range.contains(*own))) {
+        let vips = service.load_balancer_ips.iter().filter(|a| IpFamily::of(**a) == family);
+        sources.extend(vips.map(|a| IpNetwork::from(*a)));
+    }
+    sources.sort();
+    without_nested(sources).into()
+}
+
+/// Sorted networks without those that lie in another: networks nest or are apart.
+fn without_nested(sorted: Vec<IpNetwork>) -> Vec<IpNetwork> {
+    let mut kept: Vec<IpNetwork> = Vec::new();
+    for network in sorted {
+        if !kept.iter().any(|outer| outer.contains(network.ip())) {
+            kept.retain(|inner| !network.contains(inner.ip()));
+            kept.push(network);
+        }
+    }
+    kept
+}
