@@ -24,6 +24,8 @@ pub struct Passage {
     pub outcome: Outcome,
     /// The rules that did something, in order, each with its chain.
     pub path: Vec<String>,
+    /// A rule had a choice and drew a number.
+    pub drawn: bool,
 }
 
 /// A table that says nothing about a packet because it does not hold together.

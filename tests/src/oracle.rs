@@ -48,7 +48,12 @@ fn served(model: &Model, settings: &Settings, packet: &Packet, target: &Target<'
     let outcome = |endpoint: SocketAddr| Outcome::Endpoint {
         address: endpoint.ip(),
         port: endpoint.port(),
-        source_kept: !new_source(settings, packet, endpoint, masqueraded),
+        source_kept: !new_source(
+            settings,
+            packet,
+            endpoint,
+            masqueraded || endpoints.is_hairpin(packet, endpoint),
+        ),
     };
     list.into_iter().map(outcome).collect()
 }
@@ -79,12 +84,10 @@ fn choice(
     }
 }
 
+/// What comes in by a wire and ends on the node itself never leaves: there is nowhere to masquerade it.
 fn new_source(settings: &Settings, packet: &Packet, endpoint: SocketAddr, masqueraded: bool) -> bool {
-    // What comes in by a wire and ends on the node itself never leaves: there is nowhere to masquerade it.
     let ends_here = packet.in_interface.is_some() && settings.is_here(endpoint.ip());
-    // kp:C16
-    let hairpin = packet.source == endpoint.ip();
-    !ends_here && (masqueraded || hairpin)
+    masqueraded && !ends_here
 }
 
 /// What no Service port serves.

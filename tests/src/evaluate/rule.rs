@@ -96,7 +96,8 @@ impl<'a> Travel<'a> {
         name.strip_suffix('*').map_or(own == name, |prefix| own.starts_with(prefix))
     }
 
-    fn lookup(&self, table: &'a Table, key: &[Field], set: &Name) -> Result<Option<&'a Data>, Fault> {
+    fn lookup(&mut self, table: &'a Table, key: &[Field], set: &Name) -> Result<Option<&'a Data>, Fault> {
+        self.drawn |= key.iter().any(|field| matches!(field, Field::Random(bound) if *bound > 1));
         let set: &Set = table.sets.get(set).ok_or_else(|| Fault::NoSet { set: set.clone() })?;
         let key = key.iter().fold(Cells::default(), |cells, field| self.load(cells, *field));
         let holds = |start: &Cells, data: &Data| match data {

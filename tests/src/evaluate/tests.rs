@@ -103,6 +103,8 @@ fn a_draw_chooses_the_slot() {
     assert_eq!(to(0), endpoint("10.1.0.1", 8080, true));
     assert_eq!(to(1), endpoint(HOST, 8081, true));
     assert_eq!(to(2), to(0));
+    assert!(pass(&tables, &packet(Some("eth0"), "10.0.0.1"), 0).unwrap().drawn);
+    assert!(!pass(&tables, &packet(Some("eth0"), "10.0.0.2"), 0).unwrap().drawn);
 }
 
 #[test]

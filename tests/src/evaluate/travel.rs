@@ -35,6 +35,7 @@ pub(super) struct Travel<'a> {
     /// As it is now: translations change it.
     pub(super) packet: Packet,
     pub(super) draw: u32,
+    pub(super) drawn: bool,
     /// The destination was translated (`IPS_DST_NAT`).
     pub(super) destination_translated: bool,
     pub(super) source_translated: bool,
@@ -58,6 +59,7 @@ impl<'a> Travel<'a> {
             addresses,
             packet: packet.clone(),
             draw,
+            drawn: false,
             destination_translated: false,
             source_translated: false,
             labels: BTreeSet::new(),
@@ -79,7 +81,7 @@ impl<'a> Travel<'a> {
             Err(End::Rejected) => Outcome::Reject,
             Err(End::Fault(fault)) => return Err(fault),
         };
-        Ok(Passage { outcome, path: self.path })
+        Ok(Passage { outcome, path: self.path, drawn: self.drawn })
     }
 
     /// Whether an address is this host's own (`RTN_LOCAL`).

@@ -1,7 +1,7 @@
 //! Which endpoints a Service port may use (section B of the checklist).
 
-use super::Settings;
 use super::target::Target;
+use super::{Packet, Settings};
 use heddle_proxy::model::{Hints, Model, SliceEndpoint};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -54,6 +54,13 @@ impl<'a> Endpoints<'a> {
         let local = |endpoint: &SliceEndpoint| endpoint.node.as_ref() == Some(&self.node);
         let ready = self.chosen(|endpoint| local(endpoint) && endpoint.ready);
         if ready.is_empty() { self.chosen(|endpoint| local(endpoint) && ends(endpoint)) } else { ready }
+    }
+
+    /// Whether the packet is sent back to the pod of this node that it comes from (kp:C16). Where nobody says on which node
+    /// the pod is, its own packet does.
+    pub(super) fn is_hairpin(&self, packet: &Packet, endpoint: SocketAddr) -> bool {
+        let node = self.all.get(&endpoint).and_then(|endpoint| endpoint.node.as_ref());
+        packet.source == endpoint.ip() && node.is_none_or(|node| *node == self.node)
     }
 
     fn chosen(&self, wanted: impl Fn(&SliceEndpoint) -> bool) -> BTreeSet<SocketAddr> {

@@ -29,6 +29,8 @@ pub(super) struct Target<'a> {
 
 impl<'a> Target<'a> {
     /// The Service port that serves the packet's destination. An address of a Service comes before a port of the node (2.2).
+    /// Of several Services that claim one address and port the oldest has it, one of unknown age before all others, then
+    /// the first by name (kp:P14).
     pub(super) fn find(model: &'a Model, settings: &Settings, packet: &Packet) -> Option<Self> {
         let of_service = |(name, service): (&'a ObjectName, &'a Service)| {
             let ports = service.ports.iter();
@@ -37,7 +39,9 @@ impl<'a> Target<'a> {
                 Some(Self { name, service, port, reach })
             })
         };
-        model.services().flat_map(of_service).min_by_key(|target| target.reach)
+        model.services().flat_map(of_service).min_by_key(|target| {
+            (target.reach == Reach::NodePort, target.service.created, target.name, target.reach)
+        })
     }
 
     /// Whether the Service's source ranges keep the packet out (kp:C11), whatever its endpoints are.

@@ -159,6 +159,32 @@ fn a_pod_that_is_sent_to_itself_is_masqueraded() {
 }
 
 #[test]
+fn a_pod_of_another_node_that_is_sent_to_itself_is_that_nodes_affair() {
+    let model = model(web(), vec![endpoint(FAR)]);
+    assert_eq!(
+        outcomes(&model, &settings(), &packet((Some("eth0"), FAR), (CLUSTER_IP, 80))),
+        to(&[FAR], true)
+    );
+}
+
+#[test]
+fn of_two_services_that_claim_an_address_the_older_one_has_it() {
+    let mut model = model(web(), vec![endpoint(NEAR)]);
+    let name = ObjectName::new("default", "another");
+    let mut other = |created| {
+        let service = Service { cluster_ips: vec![ip("10.96.0.2")], created, ..web() };
+        model.apply(Change::ServiceApplied(name.clone(), service));
+        outcomes(&model, &settings(), &packet(OUTSIDE, EXTERNAL[0]))
+    };
+    assert_eq!(other(Some(jiff::Timestamp::UNIX_EPOCH)), to(&[NEAR], false));
+    assert_eq!(
+        other(None),
+        one(Outcome::Reject),
+        "of the same age: the first by name, which has no endpoints"
+    );
+}
+
+#[test]
 fn what_ends_on_the_node_keeps_its_source() {
     let mut on_node = endpoint(NEAR);
     on_node.address = ip(NODE_IP);
