@@ -52,18 +52,29 @@ impl fmt::Debug for Situation {
 fn situation() -> impl Strategy<Value = Situation> {
     let packets = prop::collection::vec(packets::packet(), 1..64);
     let before = prop_oneof![1 => Just(Vec::new()), 1 => draft::services()];
-    (draft::a_node(), before, draft::services(), packets).prop_map(|(node, before, after, packets)| {
-        let changes = |services: &[draft::ServiceDraft]| -> Vec<Change> {
-            services.iter().enumerate().flat_map(|(i, draft)| objects::service_changes(i, draft)).collect()
-        };
-        let gone = (after.len()..before.len()).map(objects::service_gone);
-        Situation {
-            before: [objects::node_changes(&node), changes(&before)].concat(),
-            then: changes(&after).into_iter().chain(gone).collect(),
-            settings: objects::settings(&node),
-            packets,
-        }
-    })
+    let nodes = (draft::proxy(), draft::node(), draft::node());
+    (nodes, before, draft::services(), packets).prop_map(
+        |((proxy, node, changed), before, after, packets)| {
+            let changes = |services: &[draft::ServiceDraft]| -> Vec<Change> {
+                services
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(i, draft)| objects::service_changes(i, draft))
+                    .collect()
+            };
+            let gone = (after.len()..before.len()).map(objects::service_gone);
+            Situation {
+                before: [objects::node_changes(&node), objects::complete(), changes(&before)].concat(),
+                then: changes(&after)
+                    .into_iter()
+                    .chain(gone)
+                    .chain(objects::node_changes(&changed))
+                    .collect(),
+                settings: objects::settings(&proxy),
+                packets,
+            }
+        },
+    )
 }
 
 /// The settings in the proxy's own words.
@@ -125,8 +136,9 @@ fn complaint(situation: &Situation, model: &Model, tables: &[Table], packet: &Pa
         return None;
     }
     let wanted: Vec<String> = wanted.iter().map(|outcome| format!("\n  {outcome}")).collect();
+    let times: u32 = seen.values().map(|(count, _)| count).sum();
     let seen = seen.iter().map(|(outcome, (count, path))| {
-        format!("\n  {outcome}, {count} of {DRAWS} times, by\n    {}", path.join("\n    "))
+        format!("\n  {outcome}, {count} of {times} times, by\n    {}", path.join("\n    "))
     });
     Some(format!("{packet}\nwanted:{}\ngot:{}", wanted.concat(), seen.collect::<String>()))
 }

@@ -1,6 +1,6 @@
 //! Random clusters as small values that shrink: numbers of things, not addresses and names.
 
-use super::addresses::{OUR_NODE, bridge, networks, node, outside, pod, storage};
+use super::addresses::{self, OUR_NODE, bridge, networks, outside, pod, storage};
 use heddle_proxy::model::{Policy, Protocol};
 use heddle_tests::oracle::{Detector, NodePortAddresses};
 use ipnetwork::IpNetwork;
@@ -58,16 +58,24 @@ pub(crate) struct ServiceDraft {
     pub(crate) endpoints: Vec<EndpointDraft>,
 }
 
-/// What the proxy is told, and what its node's object says.
+/// What the proxy is told, and what its host is like.
 #[derive(Clone, Debug)]
-pub(crate) struct NodeDraft {
+pub(crate) struct ProxyDraft {
     pub(crate) node_port_addresses: NodePortAddresses,
     pub(crate) detector: Detector,
     pub(crate) masquerade_all: bool,
-    pub(crate) zone: bool,
-    pub(crate) service_cidrs: bool,
-    /// The node has a cluster IP on an interface, as caches of DNS do.
+    /// The host has a cluster IP on an interface, as caches of DNS do.
     pub(crate) binds_cluster_ip: bool,
+}
+
+/// What the node's object says, and the ranges of the Services.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NodeDraft {
+    pub(crate) zone: bool,
+    /// Its addresses in the other order.
+    pub(crate) moved: bool,
+    /// Which of two objects name the range of the cluster IPs.
+    pub(crate) service_cidrs: [bool; 2],
 }
 
 fn place() -> impl Strategy<Value = Place> {
@@ -122,7 +130,7 @@ fn source_ranges() -> impl Strategy<Value = Vec<IpNetwork>> {
     let all = [
         networks(|ipv4| outside(ipv4, 0), (24, 64)),
         networks(|ipv4| outside(ipv4, 7), (32, 128)),
-        networks(|ipv4| node(ipv4, 0), (24, 64)),
+        networks(|ipv4| addresses::node(ipv4, 0), (24, 64)),
         networks(|ipv4| pod(ipv4, OUR_NODE, 0), (24, 64)),
     ];
     let all = all.concat();
@@ -173,7 +181,7 @@ fn detector() -> impl Strategy<Value = Detector> {
 }
 
 fn node_port_addresses() -> impl Strategy<Value = NodePortAddresses> {
-    let nodes = networks(|ipv4| node(ipv4, 0), (24, 64));
+    let nodes = networks(|ipv4| addresses::node(ipv4, 0), (24, 64));
     let storage = networks(storage, (32, 128));
     let pods = networks(bridge, (24, 64));
     prop::sample::select(vec![
@@ -185,11 +193,23 @@ fn node_port_addresses() -> impl Strategy<Value = NodePortAddresses> {
     ])
 }
 
-/// A node and what the proxy on it is told.
-pub(crate) fn a_node() -> impl Strategy<Value = NodeDraft> {
-    (node_port_addresses(), detector(), any::<(bool, bool, bool, bool)>()).prop_map(
-        |(node_port_addresses, detector, (masquerade_all, zone, service_cidrs, binds_cluster_ip))| {
-            NodeDraft { node_port_addresses, detector, masquerade_all, zone, service_cidrs, binds_cluster_ip }
+/// A proxy and its host.
+pub(crate) fn proxy() -> impl Strategy<Value = ProxyDraft> {
+    (node_port_addresses(), detector(), any::<(bool, bool)>()).prop_map(
+        |(node_port_addresses, detector, (masquerade_all, binds_cluster_ip))| ProxyDraft {
+            node_port_addresses,
+            detector,
+            masquerade_all,
+            binds_cluster_ip,
         },
     )
+}
+
+/// The objects that are not Services.
+pub(crate) fn node() -> impl Strategy<Value = NodeDraft> {
+    any::<(bool, bool, [bool; 2])>().prop_map(|(zone, moved, service_cidrs)| NodeDraft {
+        zone,
+        moved,
+        service_cidrs,
+    })
 }

@@ -3,7 +3,7 @@
 use super::addresses::{
     OUR_NODE, SOMEWHERE, bridge, cluster_ip, external, load_balancer, networks, node, pod, shared, storage,
 };
-use super::draft::{EndpointDraft, NodeDraft, PORTS, Place, ServiceDraft};
+use super::draft::{EndpointDraft, NodeDraft, PORTS, Place, ProxyDraft, ServiceDraft};
 use heddle_proxy::model::{
     Change, Hints, Kind, Node, ObjectName, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
 };
@@ -38,7 +38,7 @@ pub(crate) fn node_port(service: usize, port: usize) -> u16 {
 }
 
 /// What the proxy is told.
-pub(crate) fn settings(draft: &NodeDraft) -> Settings {
+pub(crate) fn settings(draft: &ProxyDraft) -> Settings {
     let of = |ipv4| {
         let bound = draft.binds_cluster_ip.then(|| cluster_ip(ipv4, 1));
         [node(ipv4, OUR_NODE), storage(ipv4), bridge(ipv4)].into_iter().chain(bound)
@@ -52,19 +52,31 @@ pub(crate) fn settings(draft: &NodeDraft) -> Settings {
     }
 }
 
-/// The node's object, the Services' ranges, and the ends of all lists.
+/// The node's object, and those with the Services' ranges.
 pub(crate) fn node_changes(draft: &NodeDraft) -> Vec<Change> {
+    let mut addresses = [node(true, OUR_NODE), node(false, OUR_NODE), storage(true), storage(false)];
+    if draft.moved {
+        addresses.reverse();
+    }
     let object = Node {
-        addresses: [node(true, OUR_NODE), node(false, OUR_NODE), storage(true), storage(false)].into(),
+        addresses: addresses.into(),
         zone: draft.zone.then(|| ZONES[0].into()),
         pod_cidrs: networks(|ipv4| pod(ipv4, OUR_NODE, 0), (24, 64)),
     };
-    let ranges = networks(|ipv4| cluster_ip(ipv4, 0), (16, 32));
-    let ranges = draft.service_cidrs.then(|| Change::ServiceCidrApplied("kubernetes".into(), ranges));
-    [Change::NodeApplied(object), Change::Complete(Kind::Service), Change::Complete(Kind::Slice)]
-        .into_iter()
-        .chain(ranges)
-        .collect()
+    let ranges = draft.service_cidrs.into_iter().zip(["kubernetes", "more"]).map(|(there, name)| {
+        let ranges = networks(|ipv4| cluster_ip(ipv4, 0), (16, 32));
+        if there {
+            Change::ServiceCidrApplied(name.into(), ranges)
+        } else {
+            Change::ServiceCidrGone(name.into())
+        }
+    });
+    [Change::NodeApplied(object)].into_iter().chain(ranges).collect()
+}
+
+/// The ends of the lists that the proxy waits for.
+pub(crate) fn complete() -> Vec<Change> {
+    vec![Change::Complete(Kind::Service), Change::Complete(Kind::Slice)]
 }
 
 /// The objects of a Service.
