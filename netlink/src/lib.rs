@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`nft`] | nf_tables: tables as data, transactions, reading back, notifications |
+//! | [`conntrack`] | tracked flows: listing them, forgetting some |
 //! | [`message`] | requests as bytes: a [`message::Batch`] of messages, and the reading of attributes |
 //! | [`link`] | links: veth pairs, bridges and their ports |
 //! | [`address`] | addresses on links |
@@ -13,6 +14,7 @@
 //! Everything here works on the network namespace in which the socket was opened, whatever the thread does later.
 
 pub mod address;
+pub mod conntrack;
 pub mod link;
 pub mod message;
 pub mod nft;
