@@ -52,29 +52,25 @@ impl fmt::Debug for Situation {
 fn situation() -> impl Strategy<Value = Situation> {
     let packets = prop::collection::vec(packets::packet(), 1..64);
     let before = prop_oneof![1 => Just(Vec::new()), 1 => draft::services()];
+    // Where no Service changes, what the node's change does to them is seen.
+    let after = prop::option::weighted(0.75, draft::services());
     let nodes = (draft::proxy(), draft::node(), draft::node());
-    (nodes, before, draft::services(), packets).prop_map(
-        |((proxy, node, changed), before, after, packets)| {
-            let changes = |services: &[draft::ServiceDraft]| -> Vec<Change> {
-                services
-                    .iter()
-                    .enumerate()
-                    .flat_map(|(i, draft)| objects::service_changes(i, draft))
-                    .collect()
-            };
-            let gone = (after.len()..before.len()).map(objects::service_gone);
-            Situation {
-                before: [objects::node_changes(&node), objects::complete(), changes(&before)].concat(),
-                then: changes(&after)
-                    .into_iter()
-                    .chain(gone)
-                    .chain(objects::node_changes(&changed))
-                    .collect(),
-                settings: objects::settings(&proxy),
-                packets,
-            }
-        },
-    )
+    (nodes, before, after, packets).prop_map(|((proxy, node, changed), before, after, packets)| {
+        let changes = |services: &[draft::ServiceDraft]| -> Vec<Change> {
+            services.iter().enumerate().flat_map(|(i, draft)| objects::service_changes(i, draft)).collect()
+        };
+        let mut then = objects::node_changes(&changed);
+        if let Some(after) = after {
+            then.extend(changes(&after));
+            then.extend((after.len()..before.len()).map(objects::service_gone));
+        }
+        Situation {
+            before: [objects::node_changes(&node), objects::complete(), changes(&before)].concat(),
+            then,
+            settings: objects::settings(&proxy),
+            packets,
+        }
+    })
 }
 
 /// The settings in the proxy's own words.

@@ -101,7 +101,7 @@ fn conditions() -> impl Strategy<Value = (bool, bool, bool)> {
 
 fn endpoint(hinted: bool) -> impl Strategy<Value = EndpointDraft> {
     let hints = if hinted { (0..4_u8, 0..4_u8).boxed() } else { Just((0, 0)).boxed() };
-    (place(), 1..4_u8, 0..2_u8, conditions(), hints).prop_map(
+    (place(), 1..=2_u8, 0..2_u8, conditions(), hints).prop_map(
         |(place, n, slice, (ready, serving, terminating), hints)| EndpointDraft {
             place,
             n,
