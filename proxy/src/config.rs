@@ -159,7 +159,11 @@ impl Config {
         })
     }
 
-    fn from_flags<T: Into<std::ffi::OsString> + Clone>(
+    /// Reads a command line, whose first word is the program's name. The host's name is asked for when no flag has one.
+    ///
+    /// # Errors
+    /// When a flag is unknown or its value makes no sense.
+    pub fn from_flags<T: Into<std::ffi::OsString> + Clone>(
         args: impl IntoIterator<Item = T>,
         host_name: impl FnOnce() -> String,
     ) -> Result<Self, ConfigError> {

@@ -51,7 +51,18 @@ fn outcomes(file: &Path) -> Result<(), Failed> {
 }
 
 fn traffic(file: &Path) -> Result<(), Failed> {
-    Ok(pass_traffic(&Scenario::parse(&fs::read_to_string(file)?)?)?)
+    let scenario = Scenario::parse(&fs::read_to_string(file)?)?;
+    pass_traffic(&scenario).map_err(|error| Failed::from(with_causes(&error)))
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where a scenario may be rewritten")]

@@ -142,6 +142,36 @@ impl Lab {
         &self.nodes
     }
 
+    /// The host outside sends what is for an address to this node, until [`forget`](Self::forget).
+    ///
+    /// # Errors
+    /// [`Error::NoNode`], or when the kernel refuses the route.
+    pub fn steer(&self, address: IpAddr, node: &str) -> Result<(), Error> {
+        let via = self.router(address, node)?;
+        self.outside_wire(|wire| wire.reroute(UPLINK, address.into(), via))
+    }
+
+    /// The host outside has no way of its own by this node to an address any more.
+    ///
+    /// # Errors
+    /// When it had none.
+    pub fn forget(&self, address: IpAddr, node: &str) -> Result<(), Error> {
+        let via = self.router(address, node)?;
+        self.outside_wire(|wire| wire.unroute(UPLINK, address.into(), via))
+    }
+
+    fn router(&self, towards: IpAddr, node: &str) -> Result<IpAddr, Error> {
+        Ok(self.node(node)?.addresses()[usize::from(towards.is_ipv6())])
+    }
+
+    fn outside_wire(
+        &self,
+        work: impl FnOnce(&mut Wire) -> Result<(), heddle_netlink::Error> + Send,
+    ) -> Result<(), Error> {
+        let failed = |source| Error::Wire { host: self.outside.name().to_owned(), source };
+        self.outside.enter(|| work(&mut Wire::open()?))?.map_err(failed)
+    }
+
     /// Plugs a host into the fabric and gives it the fabric as its default route, as Services' addresses need one.
     fn connect(&self, host: &Namespace, number: u8) -> Result<(), Error> {
         let failed = |source| Error::Wire { host: host.name().to_owned(), source };

@@ -92,6 +92,24 @@ impl Wire {
         self.request(|batch| Route::new(to, Some(via), link).add(batch))
     }
 
+    /// As [`route`](Self::route), in place of the route that was there.
+    ///
+    /// # Errors
+    /// When `via` is not reached directly.
+    pub fn reroute(&mut self, link: &str, to: IpNetwork, via: IpAddr) -> Result<(), Error> {
+        let link = self.index(link)?;
+        self.request(|batch| Route::new(to, Some(via), link).replace(batch))
+    }
+
+    /// Takes such a route away.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn unroute(&mut self, link: &str, to: IpNetwork, via: IpAddr) -> Result<(), Error> {
+        let link = self.index(link)?;
+        self.request(|batch| Route::new(to, Some(via), link).delete(batch))
+    }
+
     fn index(&mut self, link: &str) -> Result<LinkIndex, Error> {
         let missing = || Refusal { index: 0, errno: Errno::NODEV, text: Some(format!("no link {link}")) };
         let found = link::fetch(&mut self.socket, Which::Name(link))?;

@@ -5,6 +5,7 @@ use crate::lab::{Error, Pod, route_between_links, underlay};
 use crate::namespace::Namespace;
 use crate::process::{self, Invocation, Process};
 use crate::scratch::Scratch;
+use crate::wire::Wire;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -50,6 +51,27 @@ impl Node {
         let v6 = Ipv6Addr::new(0xfd00, 0x244, 0, u16::from(self.number), 0, 0, 0, 0);
         let v6 = Ipv6Network::new(v6, 64).expect("a prefix of at most 128 bits");
         [v4.into(), v6.into()]
+    }
+
+    /// What the node puts in place of a source that it masquerades on the way to an address: its own address on the
+    /// bridge for its own pods, on the fabric for everybody else.
+    pub fn masquerade_towards(&self, to: IpAddr) -> Option<IpAddr> {
+        let of_family = |ip: &IpAddr| ip.is_ipv4() == to.is_ipv4();
+        match self.pod_ranges().into_iter().find(|range| range.contains(to)) {
+            // The plugin gives the bridge the first address of the range.
+            Some(IpNetwork::V4(range)) => range.nth(1).map(IpAddr::V4),
+            Some(IpNetwork::V6(range)) => range.iter().nth(1).map(IpAddr::V6),
+            None => self.addresses().into_iter().find(of_family),
+        }
+    }
+
+    /// Gives the node one more address of its own, on no link to anybody.
+    ///
+    /// # Errors
+    /// When it has the address.
+    pub fn own(&self, address: IpAddr) -> Result<(), Error> {
+        let failed = |source| Error::Wire { host: self.name().to_owned(), source };
+        self.namespace.enter(|| Wire::open()?.address("lo", address.into()))?.map_err(failed)
     }
 
     /// A directory for the files of its programs, gone with the lab.

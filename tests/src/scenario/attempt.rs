@@ -1,193 +1,160 @@
-//! One line of a scenario's traffic: its grammar, and whether what clients saw is what it says.
+//! One line of a scenario's traffic: who tries to reach what.
 
-use crate::scenario::ParseError;
-use crate::scenario::parse::{Line, transport_named};
-use crate::traffic::{Outcome, Transport};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use crate::scenario::expected::{Expected, expected};
+use crate::scenario::parse::{Line, ParseError, transport_named};
+use crate::traffic::Transport;
+use std::fmt;
+use std::net::SocketAddr;
 
 /// A repeated attempt must see every endpoint that is named. With this many attempts per endpoint, the chance that
 /// random selection among four leaves one out is below one in a hundred million.
 const ATTEMPTS_PER_ENDPOINT: usize = 20;
+/// The name of the host outside the cluster.
+pub(super) const OUTSIDE: &str = "outside";
 
-/// One line of the traffic section.
+/// One line of the traffic section: each transport is tried with each target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// Line number in the file.
     pub line: usize,
-    /// The line itself.
-    pub text: String,
     /// Name of the pod or node that tries, or `outside`.
     pub from: String,
-    /// The transport.
-    pub transport: Transport,
+    /// The transports.
+    pub transports: Vec<Transport>,
     /// How often.
     pub count: usize,
     /// To where.
-    pub to: SocketAddr,
+    pub to: Vec<Target>,
+    /// The node to which the host outside sends what is for the targets' addresses.
+    pub via: Option<String>,
     /// With what outcome.
     pub expected: Expected,
 }
 
-/// What an attempt must give.
+/// To what a client connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expected {
-    /// A refusal, at once.
-    Refused,
-    /// No answer.
-    Timeout,
-    /// No way.
-    Unreachable,
-    /// An answer from one of these; from each of them when it is tried more than once.
-    Answers {
-        /// Names of the servers.
-        endpoints: BTreeSet<String>,
-        /// Which source address they must see, if it matters.
-        source: Option<Source>,
-        /// How many answers each must give, and how far it may be off.
-        spread: Option<(usize, usize)>,
+pub enum Target {
+    /// An address and a port.
+    Address(SocketAddr),
+    /// A port of a node's own address: `node-1:30080` for IPv4, `[node-1]:30080` for IPv6.
+    Node {
+        /// The node's name.
+        name: String,
+        /// Its IPv6 address is meant.
+        ipv6: bool,
+        /// The port.
+        port: u16,
     },
 }
 
-/// Which source address a server must see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// The client's own.
-    Kept,
-    /// This one.
-    Is(IpAddr),
+impl Target {
+    fn parse(text: &str) -> Option<Self> {
+        if let Ok(address) = text.parse() {
+            return Some(Self::Address(address));
+        }
+        let (name, port) = text.rsplit_once(':')?;
+        let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let (name, ipv6) = (bare.unwrap_or(name).to_owned(), bare.is_some());
+        Some(Self::Node { name, ipv6, port: port.parse().ok()? })
+    }
+
+    /// It is reached over IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        match self {
+            Self::Address(address) => address.is_ipv6(),
+            Self::Node { ipv6, .. } => *ipv6,
+        }
+    }
 }
 
-/// `FROM TRANSPORT [xCOUNT] -> ADDRESS:PORT = EXPECTED`
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Node { name, ipv6: false, port } => write!(f, "{name}:{port}"),
+            Self::Node { name, ipv6: true, port } => write!(f, "[{name}]:{port}"),
+        }
+    }
+}
+
+/// `FROM TRANSPORT[+TRANSPORT] [xCOUNT] -> TARGET … [via NODE] = EXPECTED`
 pub(super) fn attempt((line, text): Line<'_>) -> Result<Attempt, ParseError> {
-    let wrong = |what: &str| ParseError { line, what: what.to_owned() };
-    let (question, answer) = text.split_once(" = ").ok_or_else(|| wrong("no ` = ` before the outcome"))?;
-    let (client, to) = question.split_once(" -> ").ok_or_else(|| wrong("no ` -> ` before the address"))?;
-    let words: Vec<&str> = client.split_whitespace().collect();
-    let (from, transport, count) = match words[..] {
-        [from, transport] => (from, transport, "x1"),
-        [from, transport, count] => (from, transport, count),
-        _ => return Err(wrong("a client is `name tcp` or `name tcp x300`")),
-    };
-    let count =
-        count.strip_prefix('x').and_then(|n| n.parse().ok()).ok_or_else(|| wrong("a count is `x300`"))?;
-    let expected = expected(answer).map_err(|what| ParseError { line, what })?;
-    if let Expected::Answers { endpoints, .. } = &expected
-        && count > 1
-        && count < endpoints.len() * ATTEMPTS_PER_ENDPOINT
-    {
-        return Err(wrong("too few attempts to see every endpoint: 20 for each, or a single one"));
-    }
-    Ok(Attempt {
+    let wrong = |what: String| ParseError { line, what };
+    let missing = |what: &str| ParseError { line, what: what.to_owned() };
+    let (question, answer) = text.split_once(" = ").ok_or_else(|| missing("no ` = ` before the outcome"))?;
+    let (client, to) = question.split_once(" -> ").ok_or_else(|| missing("no ` -> ` before the address"))?;
+    let (from, transports, count) = self::client(client).map_err(wrong)?;
+    let (to, via) = targets(to).map_err(wrong)?;
+    let attempt = Attempt {
         line,
-        text: text.trim().to_owned(),
         from: from.to_owned(),
-        transport: transport_named(transport).ok_or_else(|| wrong("the transport is tcp or udp"))?,
+        transports,
         count,
-        to: to.trim().parse().map_err(|_| wrong("the target is an address and a port"))?,
-        expected,
-    })
+        to,
+        via,
+        expected: expected(answer.trim()).map_err(wrong)?,
+    };
+    attempt.check().map_err(missing)?;
+    Ok(attempt)
 }
 
-/// `refused`, `timeout`, `unreachable`, or `NAME | NAME[, source kept|ADDRESS][, spread COUNT±OFF]`
-fn expected(text: &str) -> Result<Expected, String> {
-    let mut parts = text.split(',').map(str::trim);
-    let names = parts.next().unwrap_or_default();
-    let (mut source, mut spread) = (None, None);
-    for part in parts {
-        match part.split_once(' ') {
-            Some(("source", "kept")) => source = Some(Source::Kept),
-            Some(("source", address)) => {
-                let address = address.parse().map_err(|_| format!("{address:?} is no source address"))?;
-                source = Some(Source::Is(address));
-            }
-            Some(("spread", numbers)) => {
-                let numbers =
-                    numbers.split_once('±').and_then(|(n, off)| Some((n.parse().ok()?, off.parse().ok()?)));
-                spread = Some(numbers.ok_or_else(|| format!("{part:?} is not like `spread 100±40`"))?);
-            }
-            _ => return Err(format!("{part:?} is neither a source nor a spread")),
+fn client(text: &str) -> Result<(&str, Vec<Transport>, usize), String> {
+    let (from, transports, count) = match text.split_whitespace().collect::<Vec<_>>()[..] {
+        [from, transports] => (from, transports, "x1"),
+        [from, transports, count] => (from, transports, count),
+        _ => return Err("a client is `name tcp` or `name tcp+udp x300`".to_owned()),
+    };
+    let transports: Option<Vec<_>> = transports.split('+').map(transport_named).collect();
+    let count = count.strip_prefix('x').and_then(|n| n.parse().ok()).ok_or("a count is `x300`")?;
+    Ok((from, transports.ok_or("the transport is tcp or udp")?, count))
+}
+
+fn targets(text: &str) -> Result<(Vec<Target>, Option<String>), String> {
+    let (to, via) = match text.split_once(" via ") {
+        Some((to, via)) => (to, Some(via.trim().to_owned())),
+        None => (text, None),
+    };
+    let target = |word| Target::parse(word).ok_or("a target is an address or a node, and a port");
+    Ok((to.split_whitespace().map(target).collect::<Result<_, _>>()?, via))
+}
+
+impl Attempt {
+    /// What no single part can say.
+    fn check(&self) -> Result<(), &'static str> {
+        let named = match &self.expected {
+            Expected::Answers { endpoints, .. } => endpoints.len(),
+            _ => 0,
+        };
+        if self.to.is_empty() {
+            Err("no target")
+        } else if self.count > 1 && self.count < named * ATTEMPTS_PER_ENDPOINT {
+            Err("too few attempts to see every endpoint: 20 for each, or a single one")
+        } else if self.count > 1 && self.expected == Expected::Timeout {
+            Err("what does not answer is tried once")
+        } else if self.via.is_some() && self.from != OUTSIDE {
+            Err("only the host outside chooses the node that it goes through")
+        } else {
+            Ok(())
         }
     }
-    Ok(match names {
-        "refused" => Expected::Refused,
-        "timeout" => Expected::Timeout,
-        "unreachable" => Expected::Unreachable,
-        _ => {
-            let endpoints = names.split('|').map(|name| name.trim().to_owned()).collect();
-            Expected::Answers { endpoints, source, spread }
-        }
-    })
-}
 
-impl Expected {
-    /// Whether the outcomes of one line of traffic are what it says; `own` is the client's address.
-    pub(super) fn fits(&self, got: &BTreeMap<Outcome, usize>, own: Option<IpAddr>) -> bool {
-        let only = |outcome| got.keys().eq([outcome]);
-        let (endpoints, source, spread) = match self {
-            Self::Refused => return only(&Outcome::Refused),
-            Self::Timeout => return only(&Outcome::Timeout),
-            Self::Unreachable => return only(&Outcome::Unreachable),
-            Self::Answers { endpoints, source, spread } => (endpoints, source, spread),
-        };
-        let mut counts = BTreeMap::<&str, usize>::new();
-        for (outcome, count) in got {
-            let right_source = match source {
-                None => true,
-                Some(Source::Kept) => outcome.source() == own,
-                Some(Source::Is(address)) => outcome.source() == Some(*address),
-            };
-            match outcome.endpoint() {
-                Some(name) if right_source && endpoints.contains(name) => {
-                    *counts.entry(name).or_default() += count;
-                }
-                _ => return false,
-            }
-        }
-        let repeated = got.values().sum::<usize>() > 1;
-        let all_seen = !repeated || counts.len() == endpoints.len();
-        let even = |count: &usize| spread.is_none_or(|(mean, off)| count.abs_diff(mean) <= off);
-        all_seen && counts.values().all(even)
+    /// Every name that must be in the topology.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        let targets = self.to.iter().filter_map(|target| match target {
+            Target::Node { name, .. } => Some(name.as_str()),
+            Target::Address(_) => None,
+        });
+        [self.from.as_str()]
+            .into_iter()
+            .chain(self.via.as_deref())
+            .chain(targets)
+            .chain(self.expected.names())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::scenario::Scenario;
-
-    const CLIENT: &str = "10.244.1.10";
-
-    pub(super) fn fits(expected: &str, got: &[(&str, &str, usize)]) -> bool {
-        let text = format!(
-            "# x\n--- topology\nnode-1\n  a\n  b\n--- traffic\na tcp x100 -> 10.96.0.10:80 = {expected}\n"
-        );
-        let scenario = Scenario::parse(&text).unwrap();
-        let got = got.iter().map(|(endpoint, source, count)| {
-            (Outcome::Answer { endpoint: (*endpoint).into(), source: source.parse().unwrap() }, *count)
-        });
-        scenario.traffic[0].expected.fits(&got.collect(), Some(CLIENT.parse().unwrap()))
-    }
-
-    #[test]
-    fn each_named_endpoint_must_answer_and_no_other() {
-        assert!(fits("a | b", &[("a", CLIENT, 60), ("b", CLIENT, 40)]));
-        assert!(!fits("a | b", &[("a", CLIENT, 100)]));
-        assert!(!fits("a", &[("a", CLIENT, 99), ("b", CLIENT, 1)]));
-    }
-
-    #[test]
-    fn a_source_that_was_rewritten_is_not_kept() {
-        assert!(fits("a, source kept", &[("a", CLIENT, 100)]));
-        assert!(!fits("a, source kept", &[("a", CLIENT, 99), ("a", "10.244.1.1", 1)]));
-        assert!(fits("a, source 10.244.1.1", &[("a", "10.244.1.1", 100)]));
-    }
-
-    #[test]
-    fn a_spread_has_bounds_on_both_sides() {
-        assert!(fits("a | b, spread 50±10", &[("a", CLIENT, 60), ("b", CLIENT, 40)]));
-        assert!(!fits("a | b, spread 50±10", &[("a", CLIENT, 61), ("b", CLIENT, 39)]));
-    }
 
     fn fault(traffic: &str) -> String {
         let text = format!("# x\n--- topology\nnode-1\n  a 10.244.1.1\n--- traffic\n{traffic}\n");
@@ -198,7 +165,7 @@ mod tests {
     fn a_line_that_does_not_fit_is_named() {
         assert_eq!(fault("a tcp 10.96.0.10:80 = a"), "line 6: no ` -> ` before the address");
         assert_eq!(fault("a icmp -> 10.96.0.10:80 = a"), "line 6: the transport is tcp or udp");
-        assert_eq!(fault("a tcp -> 10.96.0.10 = a"), "line 6: the target is an address and a port");
+        assert_eq!(fault("a tcp -> 10.96.0.10 = a"), "line 6: a target is an address or a node, and a port");
         assert_eq!(fault("b tcp -> 10.96.0.10:80 = a"), "line 6: nobody in the topology is called \"b\"");
         assert_eq!(
             fault("a tcp -> 10.96.0.10:80 = refusd"),
@@ -209,5 +176,12 @@ mod tests {
             fault("a tcp -> 1.2.3.4:80 = a, sauce kept"),
             "line 6: \"sauce kept\" is neither a source nor a spread"
         );
+        assert_eq!(fault("a tcp -> b:80 = a"), "line 6: nobody in the topology is called \"b\"");
+        assert_eq!(
+            fault("a tcp -> 1.2.3.4:80 = a, source b"),
+            "line 6: nobody in the topology is called \"b\""
+        );
+        assert!(fault("a tcp -> 1.2.3.4:80 via node-1 = a").contains("only the host outside"));
+        assert!(fault("a tcp x2 -> 1.2.3.4:80 = timeout").contains("tried once"));
     }
 }

@@ -5,7 +5,7 @@ use heddle_proxy::agent::{Agent, Event};
 use heddle_proxy::convert::Names;
 use heddle_proxy::frontends::resolve;
 use heddle_proxy::model::{Change, Kind, Model};
-use heddle_proxy::nft::{FakeKernel, Nft, Settings};
+use heddle_proxy::nft::{FakeKernel, Nft};
 use heddle_proxy::watch::documents::{Format, parse};
 use std::fmt::{self, Write};
 
@@ -34,7 +34,7 @@ impl Outcomes {
         let node = scenario.nodes.first().map_or("", |node| node.name.as_str());
         let changes = changes(&scenario.objects, node);
         let mut model = Model::default();
-        let mut agent = Agent::new(node, Nft::new(FakeKernel::default(), &Settings::default()));
+        let mut agent = Agent::new(node, Nft::new(FakeKernel::default(), &scenario.settings));
         for change in changes {
             model.apply(change.clone());
             agent.take(Event::Change(change));
@@ -110,7 +110,7 @@ pub fn same(section: &'static str, want: &str, got: &str) -> Result<(), Unexpect
 fn changes(objects: &str, node: &str) -> Vec<Change> {
     let parsed = parse(Format::Yaml, objects.as_bytes(), node, &mut Names::default());
     let applied = parsed.objects.into_iter().map(|(key, object)| object.applied(key));
-    applied.chain([Kind::Service, Kind::Slice, Kind::Node].map(Change::Complete)).collect()
+    applied.chain([Kind::Service, Kind::Slice, Kind::Node, Kind::ServiceCidr].map(Change::Complete)).collect()
 }
 
 fn print(text: &mut String, what: &impl fmt::Display) {

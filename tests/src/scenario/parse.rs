@@ -1,13 +1,16 @@
 //! The text of a scenario as values, and what is wrong with it.
 
-use crate::scenario::attempt::attempt;
-use crate::scenario::{Attempt, Expected, Outcomes};
+use crate::scenario::attempt::{OUTSIDE, attempt};
+use crate::scenario::{Attempt, Outcomes};
 use crate::traffic::Transport;
+use heddle_proxy::config::Config;
+use heddle_proxy::nft::Settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// The sections, in the order in which they stand.
-const SECTIONS: [&str; 5] = ["topology", "objects", "frontends", "nft", "traffic"];
+const SECTIONS: [&str; 6] = ["topology", "proxy", "objects", "frontends", "nft", "traffic"];
+
 /// Where and why a scenario cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
@@ -27,6 +30,10 @@ pub struct Scenario {
     pub proves: Vec<String>,
     /// The nodes; the programs' expectations are those of the first.
     pub nodes: Vec<Host>,
+    /// The flags of every node's proxy.
+    pub flags: Vec<String>,
+    /// What they decide.
+    pub settings: Settings,
     /// Kubernetes YAML.
     pub objects: String,
     /// What the programs' pure parts must print.
@@ -40,6 +47,8 @@ pub struct Scenario {
 pub struct Host {
     /// Name of the node.
     pub name: String,
+    /// Addresses that it has besides those of its links.
+    pub addresses: Vec<IpAddr>,
     /// Servers in the node's own network.
     pub servers: Vec<(Transport, u16)>,
     /// Its pods.
@@ -76,10 +85,11 @@ impl Scenario {
         let section = |name| sections.get(name).map(Vec::as_slice).unwrap_or_default();
         let text = |name| section(name).iter().map(|(_, line)| format!("{line}\n")).collect::<String>();
         let nodes = topology(section("topology"))?;
-        let traffic = told(section("traffic")).map(attempt).collect::<Result<Vec<_>, _>>()?;
-        known_clients(&nodes, &traffic)?;
+        let (flags, settings) = flags(section("proxy"))?;
+        let traffic = traffic(section("traffic"))?;
+        known_names(&nodes, &traffic)?;
         let outcomes = Outcomes { frontends: text("frontends"), nft: text("nft") };
-        Ok(Self { title, proves, nodes, objects: text("objects"), outcomes, traffic })
+        Ok(Self { title, proves, nodes, flags, settings, objects: text("objects"), outcomes, traffic })
     }
 }
 
@@ -138,7 +148,7 @@ fn topology(lines: &[Line<'_>]) -> Result<Vec<Host>, ParseError> {
             _ if text.starts_with(' ') => {
                 return Err(ParseError { line, what: format!("pod {name} stands on no node") });
             }
-            _ => nodes.push(Host { name, servers, pods: Vec::new() }),
+            _ => nodes.push(Host { name, addresses, servers, pods: Vec::new() }),
         }
     }
     Ok(nodes)
@@ -153,19 +163,36 @@ pub(super) fn transport_named(word: &str) -> Option<Transport> {
     [Transport::Tcp, Transport::Udp].into_iter().find(|transport| transport.to_string() == word)
 }
 
+/// The proxy's flags, and what they decide.
+fn flags(lines: &[Line<'_>]) -> Result<(Vec<String>, Settings), ParseError> {
+    let words = told(lines).flat_map(|(_, text)| text.split_whitespace()).map(str::to_owned);
+    let flags: Vec<String> = words.collect();
+    let line = lines.first().map_or(1, |(line, _)| *line);
+    let all = ["heddle-proxy"].into_iter().chain(flags.iter().map(String::as_str));
+    let config = Config::from_flags(all, || "node".to_owned());
+    let config = config.map_err(|error| ParseError { line, what: error.to_string() })?;
+    Ok((flags, config.settings))
+}
+
+/// A line that begins with a space goes on where the last one ended.
+fn traffic(lines: &[Line<'_>]) -> Result<Vec<Attempt>, ParseError> {
+    let mut whole: Vec<(usize, String)> = Vec::new();
+    for (line, text) in told(lines) {
+        match whole.last_mut() {
+            Some((_, begun)) if text.starts_with(' ') => *begun = format!("{begun} {}", text.trim()),
+            _ => whole.push((line, text.to_owned())),
+        }
+    }
+    whole.iter().map(|(line, text)| attempt((*line, text))).collect()
+}
+
 /// A misspelt name must not look like a broken network.
-fn known_clients(nodes: &[Host], traffic: &[Attempt]) -> Result<(), ParseError> {
+fn known_names(nodes: &[Host], traffic: &[Attempt]) -> Result<(), ParseError> {
     let pods = nodes.iter().flat_map(|node| &node.pods).map(|pod| pod.name.as_str());
     let names: BTreeSet<&str> =
-        nodes.iter().map(|node| node.name.as_str()).chain(pods).chain(["outside"]).collect();
+        nodes.iter().map(|node| node.name.as_str()).chain(pods).chain([OUTSIDE]).collect();
     for attempt in traffic {
-        let endpoints = match &attempt.expected {
-            Expected::Answers { endpoints, .. } => endpoints.iter().map(String::as_str).collect(),
-            _ => Vec::new(),
-        };
-        if let Some(name) =
-            endpoints.into_iter().chain([attempt.from.as_str()]).find(|name| !names.contains(name))
-        {
+        if let Some(name) = attempt.names().find(|name| !names.contains(name)) {
             return Err(ParseError {
                 line: attempt.line,
                 what: format!("nobody in the topology is called {name:?}"),
@@ -178,7 +205,7 @@ fn known_clients(nodes: &[Host], traffic: &[Attempt]) -> Result<(), ParseError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Source;
+    use crate::scenario::{Expected, Source, Target};
 
     const WHOLE: &str = "\
 # A Service with one endpoint
@@ -188,6 +215,10 @@ proves: kp:C1 kp:C17
 node-1
     client  10.244.1.10
     web-1   10.244.1.11 fd00:244:0:1::11  tcp:8080 udp:53
+node-2 192.0.2.7
+--- proxy
+--cluster-cidr 10.244.0.0/16
+--masquerade-all
 --- objects
 kind: Service
 ---
@@ -196,6 +227,9 @@ kind: EndpointSlice
 client tcp -> 10.96.0.10:80 = web-1, source kept
 client udp x300 -> [fd00:96::10]:53 = web-1, source 10.0.0.1, spread 300±0
 node-1 tcp -> 10.96.0.11:80 = refused
+outside tcp+udp -> node-2:30080 [node-2]:30080
+    via node-1
+    = web-1, source node-2
 ";
 
     #[test]
@@ -214,8 +248,31 @@ node-1 tcp -> 10.96.0.11:80 = refused
                 spread: None,
             }
         );
-        assert_eq!((scenario.traffic[1].count, scenario.traffic[1].line), (300, 14));
+        assert_eq!((scenario.traffic[1].count, scenario.traffic[1].line), (300, 18));
         assert_eq!(scenario.traffic[2].expected, Expected::Refused);
+    }
+
+    #[test]
+    fn the_proxys_flags_and_a_nodes_addresses_are_read() {
+        let scenario = Scenario::parse(WHOLE).unwrap();
+        assert_eq!(scenario.flags, ["--cluster-cidr", "10.244.0.0/16", "--masquerade-all"]);
+        assert!(scenario.settings.masquerade_all);
+        assert_eq!(scenario.nodes[1].addresses, ["192.0.2.7".parse::<IpAddr>().unwrap()]);
+        let unknown = Scenario::parse("# x\n--- proxy\n--frobnicate\n").unwrap_err();
+        assert_eq!(unknown.line, 3);
+    }
+
+    #[test]
+    fn a_line_goes_on_for_several_targets_and_transports() {
+        let scenario = Scenario::parse(WHOLE).unwrap();
+        let last = &scenario.traffic[3];
+        assert_eq!(last.transports, [Transport::Tcp, Transport::Udp]);
+        let target = |ipv6| Target::Node { name: "node-2".to_owned(), ipv6, port: 30080 };
+        assert_eq!(last.to, [target(false), target(true)]);
+        assert_eq!(last.via.as_deref(), Some("node-1"));
+        assert!(
+            matches!(&last.expected, Expected::Answers { source: Some(Source::Node(n)), .. } if n == "node-2")
+        );
     }
 
     #[test]

@@ -4,14 +4,21 @@
 use crate::lab::{self, Lab};
 use crate::namespace::{self, Namespace};
 use crate::proxy::{self, Manifests, Proxy};
-use crate::scenario::{Attempt, Outcomes, Scenario, Unexpected, same};
-use crate::traffic::{self, Outcome, Server, spread};
+use crate::scenario::attempt::OUTSIDE;
+use crate::scenario::{Attempt, Expected, Outcomes, Scenario, Source, Target, Unexpected, same};
+use crate::traffic::{self, Outcome, Server, Transport, attempt_here, spread};
 use heddle_netlink::nft::{self, Table, TableFamily};
 use heddle_netlink::{Family, Socket};
 use heddle_proxy::nft::ruleset::TABLE;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::resume_unwind;
+use std::thread;
+use std::time::Duration;
+
+/// How long a client waits for an answer that must not come: longer than the kernel takes to repeat a lost SYN (1 s).
+const SILENCE: Duration = Duration::from_millis(1500);
 
 /// Why a scenario did not pass.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +67,7 @@ pub enum Error {
 pub struct Mismatch {
     /// Line number in the file.
     pub line: usize,
-    /// The line itself.
+    /// The attempt.
     pub text: String,
     /// The outcomes, with how often each came.
     pub got: BTreeMap<Outcome, usize>,
@@ -72,6 +79,9 @@ impl fmt::Display for Mismatch {
         self.got.iter().try_for_each(|(outcome, count)| write!(f, "\n    got {count} × {outcome}"))
     }
 }
+
+/// One transport to one target, and its address.
+type Question<'a> = (Transport, &'a Target, SocketAddr);
 
 /// A client with the addresses that servers see when nothing rewrites them.
 struct Client {
@@ -97,7 +107,7 @@ pub fn pass_traffic(scenario: &Scenario) -> Result<(), Error> {
     running.await_rules(&scenario.outcomes)?;
     let mut mismatches = Vec::new();
     for attempt in &scenario.traffic {
-        mismatches.extend(running.try_once(attempt)?);
+        mismatches.extend(running.try_line(attempt)?);
     }
     if mismatches.is_empty() { Ok(()) } else { Err(running.differ(mismatches)) }
 }
@@ -107,11 +117,12 @@ impl Running {
         let names: Vec<&str> = scenario.nodes.iter().map(|node| node.name.as_str()).collect();
         let lab = Lab::new(&names)?;
         let outside = Client { namespace: lab.outside().clone(), addresses: lab.outside_addresses().into() };
-        let mut clients = BTreeMap::from([("outside".to_owned(), outside)]);
+        let mut clients = BTreeMap::from([(OUTSIDE.to_owned(), outside)]);
         let (mut pods, mut servers, mut proxies) = (Vec::new(), Vec::new(), Vec::new());
         for host in &scenario.nodes {
             let node = lab.node(&host.name)?;
             let namespace = node.namespace().clone();
+            host.addresses.iter().try_for_each(|address| node.own(*address))?;
             for (transport, port) in &host.servers {
                 servers.push(Server::start(&namespace, &host.name, *transport, *port)?);
             }
@@ -125,7 +136,7 @@ impl Running {
                 clients.insert(planned.name.clone(), client);
                 pods.push(pod);
             }
-            proxies.push((host.name.clone(), start_proxy(node, &scenario.objects)?));
+            proxies.push((host.name.clone(), start_proxy(node, scenario)?));
         }
         Ok(Self { proxies, _servers: servers, _pods: pods, clients, lab })
     }
@@ -144,12 +155,81 @@ impl Running {
         Ok(())
     }
 
-    fn try_once(&self, attempt: &Attempt) -> Result<Option<Mismatch>, Error> {
+    /// Tries each transport with each target of a line.
+    fn try_line(&self, attempt: &Attempt) -> Result<Vec<Mismatch>, Error> {
+        let targets = attempt.to.iter().map(|to| Ok((to, self.address(to)?)));
+        let targets: Vec<(&Target, SocketAddr)> = targets.collect::<Result<_, Error>>()?;
+        // A node's own address needs no way through it.
+        let strange = targets.iter().filter(|(to, _)| matches!(to, Target::Address(_)));
+        let strange: BTreeSet<IpAddr> = strange.map(|(_, to)| to.ip()).collect();
+        let steered = attempt.via.iter().flat_map(|node| strange.iter().map(move |ip| (node, *ip)));
+        steered.clone().try_for_each(|(node, address)| self.lab.steer(address, node))?;
+        let questions = attempt
+            .transports
+            .iter()
+            .flat_map(|t| targets.iter().map(move |(to, address)| (*t, *to, *address)));
+        let mismatches = self.ask(attempt, &questions.collect::<Vec<_>>())?;
+        steered.clone().try_for_each(|(node, address)| self.lab.forget(address, node))?;
+        Ok(mismatches)
+    }
+
+    /// What must not answer is asked all at once, since each question takes its time.
+    fn ask(&self, attempt: &Attempt, questions: &[Question<'_>]) -> Result<Vec<Mismatch>, Error> {
         let client = self.clients.get(&attempt.from).expect("the parser knows every client");
-        let got = spread(&client.namespace, attempt.transport, attempt.to, attempt.count)?;
-        let own = client.addresses.iter().copied().find(|ip| ip.is_ipv4() == attempt.to.is_ipv4());
-        let fits = attempt.expected.fits(&got, own);
-        Ok((!fits).then(|| Mismatch { line: attempt.line, text: attempt.text.clone(), got }))
+        let ask = |(transport, _, address): Question<'_>| match attempt.expected {
+            Expected::Timeout => {
+                client.namespace.enter(|| BTreeMap::from([(attempt_here(transport, address, SILENCE), 1)]))
+            }
+            _ => spread(&client.namespace, transport, address, attempt.count),
+        };
+        let outcomes: Vec<_> = if attempt.expected == Expected::Timeout {
+            thread::scope(|scope| {
+                let asked: Vec<_> = questions.iter().map(|question| scope.spawn(|| ask(*question))).collect();
+                asked.into_iter().map(|asked| asked.join().unwrap_or_else(|p| resume_unwind(p))).collect()
+            })
+        } else {
+            questions.iter().map(|question| ask(*question)).collect()
+        };
+        let mut mismatches = Vec::new();
+        for ((transport, to, address), got) in questions.iter().zip(outcomes) {
+            let got = got?;
+            if !attempt
+                .expected
+                .fits(&got, |source, endpoint| self.source(client, source, (endpoint, address)))
+            {
+                let text = format!("{} {transport} -> {to}", attempt.from);
+                mismatches.push(Mismatch { line: attempt.line, text, got });
+            }
+        }
+        Ok(mismatches)
+    }
+
+    fn address(&self, target: &Target) -> Result<SocketAddr, Error> {
+        Ok(match target {
+            Target::Address(address) => *address,
+            Target::Node { name, ipv6, port } => {
+                SocketAddr::new(self.lab.node(name)?.addresses()[usize::from(*ipv6)], *port)
+            }
+        })
+    }
+
+    /// Which address a source is, seen by an endpoint that was reached by way of `to`.
+    fn source(
+        &self,
+        client: &Client,
+        source: &Source,
+        (endpoint, to): (&str, &SocketAddr),
+    ) -> Option<IpAddr> {
+        let of_family =
+            |addresses: &[IpAddr]| addresses.iter().copied().find(|ip| ip.is_ipv4() == to.is_ipv4());
+        match source {
+            Source::Kept => of_family(&client.addresses),
+            Source::Is(address) => Some(*address),
+            Source::Node(name) => {
+                let endpoint = of_family(&self.clients.get(endpoint)?.addresses)?;
+                self.lab.node(name).ok()?.masquerade_towards(endpoint)
+            }
+        }
     }
 
     fn differ(&self, mismatches: Vec<Mismatch>) -> Error {
@@ -163,10 +243,12 @@ impl Running {
 }
 
 /// Gives a node's proxy the objects and starts it, with no cluster at all.
-fn start_proxy(node: &lab::Node, objects: &str) -> Result<Proxy, proxy::Error> {
+fn start_proxy(node: &lab::Node, scenario: &Scenario) -> Result<Proxy, proxy::Error> {
     let manifests = Manifests::of(node)?;
-    manifests.put("objects.yaml", objects)?;
-    Proxy::start(node, &manifests)
+    manifests.put("objects.yaml", &scenario.objects)?;
+    let folder = manifests.folder();
+    let flags = scenario.flags.iter().map(String::as_str);
+    Proxy::start_with(node, &["--manifests", &folder].into_iter().chain(flags).collect::<Vec<_>>())
 }
 
 /// What a node's kernel holds in our tables, in the words of the scenario's section.
