@@ -110,10 +110,22 @@ fn header(family: u8, prefix: u8, flags: u8, LinkIndex(link): LinkIndex) -> [u8;
 /// # Errors
 /// As [`Socket::dump`].
 pub fn list(socket: &mut Socket, link: LinkIndex) -> Result<Vec<Address>, Error> {
-    let mut batch = Batch::new();
-    batch.push(RTM_GETADDR, DUMP, &header(0, 0, 0, link), |_| ());
-    let all =
-        socket.dump(&mut batch, |found: &mut Vec<Address>, reply| found.extend(Address::read(reply)))?;
+    let all = dump(socket, link)?;
     // A kernel without strict checking (before 4.20) ignores the filter.
     Ok(all.into_iter().filter(|address| address.link == link).collect())
+}
+
+/// Lists the addresses of all links, of both families.
+///
+/// # Errors
+/// As [`Socket::dump`].
+pub fn list_all(socket: &mut Socket) -> Result<Vec<Address>, Error> {
+    dump(socket, LinkIndex(0))
+}
+
+/// The addresses of a link; link 0 stands for all of them.
+fn dump(socket: &mut Socket, link: LinkIndex) -> Result<Vec<Address>, Error> {
+    let mut batch = Batch::new();
+    batch.push(RTM_GETADDR, DUMP, &header(0, 0, 0, link), |_| ());
+    socket.dump(&mut batch, |found: &mut Vec<Address>, reply| found.extend(Address::read(reply)))
 }
