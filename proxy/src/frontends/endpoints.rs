@@ -2,7 +2,7 @@
 //!
 //! It knows slices, and neither addresses of Services nor policies. Both lists fall back by themselves.
 
-use crate::model::{Model, ObjectName, ServicePort, SliceEndpoint};
+use crate::model::{Model, ObjectName, Protocol, ServicePort, SliceEndpoint};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -27,13 +27,15 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The endpoints that new connections may go to.
+/// The endpoints that new connections may go to, and those that may keep what they have.
 #[derive(Clone, Debug)]
 pub struct Lists {
     /// In the whole cluster, as far as they are meant for this node.
     pub cluster: Arc<[Endpoint]>,
     /// On this node.
     pub local: Arc<[Endpoint]>,
+    /// Of a UDP port, those that answer: ready or not, about to end or not, wherever they are and whomever they are meant for.
+    pub serving: Arc<[SocketAddr]>,
 }
 
 /// The endpoints of one address and port, as the slices have them.
@@ -68,7 +70,14 @@ pub fn lists(
     Lists {
         cluster: make(choose(&found, |_| true, meant_for(&found, here))),
         local: make(choose(&found, is_here, Meant::Everybody)),
+        serving: if port.protocol == Protocol::Udp { serving(&found) } else { Arc::default() },
     }
+}
+
+/// A Service that publishes endpoints before they serve has ready ones that do not.
+fn serving(found: &Found<'_>) -> Arc<[SocketAddr]> {
+    let serving = found.iter().filter(|(_, endpoint)| endpoint.ready || endpoint.serving);
+    serving.map(|(address_and_port, _)| SocketAddr::from(*address_and_port)).collect()
 }
 
 /// An address and port that stands in several slices counts once; the one that is not about to end wins, since a new pod

@@ -31,6 +31,7 @@ pub fn service(
                     policy,
                     cluster: lists.cluster.clone(),
                     local: if policy == Policy::Local { lists.local.clone() } else { Arc::default() },
+                    serving: lists.serving.clone(),
                     sources: sources(model, service, (reach, family)),
                     affinity: service.affinity,
                 };
