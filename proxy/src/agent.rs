@@ -3,6 +3,7 @@
 //! It runs on a thread of its own and waits in one place, for the next event or for the time of a retry. A quiet agent
 //! acts at once on what comes; while it is busy, what comes gathers, and is handled as one.
 
+use crate::conntrack::Outbox;
 use crate::dataplane::{Dataplane, Surroundings};
 use crate::frontends::Frontends;
 use crate::model::{Change, Model};
@@ -30,6 +31,7 @@ pub struct Agent<D> {
     model: Model,
     frontends: Frontends,
     dataplane: D,
+    udp: Outbox,
     failed_syncs: u32,
     synced_once: bool,
     doubted: bool,
@@ -42,10 +44,16 @@ impl<D: Dataplane> Agent<D> {
             model: Model::default(),
             frontends: Frontends::new(node),
             dataplane,
+            udp: Outbox::default(),
             failed_syncs: 0,
             synced_once: false,
             doubted: false,
         }
+    }
+
+    /// The same agent, which also tells of UDP frontends that changed, once the kernel has taken the change.
+    pub fn with_outbox(self, udp: Outbox) -> Self {
+        Self { udp, ..self }
     }
 
     /// The dataplane, for tests that look into it.
@@ -81,13 +89,17 @@ impl<D: Dataplane> Agent<D> {
             return None;
         }
         if surroundings_changed {
-            self.dataplane.surround(&Surroundings {
+            let surroundings = Surroundings {
                 node_addresses: self.model.node().addresses.clone(),
                 service_cidrs: self.model.service_cidrs(),
-            });
+            };
+            self.udp.surround(&surroundings);
+            self.dataplane.surround(&surroundings);
         }
+        self.udp.stage(&delta);
         self.dataplane.stage(&delta);
         let synced = self.dataplane.sync();
+        self.udp.hand_over(&synced.written);
         for failure in &synced.failures {
             error!("{failure}");
         }

@@ -4,7 +4,7 @@
 //! place that touches the kernel.
 
 use crate::delta::Delta;
-use crate::frontends::{Backends, Frontend};
+use crate::frontends::{Backends, Frontend, IpFamily};
 use ipnetwork::IpNetwork;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -40,6 +40,8 @@ pub struct Surroundings {
 pub struct Synced {
     /// Operations that the kernel took.
     pub operations: usize,
+    /// Families for which the kernel has all that is wanted.
+    pub written: Vec<IpFamily>,
     /// Tables that were read back and compared.
     pub compared: usize,
     /// What failed, a sentence each. The rest was done.

@@ -18,10 +18,12 @@
 //! | [`delta`] | the difference between two ordered maps |
 //! | [`dataplane`] | the door to whatever routes packets |
 //! | [`nft`] | the dataplane that speaks nf_tables |
+//! | [`conntrack`] | forgets UDP flows whose endpoint is gone |
 //! | [`agent`] | the loop: gather, resolve, sync, retry |
 
 pub mod agent;
 pub mod config;
+pub mod conntrack;
 pub mod convert;
 pub mod dataplane;
 pub mod delta;

@@ -1,10 +1,11 @@
 //! Starts the parts, connects them, and waits for the end.
 //!
-//! Three threads: the agent, the listener for outside damage, and this one, where the source of objects and the signals
+//! Four threads: the agent, the listener for outside damage, the one that forgets UDP flows, and this one, where the source of objects and the signals
 //! are. Stopping leaves the rules standing.
 
 use crate::agent::{Agent, Event};
 use crate::config::{Config, Source};
+use crate::conntrack::{Forgetter, Outbox, Tracked};
 use crate::nft::{Netlink, Nft};
 use crate::watch;
 use heddle_netlink::nft::{Heard, Listener};
@@ -51,9 +52,13 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let listener = Listener::open().map_err(RunError::Kernel)?;
     let (events, inbox) = mpsc::channel();
     let own_port = kernel.port();
-    let mut agent = Agent::new(&config.node, Nft::new(kernel, &config.settings));
+    let (outbox, changes) = mpsc::channel();
+    let mut forgetter = Forgetter::new(Tracked::open().map_err(RunError::Kernel)?, &config.settings);
+    let agent = Agent::new(&config.node, Nft::new(kernel, &config.settings));
+    let mut agent = agent.with_outbox(Outbox::new(outbox));
     info!(node = config.node, source = ?config.source, "heddle-proxy {}", env!("CARGO_PKG_VERSION"));
     spawn("agent", move || agent.run(&inbox))?;
+    spawn("conntrack", move || forgetter.run(&changes))?;
     let doubts = events.clone();
     spawn("listener", move || listen(listener, own_port, &doubts))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

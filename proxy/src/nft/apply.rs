@@ -148,6 +148,7 @@ impl FamilyTable {
             Ok(()) => {
                 self.in_doubt = false;
                 synced.operations += update.main.ops.len();
+                synced.written.push(ruleset::ip_family(want.family));
                 self.remove_idle_chains(kernel, update, synced);
             }
             Err(source) => synced.fail(format!("write table {} {}", want.family, want.name), source),

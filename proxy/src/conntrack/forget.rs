@@ -1,0 +1,173 @@
+//! The thread that forgets: look through the flows, forget the stale ones, retry.
+//!
+//! It has its own sockets, so that no sync ever waits for it. While it looks, what comes gathers, and is looked for in one
+//! go. The families are apart: one that fails does not keep the other.
+
+use super::{Changes, Served};
+use crate::frontends::IpFamily;
+use crate::nft::Settings;
+use heddle_netlink::conntrack::{self, Filter, Flow};
+use heddle_netlink::{Error, Family, Socket, address};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+use tracing::{debug, warn};
+
+/// The first wait after a failure; it doubles up to [`LONGEST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+/// The longest wait after repeated failures.
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+/// The door: the kernel's flows, or something that behaves like them. No kernel can be told to interrupt a listing, and what
+/// happens then is why this can be replaced.
+pub trait FlowTable {
+    /// The host's own addresses.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    fn own_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Error>;
+
+    /// The flows that pass the filter and are wanted.
+    ///
+    /// # Errors
+    /// When they cannot be listed, or not without gaps.
+    fn list(&mut self, filter: &Filter, wanted: &dyn Fn(&Flow) -> bool) -> Result<Vec<Flow>, Error>;
+
+    /// Forgets flows, and returns how many there still were.
+    ///
+    /// # Errors
+    /// When some stay.
+    fn forget(&mut self, flows: &[Flow]) -> Result<usize, Error>;
+}
+
+/// The kernel's flows and addresses.
+#[derive(Debug)]
+pub struct Tracked {
+    flows: Socket,
+    addresses: Socket,
+}
+
+impl Tracked {
+    /// Opens the sockets in the current network namespace.
+    ///
+    /// # Errors
+    /// When they cannot be opened. Whether the kernel tracks flows at all is not asked before there is one to forget.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self { flows: Socket::open(Family::Netfilter)?, addresses: Socket::open(Family::Route)? })
+    }
+}
+
+impl FlowTable for Tracked {
+    fn own_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
+        let all = address::list_all(&mut self.addresses)?;
+        Ok(all.into_iter().map(|one| one.address.ip()).collect())
+    }
+
+    fn list(&mut self, filter: &Filter, wanted: &dyn Fn(&Flow) -> bool) -> Result<Vec<Flow>, Error> {
+        conntrack::list(&mut self.flows, filter, wanted)
+    }
+
+    fn forget(&mut self, flows: &[Flow]) -> Result<usize, Error> {
+        conntrack::forget(&mut self.flows, flows)
+    }
+}
+
+/// Forgets stale flows.
+#[derive(Debug)]
+pub struct Forgetter<T> {
+    table: T,
+    settings: Settings,
+    served: Served,
+    failed_passes: u32,
+}
+
+impl<T: FlowTable> Forgetter<T> {
+    /// One that has heard of no frontend.
+    pub fn new(table: T, settings: &Settings) -> Self {
+        Self { table, settings: settings.clone(), served: Served::default(), failed_passes: 0 }
+    }
+
+    /// Takes changes in. Never touches the kernel.
+    pub fn take(&mut self, changes: Changes) {
+        self.served.take(changes);
+    }
+
+    /// The door, for tests that look behind it.
+    pub fn table(&mut self) -> &mut T {
+        &mut self.table
+    }
+
+    /// Forgets every stale flow. Returns how long to wait before the next try when something failed.
+    pub fn pass(&mut self) -> Option<Duration> {
+        let mut failed = false;
+        for family in [IpFamily::V4, IpFamily::V6] {
+            if !self.served.is_due(family) {
+                continue;
+            }
+            match self.forget_stale(family) {
+                Ok(flows) => {
+                    self.served.settle(family);
+                    debug!(?family, flows, "forgot stale UDP flows");
+                }
+                Err(error) => {
+                    failed = true;
+                    self.report(family, &error);
+                }
+            }
+        }
+        self.retry_after(failed)
+    }
+
+    fn forget_stale(&mut self, family: IpFamily) -> Result<usize, Error> {
+        let own = self.table.own_addresses()?;
+        let node = self.served.node_port_addresses(own, &self.settings);
+        let served = &self.served;
+        let mut forgotten = 0;
+        for filter in served.filters(family) {
+            let stale = self.table.list(&filter, &|flow| served.is_stale(flow, &node))?;
+            forgotten += self.table.forget(&stale)?;
+        }
+        Ok(forgotten)
+    }
+
+    /// The first failure of a row is news, the others are not.
+    fn report(&self, family: IpFamily, error: &Error) {
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        if self.failed_passes == 0 {
+            warn!(?family, cause, "stale UDP flows stay for now: {error}");
+        } else {
+            debug!(?family, cause, "stale UDP flows still stay: {error}");
+        }
+    }
+
+    fn retry_after(&mut self, failed: bool) -> Option<Duration> {
+        if !failed {
+            self.failed_passes = 0;
+            return None;
+        }
+        let wait = FIRST_RETRY.saturating_mul(1 << self.failed_passes.min(16)).min(LONGEST_RETRY);
+        self.failed_passes += 1;
+        Some(wait)
+    }
+
+    /// Runs until the agent is gone.
+    pub fn run(&mut self, changes: &Receiver<Changes>) {
+        let mut retry: Option<Duration> = None;
+        loop {
+            let next = match retry {
+                Some(wait) => changes.recv_timeout(wait),
+                None => changes.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match next {
+                Ok(change) => self.take(change),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while let Ok(change) = changes.try_recv() {
+                self.take(change);
+            }
+            retry = self.pass();
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Which UDP flows are stale.
+//!
+//! Traffic policies, hints and readiness do not matter here: an endpoint that still serves keeps the flows that it has,
+//! though new ones go elsewhere. It knows neither sockets nor time.
+
+use super::{Changes, Serving};
+use crate::frontends::{Frontend, IpFamily, Place};
+use crate::model::Protocol;
+use crate::nft::Settings;
+use heddle_netlink::conntrack::{Destination, Filter, Flow};
+use ipnetwork::IpNetwork;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// Up to so many frontends, each is a listing of its own. The kernel walks its whole table for each listing, but walking
+/// costs a tenth of sending.
+const SINGLY: usize = 8;
+
+/// Who serves the UDP frontends, and which of them have flows to look through.
+#[derive(Clone, Debug, Default)]
+pub struct Served {
+    /// All of them, since one that did not change may be why a flow is not another's.
+    frontends: BTreeMap<Frontend, Serving>,
+    due: BTreeSet<Frontend>,
+    node_addresses: Vec<IpAddr>,
+}
+
+impl Served {
+    /// Takes changes in. A frontend is due when it lost an endpoint, and when it gets its first: packets to it may have
+    /// gone somewhere else until now. One that nobody serves is not: its flows have nowhere better to go.
+    pub fn take(&mut self, changes: Changes) {
+        self.node_addresses = changes.node_addresses;
+        for (frontend, serving) in changes.frontends {
+            let new = serving.unwrap_or_default();
+            let old = self.frontends.remove(&frontend).unwrap_or_default();
+            if new.is_empty() {
+                self.due.remove(&frontend);
+                continue;
+            }
+            if old.is_empty() || old.iter().any(|endpoint| new.binary_search(endpoint).is_err()) {
+                self.due.insert(frontend);
+            }
+            self.frontends.insert(frontend, new);
+        }
+    }
+
+    /// True when flows of the family are to be looked through.
+    pub fn is_due(&self, family: IpFamily) -> bool {
+        self.due_in(family).next().is_some()
+    }
+
+    /// The family's flows were looked through.
+    pub fn settle(&mut self, family: IpFamily) {
+        self.due.retain(|frontend| frontend.place.family() != family);
+    }
+
+    /// What to list, so that no stale flow of the family is missed.
+    pub fn filters(&self, family: IpFamily) -> Vec<Filter> {
+        let protocol = Protocol::Udp.number();
+        let any = if family == IpFamily::V4 { Destination::AnyV4 } else { Destination::AnyV6 };
+        if self.due_in(family).count() > SINGLY {
+            return vec![Filter { destination: any, protocol, port: None }];
+        }
+        let filter = |frontend: &Frontend| {
+            let destination = match frontend.place {
+                Place::Address(address) => Destination::Address(address),
+                Place::Node(_) => any,
+            };
+            Filter { destination, protocol, port: Some(frontend.port) }
+        };
+        self.due_in(family).map(filter).collect()
+    }
+
+    /// Those of the host's own addresses on which node ports are served.
+    pub fn node_port_addresses(&self, own: BTreeSet<IpAddr>, settings: &Settings) -> BTreeSet<IpAddr> {
+        let networks = [IpFamily::V4, IpFamily::V6].map(|family| {
+            let primary = self.node_addresses.iter().find(|address| IpFamily::of(**address) == family);
+            settings.node_port_networks(family, primary.copied())
+        });
+        let served = |address: &IpAddr| {
+            let networks = &networks[usize::from(address.is_ipv6())];
+            let within = |networks: &Vec<IpNetwork>| networks.iter().any(|n| n.contains(*address));
+            !address.is_loopback() && networks.as_ref().is_none_or(within)
+        };
+        own.into_iter().filter(served).collect()
+    }
+
+    /// True for a flow to a frontend that is due, answered by something that does not serve it: an endpoint that is gone,
+    /// or whoever had the address before it was a frontend. `node` are the addresses on which node ports are served; the
+    /// same port of another host is no business of ours.
+    pub fn is_stale(&self, flow: &Flow, node: &BTreeSet<IpAddr>) -> bool {
+        let to = flow.original.destination;
+        let at = |place| Frontend { place, protocol: Protocol::Udp, port: to.port() };
+        let (exact, node_port) = (at(Place::Address(to.ip())), at(Place::Node(IpFamily::of(to.ip()))));
+        // In the order in which the dataplane looks.
+        let frontend =
+            if self.frontends.contains_key(&exact) || !node.contains(&to.ip()) { exact } else { node_port };
+        let serving = self.frontends.get(&frontend).filter(|_| self.due.contains(&frontend));
+        flow.protocol == Protocol::Udp.number()
+            && serving.is_some_and(|serving| serving.binary_search(&flow.reply.source).is_err())
+    }
+
+    fn due_in(&self, family: IpFamily) -> impl Iterator<Item = &Frontend> {
+        self.due.iter().filter(move |frontend| frontend.place.family() == family)
+    }
+}
