@@ -116,7 +116,7 @@ fn endpoint(hinted: bool) -> impl Strategy<Value = EndpointDraft> {
 
 fn endpoints() -> impl Strategy<Value = Vec<EndpointDraft>> {
     prop_oneof![
-        2 => prop::collection::vec(endpoint(false), 0..=5),
+        1 => prop::collection::vec(endpoint(false), 0..=5),
         1 => prop::collection::vec(endpoint(true), 0..=5),
     ]
 }

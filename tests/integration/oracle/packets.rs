@@ -85,5 +85,5 @@ pub(crate) fn packet() -> impl Strategy<Value = Packet> {
             },
         )
     });
-    prop_oneof![24 => aimed, 1 => to_itself()]
+    prop_oneof![12 => aimed, 1 => to_itself()]
 }
