@@ -148,6 +148,8 @@ proptest! {
     // A failing case is told in full; its seed means nothing once the clusters here change.
     #![proptest_config(ProptestConfig { cases: 768, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Seen to fail for a fault in any of kp:A6, kp:A8, kp:A11, kp:B1, kp:B2, kp:B4, kp:B6, kp:C2, kp:C4, kp:C5, kp:C7, kp:C8,
+    /// kp:C11, kp:C13, kp:C16 and kp:P5.
     #[test]
     fn the_tables_do_to_every_packet_what_the_checklist_says(situation in situation()) {
         let (model, tables) = carry_out(&situation, FakeKernel::default());

@@ -10,12 +10,15 @@
 //! | `settings` | what the proxy is told about its node, and whose traffic is whose |
 //! | `target` | the Service port that a packet is aimed at |
 //! | `endpoints` | which endpoints a Service port may use |
+//! | `memory` | which endpoint a client goes on with |
 
 mod endpoints;
+mod memory;
 mod packet;
 mod settings;
 mod target;
 
+pub use memory::Memory;
 pub use packet::{Outcome, Packet};
 pub use settings::{Detector, NodePortAddresses, Settings};
 
@@ -25,37 +28,61 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use target::{Reach, Target};
 
-/// Everything that may become of a packet. Where it holds several endpoints, each of them must get its share.
+/// Everything that may become of the first packet that a client sends. Where it holds several endpoints, each of them must
+/// get its share.
 pub fn outcomes(model: &Model, settings: &Settings, packet: &Packet) -> BTreeSet<Outcome> {
-    match Target::find(model, settings, packet) {
-        Some(target) if target.refuses_source(model, packet) => [Outcome::Drop].into(),
-        Some(target) => served(model, settings, packet, &target),
-        None => [unserved(model, settings, packet)].into(),
-    }
+    Memory::default().outcomes(model, settings, packet)
 }
 
-fn served(model: &Model, settings: &Settings, packet: &Packet, target: &Target<'_>) -> BTreeSet<Outcome> {
-    let endpoints = Endpoints::of(model, settings, target, packet.destination.is_ipv4());
-    // kp:B3, kp:C9
-    if !endpoints.exist() {
-        return [Outcome::Reject].into();
+impl Memory {
+    /// Everything that may become of a packet, given what its sender has done before.
+    pub fn outcomes(&self, model: &Model, settings: &Settings, packet: &Packet) -> BTreeSet<Outcome> {
+        match Target::find(model, settings, packet) {
+            Some(target) if target.refuses_source(model, packet) => [Outcome::Drop].into(),
+            Some(target) => self.served(model, settings, (packet, &target)),
+            None => [unserved(model, settings, packet)].into(),
+        }
     }
-    let (list, masqueraded) = choice(settings, packet, target, &endpoints);
-    // kp:C10
-    if list.is_empty() {
-        return [Outcome::Drop].into();
+
+    /// Takes in what has become of a packet.
+    pub fn learn(&mut self, model: &Model, settings: &Settings, (packet, outcome): (&Packet, Outcome)) {
+        if let Some(target) = Target::find(model, settings, packet)
+            && let Outcome::Endpoint { address, port, .. } = outcome
+        {
+            self.keep(&target, packet, SocketAddr::new(address, port));
+        }
     }
-    let outcome = |endpoint: SocketAddr| Outcome::Endpoint {
-        address: endpoint.ip(),
-        port: endpoint.port(),
-        source_kept: !new_source(
-            settings,
-            packet,
-            endpoint,
-            masqueraded || endpoints.is_hairpin(packet, endpoint),
-        ),
-    };
-    list.into_iter().map(outcome).collect()
+
+    fn served(
+        &self,
+        model: &Model,
+        settings: &Settings,
+        (packet, target): (&Packet, &Target<'_>),
+    ) -> BTreeSet<Outcome> {
+        let endpoints = Endpoints::of(model, settings, target, packet.destination.is_ipv4());
+        // kp:B3, kp:C9
+        if !endpoints.exist() {
+            return [Outcome::Reject].into();
+        }
+        let (mut list, masqueraded) = choice(settings, packet, target, &endpoints);
+        // kp:C10
+        if list.is_empty() {
+            return [Outcome::Drop].into();
+        }
+        // kp:E3: what is not in the list that the policy gives is as good as gone.
+        if let Some(kept) = self.kept(target, packet).filter(|kept| list.contains(kept)) {
+            list = [kept].into();
+        }
+        let outcome = |endpoint: SocketAddr| {
+            let masqueraded = masqueraded || endpoints.is_hairpin(packet, endpoint);
+            Outcome::Endpoint {
+                address: endpoint.ip(),
+                port: endpoint.port(),
+                source_kept: !new_source(settings, packet, endpoint, masqueraded),
+            }
+        };
+        list.into_iter().map(outcome).collect()
+    }
 }
 
 /// The C-matrix: the list of endpoints, and whether what reaches them has the node's address.

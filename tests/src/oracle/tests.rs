@@ -1,6 +1,6 @@
 //! The oracle's own meaning, told in single cases; the tables are held against it elsewhere.
 
-use super::{Detector, NodePortAddresses, Outcome, Packet, Settings, outcomes};
+use super::{Detector, Memory, NodePortAddresses, Outcome, Packet, Settings, outcomes};
 use heddle_proxy::model::{
     Change, Hints, Model, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice, SliceEndpoint,
     SlicePort,
@@ -266,4 +266,30 @@ fn what_no_service_serves_is_refused_dropped_or_left_alone() {
     let addressed = Settings { addresses: [ip(CLUSTER_IP)].into(), ..settings() };
     let on_node = packet(OUTSIDE, (CLUSTER_IP, 81));
     assert_eq!(outcomes(&model, &addressed, &on_node), one(Outcome::Untouched));
+}
+
+#[test]
+fn a_client_keeps_its_endpoint_on_every_way_to_the_port() {
+    let sticky = Service { affinity: std::num::NonZeroU32::new(60), external_policy: Policy::Local, ..web() };
+    let both = model(sticky.clone(), vec![endpoint(NEAR), endpoint(FAR)]);
+    let by_cluster_ip = packet(POD, (CLUSTER_IP, 80));
+    let far = *to(&[FAR], true).first().unwrap();
+    let mut memory = Memory::default();
+    memory.learn(&both, &settings(), (&by_cluster_ip, far));
+    let got = |model: &Model, from, to| memory.clone().outcomes(model, &settings(), &packet(from, to));
+    assert_eq!(got(&both, POD, (CLUSTER_IP, 80)), to(&[FAR], true));
+    assert_eq!(got(&both, POD, EXTERNAL[0]), to(&[FAR], true));
+    let other_client = (Some("cni0"), "10.0.1.201");
+    assert_eq!(got(&both, other_client, (CLUSTER_IP, 80)), to(&[NEAR, FAR], true));
+    let gone = model(sticky.clone(), vec![endpoint(NEAR)]);
+    assert_eq!(got(&gone, POD, (CLUSTER_IP, 80)), to(&[NEAR], true));
+    let local = Service { internal_policy: Policy::Local, ..sticky };
+    let other_list = model(local, vec![endpoint(NEAR), endpoint(FAR)]);
+    assert_eq!(got(&other_list, POD, (CLUSTER_IP, 80)), to(&[NEAR], true));
+    let off = model(web(), vec![endpoint(NEAR), endpoint(FAR)]);
+    assert_eq!(got(&off, POD, (CLUSTER_IP, 80)), to(&[NEAR, FAR], true));
+    memory.forget(&both, &settings());
+    assert_eq!(memory.outcomes(&both, &settings(), &by_cluster_ip), to(&[FAR], true));
+    memory.forget(&gone, &settings());
+    assert_eq!(memory.outcomes(&both, &settings(), &by_cluster_ip), to(&[NEAR, FAR], true));
 }
