@@ -104,6 +104,15 @@ impl fmt::Display for Reach {
     }
 }
 
+/// Clients of a Service's port keep their endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Affinity {
+    /// The port: namespace, name, port name and protocol. All frontends of the port share what is remembered.
+    pub of: Arc<str>,
+    /// For how many seconds after its last new connection a client is remembered.
+    pub seconds: NonZeroU32,
+}
+
 /// What stands behind a frontend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backends {
@@ -120,8 +129,8 @@ pub struct Backends {
     pub serving: Arc<[SocketAddr]>,
     /// Who may connect; empty for everybody.
     pub sources: Arc<[IpNetwork]>,
-    /// For how many seconds a client keeps its endpoint.
-    pub affinity: Option<NonZeroU32>,
+    /// Whether a client keeps its endpoint.
+    pub affinity: Option<Affinity>,
 }
 
 /// What happens to connections that no endpoint takes.
@@ -279,7 +288,8 @@ impl fmt::Display for Backends {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut lines = Vec::new();
         lines.extend(self.sources.iter().map(|source| format!("  only from {source}")));
-        lines.extend(self.affinity.map(|seconds| format!("  a client keeps its endpoint for {seconds} s")));
+        let sticky = self.affinity.as_ref();
+        lines.extend(sticky.map(|a| format!("  a client keeps its endpoint for {} s", a.seconds)));
         match self.policy {
             Policy::Cluster => lines.extend(self.cluster.iter().map(|e| format!("  {e}"))),
             Policy::Local => {

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`ruleset`] | our table: its names, its chains and sets, its keys |
 //! | [`shape`] | which chain a frontend goes through |
+//! | [`affinity`] | which clients keep their endpoint |
 //! | [`slots`] | which endpoint stands in which slot |
 //! | [`settings`] | what an operator decides |
 //! | [`plan`] | frontends into the wanted table, with the edits since the last time |
@@ -17,6 +18,7 @@
 //! One table a family, with chains for the shapes of frontends and not for frontends: a first packet costs two hash
 //! lookups, a changed endpoint one removed and one added element.
 
+pub mod affinity;
 pub mod apply;
 pub mod diff;
 pub mod plan;

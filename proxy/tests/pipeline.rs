@@ -3,15 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 use heddle_netlink::Errno;
-use heddle_netlink::nft::{Data, Op, Statement, Table, TableFamily};
+use heddle_netlink::nft::{Cells, Data, Op, Statement, Table, TableFamily};
 use heddle_proxy::agent::{Agent, Event};
 use heddle_proxy::frontends::{Frontends, resolve};
 use heddle_proxy::model::{
-    Change, Kind, Model, ObjectName, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
+    Change, Kind, Model, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice, SliceEndpoint,
+    SlicePort,
 };
 use heddle_proxy::nft::{FakeKernel, Nft, Settings, diff, ruleset};
 use proptest::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 const NODE: &str = "node-1";
@@ -52,22 +53,49 @@ fn complete() -> [Change; 2] {
     [Change::Complete(Kind::Service), Change::Complete(Kind::Slice)]
 }
 
-/// Changes of a small cluster where addresses, ports and names often meet.
-fn change() -> impl Strategy<Value = Change> {
-    let service_name = prop::sample::select(vec!["a", "b", "c"]);
-    let slice_name = prop::sample::select(vec!["a-1", "a-2", "b-1"]);
+/// A Service of any kind, where addresses, ports and names often meet.
+fn any_service() -> impl Strategy<Value = Service> {
     let ports = prop::sample::subsequence(
         vec![("http", Protocol::Tcp, 80), ("dns", Protocol::Udp, 53), ("http", Protocol::Sctp, 80)],
         0..=3,
     );
+    let policy = || prop::sample::select(vec![Policy::Cluster, Policy::Local]);
+    let affinity = prop::option::of(prop::sample::select(vec![60, 10_800]));
+    let ranges =
+        prop::sample::subsequence(vec!["10.0.0.0/8", "10.1.0.0/16", "192.0.2.7/32", "fd00::/16"], 0..=4);
+    (1..3_u8, ports, prop::option::of(30_000..30_002_u16), (policy(), policy()), affinity, ranges).prop_map(
+        |(last, ports, node_port, (internal_policy, external_policy), affinity, ranges)| {
+            let plain = service(last, &ports);
+            let ports = plain.ports.into_iter().map(|port| ServicePort { node_port, ..port }).collect();
+            Service {
+                ports,
+                external_ips: vec![[192, 0, 2, 1].into()],
+                load_balancer_ips: vec![[192, 0, 2, last].into()],
+                internal_policy,
+                external_policy,
+                affinity: affinity.and_then(std::num::NonZeroU32::new),
+                source_ranges: ranges.iter().map(|r| r.parse().unwrap()).collect(),
+                ..plain
+            }
+        },
+    )
+}
+
+/// Changes of a small cluster.
+fn change() -> impl Strategy<Value = Change> {
+    let service_name = prop::sample::select(vec!["a", "b", "c"]);
+    let slice_name = prop::sample::select(vec!["a-1", "a-2", "b-1"]);
     let endpoints = prop::collection::vec((1..6_u8, any::<bool>()), 0..5);
+    let node = Node { addresses: vec![[10, 1, 0, 1].into()], ..Node::default() };
     prop_oneof![
-        4 => (service_name.clone(), 1..3_u8, ports)
-            .prop_map(|(n, last, ports)| Change::ServiceApplied(name(n), service(last, &ports))),
-        1 => service_name.clone().prop_map(|n| Change::ServiceGone(name(n))),
-        4 => (slice_name.clone(), service_name, endpoints)
+        8 => (service_name.clone(), any_service()).prop_map(|(n, service)| Change::ServiceApplied(name(n), service)),
+        2 => service_name.clone().prop_map(|n| Change::ServiceGone(name(n))),
+        8 => (slice_name.clone(), service_name, endpoints)
             .prop_map(|(n, of, endpoints)| Change::SliceApplied(name(n), slice(of, &endpoints))),
-        1 => slice_name.prop_map(|n| Change::SliceGone(name(n))),
+        2 => slice_name.prop_map(|n| Change::SliceGone(name(n))),
+        1 => Just(Change::NodeApplied(node)),
+        1 => Just(Change::ServiceCidrApplied("cidr".into(), vec!["10.96.0.0/16".parse().unwrap()])),
+        1 => Just(Change::ServiceCidrGone("cidr".into())),
     ]
 }
 
@@ -99,20 +127,30 @@ fn wanted_tables(agent: &mut Agent<Nft<FakeKernel>>) -> Vec<Table> {
 
 /// A table with each frontend's endpoints in the order of their bytes, since slots may be in any order.
 fn with_sorted_slots(mut table: Table) -> Table {
-    let endpoints = &mut table.sets.get_mut(ruleset::ENDPOINTS).unwrap().elements;
-    let slot_at = if table.family == TableFamily::Ip { 12 } else { 24 };
+    for set in [
+        ruleset::ENDPOINTS,
+        ruleset::LOCAL_ENDPOINTS,
+        ruleset::NODE_PORT_ENDPOINTS,
+        ruleset::NODE_PORT_LOCAL_ENDPOINTS,
+    ] {
+        sort_slots(&mut table.sets.get_mut(set).unwrap().elements);
+    }
+    table
+}
+
+fn sort_slots(endpoints: &mut BTreeMap<Cells, Data>) {
     let mut keys: Vec<_> = endpoints.keys().copied().collect();
     keys.sort();
-    let groups: BTreeSet<Vec<u8>> = keys.iter().map(|k| k.as_bytes()[..slot_at].to_vec()).collect();
+    let without_slot = |key: &Cells| key.as_bytes()[..key.as_bytes().len() - 4].to_vec();
+    let groups: BTreeSet<Vec<u8>> = keys.iter().map(without_slot).collect();
     for group in groups {
-        let of_group: Vec<_> = keys.iter().filter(|k| k.as_bytes().starts_with(&group)).collect();
+        let of_group: Vec<_> = keys.iter().filter(|k| without_slot(k) == group).collect();
         let mut data: Vec<Data> = of_group.iter().map(|k| endpoints[k].clone()).collect();
         data.sort_by_key(|d| format!("{d:?}"));
         for (key, datum) in of_group.into_iter().zip(data) {
             endpoints.insert(*key, datum);
         }
     }
-    table
 }
 
 proptest! {
@@ -131,14 +169,16 @@ proptest! {
     #[test]
     fn the_order_in_which_objects_are_applied_does_not_matter(changes in changes(), seed in any::<u64>()) {
         // The last change of each object decides; those in any order give the same model.
-        let mut last: std::collections::BTreeMap<String, Change> = std::collections::BTreeMap::new();
+        let mut last: BTreeMap<String, Change> = BTreeMap::new();
         for change in &changes {
-            let (Change::ServiceApplied(n, _) | Change::ServiceGone(n)) = change else {
-                let (Change::SliceApplied(n, _) | Change::SliceGone(n)) = change else { continue };
-                last.insert(format!("slice {n}"), change.clone());
-                continue;
+            let object = match change {
+                Change::ServiceApplied(n, _) | Change::ServiceGone(n) => format!("service {n}"),
+                Change::SliceApplied(n, _) | Change::SliceGone(n) => format!("slice {n}"),
+                Change::NodeApplied(_) | Change::NodeGone => "node".to_owned(),
+                Change::ServiceCidrApplied(n, _) | Change::ServiceCidrGone(n) => format!("range {n}"),
+                Change::Complete(_) => continue,
             };
-            last.insert(format!("service {n}"), change.clone());
+            last.insert(object, change.clone());
         }
         let mut shuffled: Vec<Change> = last.into_values().collect();
         let len = shuffled.len().max(1);

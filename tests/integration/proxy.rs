@@ -109,6 +109,55 @@ fn clients_do_not_notice_that_the_proxy_was_killed_and_started_again() -> Outcom
     Ok(())
 }
 
+/// The Service with session affinity, or without.
+fn sticky_service(affinity: bool) -> Value {
+    let mut web = service("web", &[VIP.ip()], VIP.port(), TARGET);
+    web["spec"]["sessionAffinity"] = json!(if affinity { "ClientIP" } else { "None" });
+    web
+}
+
+/// kp:E3, kp:E4: a client keeps its endpoint over a restart of the proxy, until the endpoint goes; then it keeps the next
+/// one, also when the first is back; and without affinity it is spread again.
+#[test]
+fn a_client_keeps_its_endpoint_as_long_as_that_is_there() -> Outcomes {
+    let mut stage = Stage::new()?;
+    stage.await_answers(&["web-1", "web-2"])?;
+    stage.manifests.put("service.json", &sticky_service(true).to_string())?;
+    let node = stage.lab.node("node-1")?;
+    eventually("the chain with affinity", PATIENCE, || {
+        let listed = node.nft(["list", "table", "ip", "heddle-proxy"]).map_err(|e| e.to_string())?.stdout;
+        if listed.contains("goto cluster-2-sticky") { Ok(()) } else { Err(listed) }
+    })?;
+    let first = only_answer(&stage)?;
+    stage.proxy.process().kill()?;
+    stage.restart()?;
+    assert_eq!(only_answer(&stage)?, first, "what the kernel remembers outlives the proxy");
+
+    let (gone, other) = if first == "web-1" { (0, 1) } else { (1, 0) };
+    put_endpoints(&stage.manifests, &stage.webs[other..=other])?;
+    stage.await_answers(&[stage.webs[other].name()])?;
+    assert_eq!(stage.webs[gone].name(), first);
+    put_endpoints(&stage.manifests, &stage.webs)?;
+    eventually("both endpoints", PATIENCE, || {
+        let listed = stage.lab.node("node-1").map_err(|e| e.to_string())?;
+        let listed = listed.nft(["list", "table", "ip", "heddle-proxy"]).map_err(|e| e.to_string())?.stdout;
+        if listed.contains("goto cluster-2-sticky") { Ok(()) } else { Err(listed) }
+    })?;
+    assert_eq!(only_answer(&stage)?, stage.webs[other].name());
+
+    stage.manifests.put("service.json", &sticky_service(false).to_string())?;
+    stage.await_answers(&["web-1", "web-2"])
+}
+
+/// Who answers 40 connections of the client; more than one is an error.
+fn only_answer(stage: &Stage) -> Result<String, Box<dyn Error>> {
+    let got = spread(stage.client.namespace(), Transport::Tcp, VIP, 40)?;
+    match &got.keys().collect::<Vec<_>>()[..] {
+        [one] => Ok(one.endpoint().unwrap_or("nobody").to_owned()),
+        _ => Err(format!("one client was answered by more than one endpoint: {got:?}").into()),
+    }
+}
+
 #[test]
 fn what_changed_while_the_proxy_was_dead_is_done_at_its_start() -> Outcomes {
     let mut stage = Stage::new()?;
@@ -153,6 +202,7 @@ fn two_ports(stage: &Stage, protocol: &str, target: u16) -> Result<[Value; 2], B
 }
 
 /// kp:C19: a port is added, gets another target, another protocol, and goes; clients of the first port notice nothing.
+/// A port of the cluster IP that no Service has any more is refused (kp:C13).
 #[test]
 fn changes_of_one_port_do_not_disturb_another() -> Outcomes {
     let stage = Stage::new()?;
@@ -169,7 +219,7 @@ fn changes_of_one_port_do_not_disturb_another() -> Outcomes {
         stage.manifests.put("endpoints.json", &endpoints.to_string())?;
         await_outcome(client, transport, |outcome| outcome.endpoint() == Some(&name))?;
     }
-    await_outcome(client, Transport::Tcp, |outcome| *outcome == Outcome::Unreachable)?;
+    await_outcome(client, Transport::Tcp, |outcome| *outcome == Outcome::Refused)?;
     stage.manifests.put("service.json", &service("web", &[VIP.ip()], VIP.port(), TARGET).to_string())?;
     await_outcome(client, Transport::Udp, |outcome| outcome.endpoint().is_none())?;
     steady.sees(10)?;

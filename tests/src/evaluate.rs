@@ -67,6 +67,12 @@ pub enum Fault {
         /// The map.
         set: Name,
     },
+    /// A map that gives a mark holds something else.
+    #[error("map {set} has an element that is no mark")]
+    NotAMark {
+        /// The map.
+        set: Name,
+    },
 }
 
 /// Sends a packet through the tables of its family on a host with these addresses. Every number that a rule draws at

@@ -17,6 +17,7 @@ const TRANSPORT_HEADER: u32 = 2;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
 const CT_LABELS: u32 = 13;
+const CT_MARK: u32 = 3;
 /// `NF_CT_STATE_BIT(IP_CT_NEW)`
 const STATE_NEW: u32 = 1 << 3;
 /// `IPS_DST_NAT`
@@ -50,6 +51,7 @@ impl Field {
             Self::Dport => Expression::Payload { register, base: TRANSPORT_HEADER, offset: 2, len },
             Self::L4Proto => Expression::Meta { register, key: META_L4PROTO },
             Self::Random(modulus) => Expression::Random { register, modulus },
+            Self::CtMark => Expression::Ct { register, key: CT_MARK },
         }
     }
 }
@@ -82,6 +84,17 @@ impl Statement {
             Self::InSet(key, set) => compile_lookup(key, family, out, (set, Found::Match)),
             Self::NotInSet(key, set) => compile_lookup(key, family, out, (set, Found::NoMatch)),
             Self::Vmap(key, map) => compile_lookup(key, family, out, (map, Found::Verdict)),
+            Self::SetCtMark(key, map) => {
+                compile_lookup(key, family, out, (map, Found::Data));
+                out.push(Expression::SetCt { key: CT_MARK });
+            }
+            Self::Remember(key, data, map, seconds) => {
+                // Data begins at a register of 16 bytes, as nft has it.
+                let start = compile_key(key, family, out, 0).next_multiple_of(4);
+                compile_key(data, family, out, start);
+                let milliseconds = u64::from(*seconds) * 1000;
+                out.push(Expression::Remember { set: map.clone(), data: start, milliseconds });
+            }
             Self::Dnat(key, map) => {
                 compile_lookup(key, family, out, (map, Found::Data));
                 out.push(Expression::Dnat { family: family.number(), port: address_registers(family) });
@@ -136,7 +149,7 @@ fn label_bits(label: u8) -> [u8; 16] {
 }
 
 fn compile_bits(key: u32, bits: &[u8], out: &mut Vec<Expression>) {
-    out.push(Expression::Ct { key });
+    out.push(Expression::Ct { register: 0, key });
     out.push(Expression::Mask { bits: bits.to_vec() });
     out.push(Expression::Compare { equal: false, value: vec![0; bits.len()] });
 }
@@ -147,12 +160,16 @@ fn compile_lookup(
     out: &mut Vec<Expression>,
     (set, found): (&Name, Found),
 ) {
-    let mut register = 0;
-    for field in key {
-        out.push(field.load(family, register));
-        register += field.width(family).div_ceil(4);
-    }
+    compile_key(key, family, out, 0);
     out.push(Expression::Lookup { set: set.clone(), found });
+}
+
+/// Loads fields into registers from this one on; returns the next free one.
+fn compile_key(key: &[Field], family: TableFamily, out: &mut Vec<Expression>, start: u32) -> u32 {
+    key.iter().fold(start, |register, field| {
+        out.push(field.load(family, register));
+        register + field.width(family).div_ceil(4)
+    })
 }
 
 /// Writes a rule's expressions as a list of `NFTA_LIST_ELEM`.
@@ -190,9 +207,9 @@ fn recognise(expressions: &[Expression], family: TableFamily) -> Rule {
 /// The only statement that these expressions may begin with; the caller compiles it and compares.
 fn candidate(expressions: &[Expression], family: TableFamily) -> Option<Statement> {
     match expressions {
-        [Expression::Ct { key: CT_STATE }, ..] => Some(Statement::StateNew),
-        [Expression::Ct { key: CT_STATUS }, ..] => Some(Statement::StatusDnat),
-        [Expression::Ct { key: CT_LABELS }, Expression::Mask { bits }, ..] => {
+        [Expression::Ct { key: CT_STATE, .. }, ..] => Some(Statement::StateNew),
+        [Expression::Ct { key: CT_STATUS, .. }, ..] => Some(Statement::StatusDnat),
+        [Expression::Ct { key: CT_LABELS, .. }, Expression::Mask { bits }, ..] => {
             Some(Statement::HasLabel(label(bits)?))
         }
         [Expression::Value { bytes }, ..] => Some(Statement::SetLabel(label(bytes)?)),
@@ -218,22 +235,28 @@ fn candidate(expressions: &[Expression], family: TableFamily) -> Option<Statemen
     }
 }
 
+/// Fields, then what is done with them.
 fn lookup_candidate(expressions: &[Expression], family: TableFamily) -> Option<Statement> {
-    let mut key = Vec::new();
-    for expression in expressions {
-        match expression {
-            Expression::Lookup { set, found } => {
-                return Some(match found {
-                    Found::Match => Statement::InSet(key, set.clone()),
-                    Found::NoMatch => Statement::NotInSet(key, set.clone()),
-                    Found::Verdict => Statement::Vmap(key, set.clone()),
-                    Found::Data => Statement::Dnat(key, set.clone()),
-                });
-            }
-            load => key.push(field(load, family)?),
+    let loads = expressions.iter().map_while(|load| field(load, family));
+    let mut key: Vec<Field> = loads.collect();
+    match &expressions[key.len()..] {
+        [Expression::Lookup { set, found: Found::Match }, ..] => Some(Statement::InSet(key, set.clone())),
+        [Expression::Lookup { set, found: Found::NoMatch }, ..] => {
+            Some(Statement::NotInSet(key, set.clone()))
         }
+        [Expression::Lookup { set, found: Found::Verdict }, ..] => Some(Statement::Vmap(key, set.clone())),
+        [Expression::Lookup { set, found: Found::Data }, Expression::SetCt { key: CT_MARK }, ..] => {
+            Some(Statement::SetCtMark(key, set.clone()))
+        }
+        [Expression::Lookup { set, found: Found::Data }, ..] => Some(Statement::Dnat(key, set.clone())),
+        [Expression::Remember { set, data, milliseconds }, ..] => {
+            let starts_at = |e: &Expression| e.register() == Some(*data);
+            let of_key = expressions.iter().position(starts_at)?;
+            let data = key.split_off(of_key.min(key.len()));
+            Some(Statement::Remember(key, data, set.clone(), u32::try_from(milliseconds / 1000).ok()?))
+        }
+        _ => None,
     }
-    None
 }
 
 fn sense(equal: bool) -> Sense {
@@ -275,8 +298,9 @@ fn field(load: &Expression, family: TableFamily) -> Option<Field> {
         Expression::Payload { base: NETWORK_HEADER, offset, .. } => {
             [Field::Saddr, Field::Daddr].into_iter().find(|field| field.address_offset(family) == offset)
         }
-        Expression::Meta { .. } => Some(Field::L4Proto),
+        Expression::Meta { key: META_L4PROTO, .. } => Some(Field::L4Proto),
         Expression::Random { modulus, .. } => Some(Field::Random(modulus)),
+        Expression::Ct { key: CT_MARK, .. } => Some(Field::CtMark),
         _ => None,
     }
 }
@@ -304,6 +328,14 @@ mod tests {
                 Statement::Reject,
             ],
             vec![Statement::NotInSet(key, "sources".into()), Statement::Drop],
+            vec![Statement::SetCtMark(vec![Field::Daddr, Field::L4Proto, Field::Dport], "ids".into())],
+            vec![Statement::Dnat(vec![Field::Saddr, Field::L4Proto, Field::CtMark], "clients".into())],
+            vec![Statement::Remember(
+                vec![Field::Saddr, Field::L4Proto, Field::CtMark],
+                vec![Field::Daddr, Field::Dport],
+                "clients".into(),
+                10_800,
+            )],
             vec![Statement::Local(End::Source, Sense::Is), Statement::SetLabel(127)],
             vec![
                 Statement::HasLabel(127),
@@ -364,6 +396,9 @@ mod tests {
                 "ct status dnat ip6 saddr . ip6 daddr @hairpin masquerade fully-random",
                 "ct state new ip6 daddr . meta l4proto . th dport @no-endpoints reject",
                 "ip6 daddr . meta l4proto . th dport != @sources drop",
+                "ct mark set ip6 daddr . meta l4proto . th dport map @ids",
+                "dnat ip6 to ip6 saddr . meta l4proto . ct mark map @clients",
+                "update @clients { ip6 saddr . meta l4proto . ct mark timeout 10800s : ip6 daddr . th dport }",
                 "fib saddr type local ct label set 127",
                 "ct label 127 fib daddr type != local goto away",
                 "iifname \"cni0\" iifname != \"veth*\"",

@@ -15,6 +15,8 @@ pub(super) const FIB_SADDR: u32 = 1;
 pub(super) const FIB_DADDR: u32 = 2;
 /// `NF_DROP`, as a verdict's code
 const DROP: u32 = 0;
+/// `NFT_DYNSET_OP_UPDATE`
+const DYNSET_UPDATE: u32 = 1;
 /// `NFT_LOOKUP_F_INV`
 const INVERTED: u32 = 1;
 pub(crate) const NUMGEN_RANDOM: u32 = 1;
@@ -50,6 +52,7 @@ pub(super) enum Expression {
         modulus: u32,
     },
     Ct {
+        register: u32,
         key: u32,
     },
     /// Keeps these bits of the first registers.
@@ -72,6 +75,12 @@ pub(super) enum Expression {
     /// Writes the first registers into the connection.
     SetCt {
         key: u32,
+    },
+    /// Puts the first registers into a map with the data in these, or lets an element of that key live longer.
+    Remember {
+        set: Name,
+        data: u32,
+        milliseconds: u64,
     },
     /// Drops the packet.
     Drop,
@@ -131,12 +140,24 @@ pub(super) fn decode_list(list: Attributes<'_>) -> Vec<Expression> {
 }
 
 impl Expression {
+    /// Where a load begins.
+    pub(super) fn register(&self) -> Option<u32> {
+        match *self {
+            Self::Payload { register, .. }
+            | Self::Meta { register, .. }
+            | Self::Random { register, .. }
+            | Self::Ct { register, .. } => Some(register),
+            _ => None,
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Payload { .. } => "payload",
             Self::Meta { .. } => "meta",
             Self::Random { .. } => "numgen",
             Self::Ct { .. } => "ct",
+            Self::Remember { .. } => "dynset",
             Self::SetCt { .. } => "ct",
             Self::Mask { .. } => "bitwise",
             Self::Compare { .. } => "cmp",
@@ -159,10 +180,17 @@ impl Expression {
             Self::Random { register, modulus } => {
                 numbers(w, &[REGISTER_BASE + register, modulus, NUMGEN_RANDOM]);
             }
-            Self::Ct { key } => numbers(w, &[REGISTER_BASE, key]),
+            Self::Ct { register, key } => numbers(w, &[REGISTER_BASE + register, key]),
             Self::SetCt { key } => {
                 w.put_be32(2, key);
                 w.put_be32(4, REGISTER_BASE);
+            }
+            Self::Remember { ref set, data, milliseconds } => {
+                w.put_str(1, set);
+                w.put_be32(3, DYNSET_UPDATE);
+                w.put_be32(4, REGISTER_BASE);
+                w.put_be32(5, REGISTER_BASE + data);
+                w.put_be64(6, milliseconds);
             }
             Self::Mask { ref bits } => {
                 let len = u32::try_from(bits.len()).expect("a mask has at most 16 bytes");
@@ -220,7 +248,7 @@ impl Expression {
                 Self::Random { register: register(1)?, modulus: number(2)? }
             }
             "ct" if number(4).is_some() => (register(4)? == 0).then_some(Self::SetCt { key: number(2)? })?,
-            "ct" if register(1)? == 0 => Self::Ct { key: number(2)? },
+            "ct" => Self::Ct { register: register(1)?, key: number(2)? },
             // The operation is 0 (`NFT_BITWISE_BOOL`, older kernels leave it out); the rest must be `& bits ^ 0`.
             "bitwise" if (register(1)?, register(2)?, number(6).unwrap_or(0)) == (0, 0, 0) => {
                 value(5)?.iter().all(|byte| *byte == 0).then_some(Self::Mask { bits: value(4)? })?
@@ -228,6 +256,11 @@ impl Expression {
             "cmp" if register(1)? == 0 && number(2)? <= 1 => {
                 Self::Compare { equal: number(2)? == 0, value: value(3)? }
             }
+            "dynset" if number(3)? == DYNSET_UPDATE && register(4)? == 0 => Self::Remember {
+                set: body.get_str(1)?.into(),
+                data: register(5)?,
+                milliseconds: u64::from_be_bytes(body.get(6)?.try_into().ok()?),
+            },
             "fib" if register(1)? == 0 && number(2)? == FIB_ADDRESS_TYPE => {
                 Self::AddressType { of: number(3)? }
             }

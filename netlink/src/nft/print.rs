@@ -60,6 +60,7 @@ fn write_types(
             (None, kind) => f.write_str(kind.keyword())?,
             (Some(family), Type::Ipv4Addr | Type::Ipv6Addr) => write!(f, "{family} daddr")?,
             (Some(_), Type::InetProto) => f.write_str("meta l4proto")?,
+            (Some(_), Type::Mark) => f.write_str("ct mark")?,
             (Some(_), Type::InetService) => f.write_str("th dport")?,
             (Some(_), Type::Slot) => write!(f, "numgen random mod {}", userdata::TYPEOF_MODULUS)?,
         }
@@ -79,6 +80,9 @@ impl fmt::Display for Table {
             writeln!(f, "\t\t{}", set.kind.show(self.family))?;
             if set.kind.data == DataType::Ranges {
                 writeln!(f, "\t\tflags interval")?;
+            }
+            if let Some(size) = set.kind.dynamic {
+                writeln!(f, "\t\tsize {size}\n\t\tflags dynamic,timeout")?;
             }
             if !set.kind.comment.is_empty() {
                 writeln!(f, "\t\tcomment \"{}\"", set.kind.comment)?;

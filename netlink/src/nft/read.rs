@@ -71,7 +71,8 @@ pub fn load(socket: &mut Socket, family: TableFamily, name: &str) -> Result<Opti
     let mut table = Table::new(family, name);
     table.dormant = dormant;
     table.sets = load_sets(socket, &table)?;
-    let names: Vec<Name> = table.sets.keys().cloned().collect();
+    let fixed = table.sets.iter().filter(|(_, set)| set.kind.dynamic.is_none());
+    let names: Vec<Name> = fixed.map(|(name, _)| name.clone()).collect();
     for set in names {
         let elements = load_elements(socket, &table, &set)?;
         table.sets.entry(set).and_modify(|s| s.elements = elements);
@@ -134,14 +135,22 @@ fn read_set_type(attributes: Attributes<'_>) -> SetType {
         Some(code) => DataType::Cells(read_types(code)),
     };
     let comment = attributes.get(13).and_then(userdata::comment).unwrap_or_default();
-    // A set with timeouts or other flags is not one of ours, whatever its types.
-    let key = if flags == transaction::set_flags(&data) { key } else { Vec::new() };
-    SetType { key, data, comment: comment.into() }
+    let size = attributes.get_nest(9).and_then(|description| description.get_be32(1));
+    let mut kind = SetType { key, data, dynamic: None, comment: comment.into() };
+    if flags != transaction::set_flags(&kind) {
+        kind.dynamic = size;
+    }
+    // A set with other flags is not one of ours, whatever its types.
+    if flags != transaction::set_flags(&kind) {
+        kind.key = Vec::new();
+    }
+    kind
 }
 
 /// Undoes the concatenation of 6-bit type numbers; empty when one of them is not ours.
 fn read_types(mut code: u32) -> Vec<Type> {
-    const ALL: [Type; 5] = [Type::Ipv4Addr, Type::Ipv6Addr, Type::InetProto, Type::InetService, Type::Slot];
+    const ALL: [Type; 6] =
+        [Type::Ipv4Addr, Type::Ipv6Addr, Type::InetProto, Type::InetService, Type::Slot, Type::Mark];
     let mut types = Vec::new();
     while code != 0 {
         match ALL.into_iter().find(|t| t.code() == code & 0x3f) {
@@ -151,6 +160,18 @@ fn read_types(mut code: u32) -> Vec<Type> {
         code >>= 6;
     }
     types
+}
+
+/// Reads what packets have put into a dynamic map.
+///
+/// # Errors
+/// When the kernel refuses, or the ruleset keeps changing under the dump.
+pub fn load_dynamic(
+    socket: &mut Socket,
+    family: TableFamily,
+    (table, set): (&str, &str),
+) -> Result<BTreeMap<Cells, Data>, Error> {
+    load_elements(socket, &Table::new(family, table), set)
 }
 
 fn load_elements(socket: &mut Socket, table: &Table, set: &str) -> Result<BTreeMap<Cells, Data>, Error> {

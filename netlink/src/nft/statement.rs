@@ -20,6 +20,8 @@ pub enum Field {
     Dport,
     /// A number below this one, drawn at random for each packet.
     Random(u32),
+    /// The connection's mark.
+    CtMark,
 }
 
 impl Field {
@@ -39,6 +41,7 @@ impl Field {
             Self::L4Proto => f.write_str("meta l4proto"),
             Self::Dport => f.write_str("th dport"),
             Self::Random(modulus) => write!(f, "numgen random mod {modulus}"),
+            Self::CtMark => f.write_str("ct mark"),
         }
     }
 }
@@ -90,6 +93,11 @@ pub enum Statement {
     NotInSet(Vec<Field>, Name),
     /// Go where the verdict map says; fall through when it has no such element.
     Vmap(Vec<Field>, Name),
+    /// Gives the connection the mark that the map has for the fields.
+    SetCtMark(Vec<Field>, Name),
+    /// Puts the first fields with the second ones into a dynamic map for so many seconds; an element that is there keeps
+    /// its data and begins its time anew.
+    Remember(Vec<Field>, Vec<Field>, Name, u32),
     /// Destination NAT to the address and port that the map gives for the fields; fall through without one.
     Dnat(Vec<Field>, Name),
     /// Source NAT to an address of the outgoing interface, port chosen at random.
@@ -139,6 +147,18 @@ impl Statement {
             Self::InSet(key, set) => write_key(key, family, f).and_then(|()| write!(f, " @{set}")),
             Self::NotInSet(key, set) => write_key(key, family, f).and_then(|()| write!(f, " != @{set}")),
             Self::Vmap(key, map) => write_key(key, family, f).and_then(|()| write!(f, " vmap @{map}")),
+            Self::SetCtMark(key, map) => {
+                f.write_str("ct mark set ")?;
+                write_key(key, family, f)?;
+                write!(f, " map @{map}")
+            }
+            Self::Remember(key, data, map, seconds) => {
+                write!(f, "update @{map} {{ ")?;
+                write_key(key, family, f)?;
+                write!(f, " timeout {seconds}s : ")?;
+                write_key(data, family, f)?;
+                f.write_str(" }")
+            }
             Self::Dnat(key, map) => {
                 write!(f, "dnat {family} to ")?;
                 write_key(key, family, f)?;

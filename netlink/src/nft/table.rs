@@ -104,6 +104,9 @@ pub struct SetType {
     pub key: Vec<Type>,
     /// What a key maps to.
     pub data: DataType,
+    /// Its elements come from packets and go after a time, and there are at most so many; what it holds is not ours to
+    /// say, so it is not read back.
+    pub dynamic: Option<u32>,
     /// For people who list the table; at most 127 bytes.
     pub comment: Name,
 }

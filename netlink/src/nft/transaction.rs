@@ -51,9 +51,11 @@ pub struct Transaction {
 
 /// Elements in one message: the list's length has 16 bits, and an IPv6 slot element takes below 100 bytes.
 const ELEMENTS_PER_MESSAGE: usize = 500;
-/// `NFT_SET_INTERVAL`, `NFT_SET_MAP`, `NFT_SET_CONCAT`
+/// `NFT_SET_INTERVAL`, `_MAP`, `_TIMEOUT`, `_EVAL`, `_CONCAT`
 const INTERVAL: u32 = 0x4;
 const MAP: u32 = 0x8;
+const TIMEOUT: u32 = 0x10;
+const EVALUATED: u32 = 0x20;
 const CONCAT: u32 = 0x80;
 const TYPE_VERDICT: u32 = 0xffff_ff00;
 impl Transaction {
@@ -150,7 +152,7 @@ fn encode_chain(w: &mut Writer<'_>, name: &str, hook: Option<Hook>) {
 fn encode_set(w: &mut Writer<'_>, (name, id): (&str, u32), kind: &SetType, family: TableFamily) {
     let (code, width) = types_code(&kind.key);
     w.put_str(2, name);
-    w.put_be32(3, set_flags(&kind.data));
+    w.put_be32(3, set_flags(kind));
     w.put_be32(4, code);
     w.put_be32(5, width);
     let mut data_types: &[super::Type] = &[];
@@ -174,17 +176,21 @@ fn encode_set(w: &mut Writer<'_>, (name, id): (&str, u32), kind: &SetType, famil
             data_types = types;
         }
     }
+    if let Some(size) = kind.dynamic {
+        w.nest(9, |w| w.put_be32(1, size));
+    }
     w.put_be32(10, id);
     w.put(13, &userdata::set(family, &kind.key, data_types, &kind.comment));
 }
 
-/// The flags of a set with this data (`enum nft_set_flags`).
-pub(super) fn set_flags(data: &DataType) -> u32 {
-    match data {
+/// The flags of a set of this type (`enum nft_set_flags`).
+pub(super) fn set_flags(kind: &SetType) -> u32 {
+    let data = match kind.data {
         DataType::None => 0,
         DataType::Ranges => INTERVAL | CONCAT,
         DataType::Verdict | DataType::Cells(_) => MAP,
-    }
+    };
+    data | if kind.dynamic.is_some() { TIMEOUT | EVALUATED } else { 0 }
 }
 
 /// nft's number for a concatenation (6 bits a type), and its width in bytes.

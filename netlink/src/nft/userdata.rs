@@ -37,12 +37,21 @@ pub fn table(comment: &str) -> Vec<u8> {
     out
 }
 
+/// nft's number for how a value is to be read: as the machine has it, as the network has it, or each cell in its own way.
+fn byte_order(types: &[Type]) -> u32 {
+    match types {
+        [Type::Mark | Type::Slot] => 1,
+        [_] => 2,
+        _ => 0,
+    }
+}
+
 /// A set's or map's user data. `data` is empty for sets and verdict maps.
 pub fn set(family: TableFamily, key: &[Type], data: &[Type], comment: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    number(&mut out, KEY_BYTE_ORDER, 0);
+    number(&mut out, KEY_BYTE_ORDER, byte_order(key));
     if !data.is_empty() {
-        number(&mut out, DATA_BYTE_ORDER, 0);
+        number(&mut out, DATA_BYTE_ORDER, byte_order(data));
     }
     if key.contains(&Type::Slot) {
         item(&mut out, KEY_TYPEOF, &concatenation(family, key));
@@ -108,6 +117,8 @@ fn expression(family: TableFamily, kind: Type) -> Vec<u8> {
             number(&mut inner, 1, 2);
             typed(EXPR_PAYLOAD, &inner)
         }
+        // Only maps with slots in their keys have a `typeof`, and no mark.
+        Type::Mark => inner,
         Type::Slot => {
             number(&mut inner, 0, super::expression::NUMGEN_RANDOM);
             number(&mut inner, 1, TYPEOF_MODULUS);

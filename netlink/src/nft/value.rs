@@ -23,6 +23,8 @@ pub enum Type {
     InetService,
     /// The number of an endpoint among its equals, as `numgen` draws it.
     Slot,
+    /// A connection's mark.
+    Mark,
 }
 
 impl Type {
@@ -34,7 +36,7 @@ impl Type {
     /// Bytes that mean something, which interval sets are told.
     pub(crate) fn significant(self) -> u32 {
         match self {
-            Self::Ipv4Addr | Self::Slot => 4,
+            Self::Ipv4Addr | Self::Slot | Self::Mark => 4,
             Self::Ipv6Addr => 16,
             Self::InetProto => 1,
             Self::InetService => 2,
@@ -49,6 +51,7 @@ impl Type {
             Self::InetProto => 12,
             Self::InetService => 13,
             Self::Slot => 4,
+            Self::Mark => 19,
         }
     }
 
@@ -60,6 +63,7 @@ impl Type {
             Self::InetProto => "inet_proto",
             Self::InetService => "inet_service",
             Self::Slot => "integer",
+            Self::Mark => "mark",
         }
     }
 
@@ -79,6 +83,7 @@ impl Type {
             },
             Self::InetService => write!(f, "{}", u16::from_be_bytes([cell[0], cell[1]])),
             Self::Slot => write!(f, "{}", u32::from_ne_bytes(four(cell))),
+            Self::Mark => write!(f, "0x{:08x}", u32::from_ne_bytes(four(cell))),
         }
     }
 }
@@ -143,6 +148,11 @@ impl Cells {
     /// Adds a slot number.
     pub fn slot(self, slot: u32) -> Self {
         self.push(&slot.to_ne_bytes())
+    }
+
+    /// Adds a connection's mark.
+    pub fn mark(self, mark: u32) -> Self {
+        self.push(&mark.to_ne_bytes())
     }
 
     /// In nft's words, given what the cells hold.

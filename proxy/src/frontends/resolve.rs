@@ -1,7 +1,7 @@
 //! One Service's frontends.
 
 use super::endpoints::{self, Here};
-use super::{Backends, Frontend, IpFamily, Place, Reach};
+use super::{Affinity, Backends, Frontend, IpFamily, Place, Reach};
 use crate::model::{Model, ObjectName, Policy, Service, ServicePort};
 use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
@@ -22,6 +22,7 @@ pub fn service(
         let places = places(service, family);
         for port in &service.ports {
             let lists = endpoints::lists(model, name, port, (family, here));
+            let affinity = affinity(name, service, port);
             for &(reach, place) in &places {
                 let Some(number) = number(port, reach) else { continue };
                 let policy =
@@ -33,7 +34,7 @@ pub fn service(
                     local: if policy == Policy::Local { lists.local.clone() } else { Arc::default() },
                     serving: lists.serving.clone(),
                     sources: sources(model, service, (reach, family)),
-                    affinity: service.affinity,
+                    affinity: affinity.clone(),
                 };
                 // One Service that names a frontend twice: the first port or field holds.
                 claimed.entry(Frontend { place, protocol: port.protocol, port: number }).or_insert(backends);
@@ -41,6 +42,11 @@ pub fn service(
         }
     }
     claimed
+}
+
+fn affinity(name: &ObjectName, service: &Service, port: &ServicePort) -> Option<Affinity> {
+    let of = || format!("{name}/{}/{}", port.name, port.protocol).into();
+    service.affinity.map(|seconds| Affinity { of: of(), seconds })
 }
 
 /// Where the Service is reached in a family, in the order in which it holds.

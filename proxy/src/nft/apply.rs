@@ -3,6 +3,7 @@
 //! Each family has its own table, its own plan and its own doubt: one broken family does not stop the other. Start, a
 //! failed commit and outside damage are one path, since all of them only leave the table in doubt.
 
+use super::affinity::Affinities;
 use super::diff::{self, Update};
 use super::plan::Plan;
 use super::ruleset;
@@ -10,7 +11,7 @@ use super::settings::Settings;
 use crate::dataplane::{Dataplane, Failure, Surroundings, Synced};
 use crate::delta::Delta;
 use crate::frontends::{Backends, Frontend};
-use heddle_netlink::nft::{self, CommitError, Name, Op, Table, TableFamily, Transaction};
+use heddle_netlink::nft::{self, Cells, CommitError, Data, Name, Op, Table, TableFamily, Transaction};
 use heddle_netlink::{Errno, Error, Family, Refusal, Socket};
 use std::collections::BTreeMap;
 
@@ -21,6 +22,12 @@ pub trait Kernel {
     /// # Errors
     /// When it cannot be read.
     fn load(&mut self, family: TableFamily) -> Result<Option<Table>, Error>;
+
+    /// Makes the kernel forget clients whose endpoint they may not keep. Returns how many there were.
+    ///
+    /// # Errors
+    /// When it cannot be read or changed; what was forgotten until then is.
+    fn forget(&mut self, family: TableFamily, allowed: &Affinities) -> Result<usize, Error>;
 
     /// Applies a transaction, all or nothing.
     ///
@@ -50,7 +57,33 @@ impl Netlink {
     }
 }
 
+impl Netlink {
+    /// One by one, since an element may end its time at any moment, and would take a transaction with it.
+    fn forget_client(&mut self, family: TableFamily, key: &Cells) -> Result<(), Error> {
+        let mut transaction = diff::transaction(family);
+        transaction.ops.push(Op::DeleteElement(ruleset::CLIENTS.into(), *key, Data::None));
+        match nft::commit(&mut self.socket, &transaction) {
+            Err(e) if e.source.errno() != Some(Errno::NOENT) => Err(e.source),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Kernel for Netlink {
+    fn forget(&mut self, family: TableFamily, allowed: &Affinities) -> Result<usize, Error> {
+        let clients = nft::load_dynamic(&mut self.socket, family, (ruleset::TABLE, ruleset::CLIENTS))?;
+        let mut forgotten = 0;
+        for (key, data) in clients {
+            let mark = key.as_bytes().last_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+            let keeps = matches!(&data, Data::Cells(endpoint) if allowed.allows(mark, endpoint));
+            if !keeps {
+                self.forget_client(family, &key)?;
+                forgotten += 1;
+            }
+        }
+        Ok(forgotten)
+    }
+
     fn load(&mut self, family: TableFamily) -> Result<Option<Table>, Error> {
         nft::load(&mut self.socket, family, ruleset::TABLE)
     }
@@ -143,15 +176,33 @@ impl FamilyTable {
             diff::update(want.family, &edits)
         };
         // Until the kernel has said yes, its table is not known.
-        self.in_doubt = true;
+        let compared = std::mem::replace(&mut self.in_doubt, true);
         match kernel.commit(&update.main) {
             Ok(()) => {
                 self.in_doubt = false;
                 synced.operations += update.main.ops.len();
                 synced.written.push(ruleset::ip_family(want.family));
                 self.remove_idle_chains(kernel, update, synced);
+                self.forget_clients(kernel, compared, synced);
             }
             Err(source) => synced.fail(format!("write table {} {}", want.family, want.name), source),
+        }
+    }
+
+    /// After the commit: before it, packets could have remembered anew what is forgotten. At a start and after damage the
+    /// kernel may remember endpoints that went while nobody looked.
+    fn forget_clients(&mut self, kernel: &mut impl Kernel, compared: bool, synced: &mut Synced) {
+        let family = self.plan.table().family;
+        let shrunk = self.plan.take_shrunk();
+        if !(shrunk || compared && !self.plan.affinities().is_empty()) {
+            return;
+        }
+        match kernel.forget(family, self.plan.affinities()) {
+            Ok(forgotten) => synced.operations += forgotten,
+            Err(source) => {
+                self.in_doubt = true;
+                synced.fail(format!("forget clients of table {family} {}", ruleset::TABLE), source);
+            }
         }
     }
 
@@ -195,6 +246,11 @@ pub struct FakeKernel {
 }
 
 impl Kernel for FakeKernel {
+    /// No packet has put a client into a fake kernel.
+    fn forget(&mut self, _: TableFamily, _: &Affinities) -> Result<usize, Error> {
+        Ok(0)
+    }
+
     fn load(&mut self, family: TableFamily) -> Result<Option<Table>, Error> {
         Ok(self.tables.get(&family).cloned())
     }

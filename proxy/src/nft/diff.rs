@@ -18,7 +18,8 @@ pub struct Update {
     pub idle_chains: Vec<Name>,
 }
 
-fn transaction(family: TableFamily) -> Transaction {
+/// A transaction on our table that does nothing yet.
+pub fn transaction(family: TableFamily) -> Transaction {
     Transaction::new(family, ruleset::TABLE.into(), ruleset::COMMENT)
 }
 
@@ -51,7 +52,9 @@ pub fn diff(have: Option<&Table>, want: &Table) -> Update {
 
 fn edits_between(have: &Table, want: &Table) -> Edits {
     let none = BTreeMap::new();
-    let elements = want.sets.iter().map(|(name, set)| {
+    // What packets put into a map is theirs.
+    let fixed = want.sets.iter().filter(|(_, set)| set.kind.dynamic.is_none());
+    let elements = fixed.map(|(name, set)| {
         let held = have.sets.get(name).map_or(&none, |set| &set.elements);
         (name.clone(), Delta::between(held, &set.elements))
     });

@@ -4,13 +4,14 @@
 //! function of frontends and surroundings, but for the order of one frontend's endpoints among its slots, which is kept as
 //! stable as it can be so that one changed endpoint is one changed slot.
 
+use super::affinity::{Affinities, List, Retimed};
 use super::ruleset::{self, Maps, Present};
 use super::settings::Settings;
 use super::shape::Shape;
 use super::slots;
 use crate::dataplane::Surroundings;
 use crate::delta::{Delta, Edit};
-use crate::frontends::{Backends, Endpoint, Frontend, IpFamily, Place, Reach};
+use crate::frontends::{Affinity, Backends, Endpoint, Frontend, IpFamily, Place, Reach};
 use heddle_netlink::nft::{Cells, Chain, Data, Name, Table, TableFamily};
 use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
@@ -36,6 +37,9 @@ pub struct Plan {
     shapes: BTreeMap<Shape, usize>,
     /// How many times each address is a local endpoint.
     hairpins: BTreeMap<IpAddr, usize>,
+    affinities: Affinities,
+    /// How many Services' ports are remembered for so many seconds.
+    remembering: BTreeMap<u32, usize>,
     /// How many frontends have each cluster IP.
     cluster_ips: BTreeMap<IpAddr, usize>,
 }
@@ -50,6 +54,8 @@ impl Plan {
             present: Present::default(),
             shapes: BTreeMap::new(),
             hairpins: BTreeMap::new(),
+            affinities: Affinities::default(),
+            remembering: BTreeMap::new(),
             cluster_ips: BTreeMap::new(),
         }
     }
@@ -125,8 +131,62 @@ impl Plan {
             );
             self.present.unserved = count(self.present.unserved, was.is_some(), is.is_some());
         }
+        self.stage_affinity(maps, key, (&old, &new));
         self.stage_sources(key, &old, &new);
         self.stage_cluster_ip(frontend, edit);
+    }
+
+    /// Whether an endpoint went that clients may keep, since the last call.
+    pub fn take_shrunk(&mut self) -> bool {
+        self.affinities.take_shrunk()
+    }
+
+    /// The ports whose clients keep their endpoint.
+    pub fn affinities(&self) -> &Affinities {
+        &self.affinities
+    }
+
+    fn stage_affinity(&mut self, maps: Maps, key: Cells, (old, new): (&Routed<'_>, &Routed<'_>)) {
+        let lists = [
+            (List::Cluster, maps.cluster_affinity, old.cluster, new.cluster),
+            (List::Local, maps.local_affinity, old.local, new.local),
+        ];
+        for (list, map, before, after) in lists {
+            let sticky = |routed: &Routed<'_>, endpoints: &[Endpoint]| {
+                routed.affinity.filter(|_| !endpoints.is_empty()).cloned()
+            };
+            let (was, is) = (sticky(old, before), sticky(new, after));
+            if let Some(affinity) = &is {
+                let endpoints = after.iter().map(ruleset::endpoint_data).collect();
+                let retimed = self.affinities.acquire(list, affinity, endpoints);
+                self.set_element(map, key, Some(Data::Cells(Cells::default().mark(retimed.mark))));
+                self.retime(retimed);
+            }
+            if let Some(affinity) = &was {
+                if let Some(retimed) = self.affinities.release(list, affinity) {
+                    self.retime(retimed);
+                }
+                if is.is_none() {
+                    self.set_element(map, key, None);
+                }
+            }
+        }
+        self.present.affinity = !self.affinities.is_empty();
+    }
+
+    fn retime(&mut self, Retimed { mark, old, new }: Retimed) {
+        if old == new {
+            return;
+        }
+        let key = Cells::default().mark(mark);
+        for (seconds, more) in new.map(|s| (s, true)).into_iter().chain(old.map(|s| (s, false))) {
+            if step(&mut self.remembering, seconds, more) {
+                let (name, chain) = ruleset::remember_chain(seconds);
+                self.edits.chains.set(&mut self.table.chains, name, more.then_some(chain));
+            }
+        }
+        let goto = new.map(|seconds| Data::Goto(ruleset::remember_chain(seconds).0));
+        self.set_element(ruleset::AFFINITY_TIMES, key, goto);
     }
 
     fn stage_sources(&mut self, key: Cells, old: &Routed<'_>, new: &Routed<'_>) {
@@ -219,6 +279,7 @@ struct Routed<'a> {
     cluster: &'a [Endpoint],
     local: &'a [Endpoint],
     sources: &'a [IpNetwork],
+    affinity: Option<&'a Affinity>,
 }
 
 impl<'a> Routed<'a> {
@@ -232,6 +293,7 @@ impl<'a> Routed<'a> {
             cluster: if cluster { &backends.cluster } else { &[] },
             local: if local { &backends.local } else { &[] },
             sources: &backends.sources,
+            affinity: backends.affinity.as_ref(),
         }
     }
 }

@@ -35,6 +35,20 @@ pub const NODE_PORT_LOCAL_ENDPOINTS: &str = "node-port-local-endpoints";
 pub const UNSERVED: &str = "unserved";
 /// The same for node ports.
 pub const UNSERVED_NODE_PORTS: &str = "unserved-node-ports";
+/// Frontends whose clients keep their endpoint → the number of the Service's port, a connection mark.
+pub const AFFINITY: &str = "affinity";
+/// The same for endpoints of this node.
+pub const LOCAL_AFFINITY: &str = "local-affinity";
+/// The same for node ports.
+pub const NODE_PORT_AFFINITY: &str = "node-port-affinity";
+/// The same for node ports and endpoints of this node.
+pub const NODE_PORT_LOCAL_AFFINITY: &str = "node-port-local-affinity";
+/// A number → the chain that remembers for its time.
+pub const AFFINITY_TIMES: &str = "affinity-times";
+/// (client, protocol, number) → the endpoint that it keeps; filled by packets.
+pub const CLIENTS: &str = "clients";
+/// How many clients are remembered at most; more are served without.
+const MOST_CLIENTS: u32 = 262_144;
 /// (address, address) of endpoints that may reach themselves.
 pub const HAIRPIN: &str = "hairpin";
 /// Cluster IPs, whatever the port.
@@ -44,6 +58,8 @@ pub const FILTERED: &str = "filtered";
 /// (frontend, source range): who may.
 pub const SOURCES: &str = "sources";
 
+/// The chain in which clients are remembered.
+const REMEMBER: &str = "remember";
 /// The chain that answers with a refusal.
 pub const REFUSE: &str = "refuse";
 /// The chain that drops.
@@ -77,20 +93,31 @@ pub struct Maps {
     pub cluster: &'static str,
     /// (Frontend, slot) → endpoint of this node.
     pub local: &'static str,
+    /// Frontend → number of its port, for the first list.
+    pub cluster_affinity: &'static str,
+    /// The same for the second list.
+    pub local_affinity: &'static str,
 }
 
 impl Maps {
     /// Those of a frontend.
     pub fn of(place: Place) -> Self {
         match place {
-            Place::Address(_) => {
-                Self { chains: SERVICES, unserved: UNSERVED, cluster: ENDPOINTS, local: LOCAL_ENDPOINTS }
-            }
+            Place::Address(_) => Self {
+                chains: SERVICES,
+                unserved: UNSERVED,
+                cluster: ENDPOINTS,
+                local: LOCAL_ENDPOINTS,
+                cluster_affinity: AFFINITY,
+                local_affinity: LOCAL_AFFINITY,
+            },
             Place::Node(_) => Self {
                 chains: NODE_PORTS,
                 unserved: UNSERVED_NODE_PORTS,
                 cluster: NODE_PORT_ENDPOINTS,
                 local: NODE_PORT_LOCAL_ENDPOINTS,
+                cluster_affinity: NODE_PORT_AFFINITY,
+                local_affinity: NODE_PORT_LOCAL_AFFINITY,
             },
         }
     }
@@ -158,6 +185,8 @@ pub struct Present {
     pub unserved: usize,
     /// Cluster IPs.
     pub cluster_ips: usize,
+    /// Some client keeps its endpoint.
+    pub affinity: bool,
     /// Ranges that cluster IPs come from, in this family.
     pub service_cidrs: BTreeSet<IpNetwork>,
     /// The node's own address in this family.
@@ -193,10 +222,29 @@ pub fn nat_chains(settings: &Settings, family: TableFamily, present: &Present) -
     }
     rules.push(vec![Statement::Vmap(frontend_fields(false), SERVICES.into())]);
     rules.extend(node_port_rules(settings, family, (present, NODE_PORTS)));
-    BTreeMap::from([
+    let mut chains = BTreeMap::from([
         ("prerouting".into(), base_chain(HookKind::Nat, HookPoint::Prerouting, DNAT, rules.clone())),
         ("output".into(), base_chain(HookKind::Nat, HookPoint::Output, DNAT, rules)),
-    ])
+    ]);
+    if present.affinity {
+        // Before the source is translated: clients are remembered by their own address.
+        let rule = vec![Statement::StatusDnat, Statement::Vmap(vec![Field::CtMark], AFFINITY_TIMES.into())];
+        chains
+            .insert(REMEMBER.into(), base_chain(HookKind::Nat, HookPoint::Postrouting, SNAT - 1, vec![rule]));
+    }
+    chains
+}
+
+/// The fields that a client is remembered by. The protocol is there for nft, which wants one beside a port.
+pub fn client_fields() -> Vec<Field> {
+    vec![Field::Saddr, Field::L4Proto, Field::CtMark]
+}
+
+/// The chain that remembers for so many seconds: the packet goes to its endpoint by now.
+pub fn remember_chain(seconds: u32) -> (Name, Chain) {
+    let endpoint = vec![Field::Daddr, Field::Dport];
+    let rule = vec![Statement::Remember(client_fields(), endpoint, CLIENTS.into(), seconds)];
+    (format!("remember-{seconds}").into(), plain_chain(vec![rule]))
 }
 
 /// A node port is served on addresses of the node alone, which the kernel knows at every moment: no list of them is kept.
@@ -267,6 +315,11 @@ pub fn filter_chains(settings: &Settings, family: TableFamily, present: &Present
 
 /// Whether a base chain of this name with this hook may be one of ours.
 pub fn is_our_base_chain(name: &str, hook: Hook) -> bool {
+    if name == REMEMBER {
+        return hook.kind == HookKind::Nat
+            && hook.point == HookPoint::Postrouting
+            && hook.priority == SNAT - 1;
+    }
     let point = match name {
         "filter-input" => HookPoint::Input,
         "filter-forward" => HookPoint::Forward,
@@ -285,15 +338,16 @@ fn sets(family: TableFamily) -> BTreeMap<Name, Set> {
     use Type::{InetProto, InetService, Slot};
     let address = if family == TableFamily::Ip { Type::Ipv4Addr } else { Type::Ipv6Addr };
     let endpoint = || DataType::Cells(vec![address, InetService]);
+    let mark = || DataType::Cells(vec![Type::Mark]);
     let set = |name: &str, key: &[Type], data, comment: &str| {
-        let kind = SetType { key: key.to_vec(), data, comment: comment.into() };
+        let kind = SetType { key: key.to_vec(), data, dynamic: None, comment: comment.into() };
         (Name::from(name), Set { kind, elements: BTreeMap::new() })
     };
     let frontend = [address, InetProto, InetService];
     let slot = [address, InetProto, InetService, Slot];
     let source = [address, InetProto, InetService, address];
     let node_slot = [InetProto, InetService, Slot];
-    BTreeMap::from([
+    let mut sets = BTreeMap::from([
         set(SERVICES, &frontend, DataType::Verdict, "Service : chain for its policy and number of endpoints"),
         set(ENDPOINTS, &slot, endpoint(), "Service . slot : endpoint"),
         set(LOCAL_ENDPOINTS, &slot, endpoint(), "Service . slot : endpoint on this node"),
@@ -316,5 +370,15 @@ fn sets(family: TableFamily) -> BTreeMap<Name, Set> {
         set(CLUSTER_IPS, &[address], DataType::None, "cluster IPs, whose other ports are refused"),
         set(FILTERED, &frontend, DataType::None, "Services that only some may reach"),
         set(SOURCES, &source, DataType::Ranges, "Service . who may reach it"),
-    ])
+        set(AFFINITY, &frontend, mark(), "Service whose clients keep their endpoint : mark"),
+        set(LOCAL_AFFINITY, &frontend, mark(), "the same for endpoints on this node"),
+        set(NODE_PORT_AFFINITY, &frontend[1..], mark(), "node port whose clients keep their endpoint : mark"),
+        set(NODE_PORT_LOCAL_AFFINITY, &frontend[1..], mark(), "the same for endpoints on this node"),
+        set(AFFINITY_TIMES, &[Type::Mark], DataType::Verdict, "mark : chain that remembers for its time"),
+        set(CLIENTS, &[address, InetProto, Type::Mark], endpoint(), "client . mark : its endpoint"),
+    ]);
+    if let Some(clients) = sets.get_mut(CLIENTS) {
+        clients.kind.dynamic = Some(MOST_CLIENTS);
+    }
+    sets
 }

@@ -54,6 +54,16 @@ impl<'a> Travel<'a> {
                     return Err(Fault::NotAVerdict { set: map.clone() }.into());
                 }
             },
+            Statement::SetCtMark(key, map) => match self.lookup(table, key, map)? {
+                None => Step::NoMatch,
+                Some(data) => {
+                    let mark = if let Data::Cells(cells) = data { mark_of(cells) } else { None };
+                    self.mark = mark.ok_or_else(|| Fault::NotAMark { set: map.clone() })?;
+                    Step::Next
+                }
+            },
+            // What is remembered of a client is for its next connection.
+            Statement::Remember(..) => Step::Next,
             Statement::Dnat(key, map) => match self.lookup(table, key, map)? {
                 None => Step::NoMatch,
                 Some(data) => {
@@ -118,9 +128,15 @@ impl<'a> Travel<'a> {
             Field::Daddr => cells.address(self.packet.destination),
             Field::L4Proto => cells.protocol(self.packet.protocol.number()),
             Field::Dport => cells.port(self.packet.port),
+            Field::CtMark => cells.mark(self.mark),
             Field::Random(modulus) => cells.slot(self.draw.checked_rem(modulus).unwrap_or(0)),
         }
     }
+}
+
+/// A connection's mark out of a map.
+fn mark_of(cells: &Cells) -> Option<u32> {
+    cells.as_bytes().try_into().ok().map(u32::from_ne_bytes)
 }
 
 /// Each cell by itself is within its bounds, as the kernel's set of ranges has it (`nft_set_pipapo`).

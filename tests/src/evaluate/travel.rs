@@ -41,6 +41,8 @@ pub(super) struct Travel<'a> {
     pub(super) source_translated: bool,
     /// Labels of the connection.
     pub(super) labels: BTreeSet<u8>,
+    /// Mark of the connection.
+    pub(super) mark: u32,
     /// Nat chains have decided about the destination, be it that it stays (`IPS_DST_NAT_DONE`).
     destination_decided: bool,
     source_decided: bool,
@@ -63,6 +65,7 @@ impl<'a> Travel<'a> {
             destination_translated: false,
             source_translated: false,
             labels: BTreeSet::new(),
+            mark: 0,
             destination_decided: false,
             source_decided: false,
             path: Vec::new(),
