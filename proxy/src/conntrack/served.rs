@@ -12,9 +12,9 @@ use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// Up to so many frontends, each is a listing of its own. The kernel walks its whole table for each listing, but walking
-/// costs a tenth of sending.
-const SINGLY: usize = 8;
+/// Up to so many ports, each is a listing of its own. For each the kernel walks its whole table: measured on 6.18 with
+/// 200 000 flows, 30 ms for a listing that finds none, and 200 ms for one of all flows.
+const SINGLY: usize = 4;
 
 /// Who serves the UDP frontends, and which of them have flows to look through.
 #[derive(Clone, Debug, Default)]
@@ -58,17 +58,21 @@ impl Served {
     pub fn filters(&self, family: IpFamily) -> Vec<Filter> {
         let protocol = Protocol::Udp.number();
         let any = if family == IpFamily::V4 { Destination::AnyV4 } else { Destination::AnyV6 };
-        if self.due_in(family).count() > SINGLY {
+        let mut ports: BTreeMap<u16, Vec<Place>> = BTreeMap::new();
+        for frontend in self.due_in(family) {
+            ports.entry(frontend.port).or_default().push(frontend.place);
+        }
+        if ports.len() > SINGLY {
             return vec![Filter { destination: any, protocol, port: None }];
         }
-        let filter = |frontend: &Frontend| {
-            let destination = match frontend.place {
-                Place::Address(address) => Destination::Address(address),
-                Place::Node(_) => any,
+        let filter = |(port, places): (u16, Vec<Place>)| {
+            let destination = match places[..] {
+                [Place::Address(address)] => Destination::Address(address),
+                _ => any,
             };
-            Filter { destination, protocol, port: Some(frontend.port) }
+            Filter { destination, protocol, port: Some(port) }
         };
-        self.due_in(family).map(filter).collect()
+        ports.into_iter().map(filter).collect()
     }
 
     /// Those of the host's own addresses on which node ports are served.

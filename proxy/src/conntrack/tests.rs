@@ -1,11 +1,12 @@
 //! Which flows are stale, when they are looked for, and what happens when that fails.
 
 use super::*;
+use crate::agent::{Agent, Event};
 use crate::frontends::{Frontends, Place, Reach};
 use crate::model::{
-    Change, Model, ObjectName, Policy, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
+    Change, Kind, Model, ObjectName, Policy, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
 };
-use crate::nft::Settings;
+use crate::nft::{FakeKernel, Nft, Settings};
 use heddle_netlink::conntrack::{Filter, Flow, Tuple};
 use heddle_netlink::{Errno, Error, Refusal};
 use std::collections::BTreeSet;
@@ -170,16 +171,44 @@ fn slice(endpoints: &[(u8, [bool; 3])]) -> Change {
     )
 }
 
+/// A DNS Service whose policy wants endpoints on the client's node.
+fn service() -> Change {
+    let port = ServicePort { name: "dns".into(), protocol: Protocol::Udp, port: 53, node_port: None };
+    let service = Service {
+        cluster_ips: vec![socket(VIP).ip()],
+        internal_policy: Policy::Local,
+        ports: vec![port],
+        ..Service::default()
+    };
+    Change::ServiceApplied(ObjectName::new("default", "dns"), service)
+}
+
+/// kp:F1: the agent hands over once the kernel has the rules, and never forgets to.
+#[test]
+fn the_agent_tells_of_a_change_only_when_the_kernel_has_taken_it() {
+    let (to, changes) = channel();
+    let dataplane = Nft::new(FakeKernel::default(), &Settings::default());
+    let mut agent = Agent::new("node-1", dataplane).with_outbox(Outbox::new(to));
+    agent.dataplane().kernel().refuse = vec![Errno::NOMEM];
+    let complete = [Change::Complete(Kind::Service), Change::Complete(Kind::Slice)];
+    let all = [service(), slice(&[(11, [true, true, false])])].into_iter().chain(complete);
+    all.for_each(|change| agent.take(Event::Change(change)));
+    assert!(agent.sync().is_some());
+    assert_eq!(changes.try_recv().ok(), None);
+    assert_eq!(agent.sync(), None);
+    let told = changes.try_recv().unwrap();
+    assert_eq!(told.frontends, [(udp(VIP), Some([socket(OLD)].into()))].into());
+    // Nothing changed since.
+    agent.take(Event::Doubt);
+    assert_eq!(agent.sync(), None);
+    assert_eq!(changes.try_recv().ok(), None);
+}
+
 /// kp:F3: ready or not, terminating or not, here or not: whoever serves keeps its flows, whatever the policy.
 #[test]
 fn an_endpoint_keeps_its_flows_until_it_serves_no_more() {
-    let name = ObjectName::new("default", "dns");
-    let port = ServicePort { name: "dns".into(), protocol: Protocol::Udp, port: 53, node_port: None };
-    let cluster_ips = vec![socket(VIP).ip()];
-    let internal_policy = Policy::Local;
-    let service = Service { cluster_ips, internal_policy, ports: vec![port], ..Service::default() };
     let mut model = Model::default();
-    model.apply(Change::ServiceApplied(name, service));
+    model.apply(service());
     let mut frontends = Frontends::new("node-1");
     let mut stage = Stage::with(&[flow(VIP, OLD)]);
     let mut left = |stage: &mut Stage, endpoints: &[(u8, [bool; 3])]| {
@@ -286,12 +315,18 @@ fn nothing_is_listed_for_an_endpoint_more_nor_for_what_is_not_udp() {
 }
 
 #[test]
-fn many_frontends_are_one_listing() {
-    let vips: Vec<String> = (1..100).map(|last| format!("10.96.1.{last}:53")).collect();
-    let mut stage = Stage::with(&vips.iter().map(|vip| flow(vip, OLD)).collect::<Vec<_>>());
-    stage.serve(&vips.iter().map(|vip| (udp(vip), &[NEW][..])).collect::<Vec<_>>());
-    assert_eq!(stage.left(), []);
-    assert_eq!(stage.forgetter.table().listings, 1);
+fn many_frontends_are_one_listing_and_few_ports_one_each() {
+    let same_port = (1..100).map(|last| format!("10.96.1.{last}:53"));
+    let many_ports = (1..100).map(|port| format!("10.96.1.1:{port}"));
+    let few_ports = (1..4).map(|last| format!("10.96.1.{last}:{last}"));
+    let all: [(Vec<String>, usize); 3] =
+        [(same_port.collect(), 1), (many_ports.collect(), 1), (few_ports.collect(), 3)];
+    for (vips, listings) in all {
+        let mut stage = Stage::with(&vips.iter().map(|vip| flow(vip, OLD)).collect::<Vec<_>>());
+        stage.serve(&vips.iter().map(|vip| (udp(vip), &[NEW][..])).collect::<Vec<_>>());
+        assert_eq!(stage.left(), []);
+        assert_eq!(stage.forgetter.table().listings, listings, "{vips:?}");
+    }
 }
 
 #[test]
