@@ -59,7 +59,8 @@ impl Settings {
                 networks.iter().filter(|network| IpFamily::of(network.ip()) == family).copied().collect()
             }
         };
-        // A network of all addresses is not a match on any.
-        (!networks.is_empty() && networks.iter().all(|network| network.prefix() > 0)).then_some(networks)
+        // A network of all addresses is not a match on any. Loopback addresses stay the node's own, as in all of them.
+        (!networks.is_empty() && networks.iter().all(|network| network.prefix() > 0))
+            .then(|| networks.into_iter().filter(|network| !network.ip().is_loopback()).collect())
     }
 }
