@@ -6,7 +6,7 @@ use crate::namespace::{self, Namespace};
 use crate::proxy::{self, Manifests, Proxy};
 use crate::scenario::attempt::OUTSIDE;
 use crate::scenario::{Attempt, Expected, Outcomes, Scenario, Source, Target, Unexpected, same};
-use crate::traffic::{self, Outcome, Server, Transport, attempt_here, spread};
+use crate::traffic::{self, Outcome, PATIENT, Server, Transport, attempt_here};
 use heddle_netlink::nft::{self, Table, TableFamily};
 use heddle_netlink::{Family, Socket};
 use heddle_proxy::nft::ruleset::TABLE;
@@ -173,16 +173,17 @@ impl Running {
         Ok(mismatches)
     }
 
-    /// What must not answer is asked all at once, since each question takes its time.
+    /// What is asked once is asked all at once: silence takes its time, and so does a refusal of the client's own host,
+    /// which is lost while the socket that sent the packet is still busy (a SYN is repeated after 1 s).
     fn ask(&self, attempt: &Attempt, questions: &[Question<'_>]) -> Result<Vec<Mismatch>, Error> {
         let client = self.clients.get(&attempt.from).expect("the parser knows every client");
-        let ask = |(transport, _, address): Question<'_>| match attempt.expected {
-            Expected::Timeout => {
-                client.namespace.enter(|| BTreeMap::from([(attempt_here(transport, address, SILENCE), 1)]))
-            }
-            _ => spread(&client.namespace, transport, address, attempt.count),
+        let ask = |(transport, _, to): Question<'_>| {
+            client.namespace.enter(|| match attempt.expected {
+                Expected::Timeout => BTreeMap::from([(attempt_here(transport, to, SILENCE), 1)]),
+                _ => repeat(transport, to, attempt.count),
+            })
         };
-        let outcomes: Vec<_> = if attempt.expected == Expected::Timeout {
+        let outcomes: Vec<_> = if attempt.count == 1 {
             thread::scope(|scope| {
                 let asked: Vec<_> = questions.iter().map(|question| scope.spawn(|| ask(*question))).collect();
                 asked.into_iter().map(|asked| asked.join().unwrap_or_else(|p| resume_unwind(p))).collect()
@@ -240,6 +241,20 @@ impl Running {
         };
         Error::Mismatches { mismatches, rulesets: self.proxies.iter().map(shown).collect() }
     }
+}
+
+/// The outcomes of `count` attempts, or of fewer: what was refused once need not be asked again.
+fn repeat(transport: Transport, to: SocketAddr, count: usize) -> BTreeMap<Outcome, usize> {
+    let mut seen = BTreeMap::new();
+    for _ in 0..count {
+        let outcome = attempt_here(transport, to, PATIENT);
+        let answered = outcome.endpoint().is_some();
+        *seen.entry(outcome).or_default() += 1;
+        if !answered {
+            break;
+        }
+    }
+    seen
 }
 
 /// Gives a node's proxy the objects and starts it, with no cluster at all.
