@@ -15,17 +15,20 @@ mod host;
 mod objects;
 #[path = "oracle/packets.rs"]
 mod packets;
+#[path = "oracle/remembering.rs"]
+mod remembering;
 #[path = "oracle/segments.rs"]
 mod segments;
 
 use heddle_netlink::nft::{Table, TableFamily};
 use heddle_proxy::agent::{Agent, Event};
 use heddle_proxy::model::{Change, Model, Protocol};
-use heddle_proxy::nft::{FakeKernel, Kernel, Nft, settings};
+use heddle_proxy::nft::{Kernel, Nft, settings};
 use heddle_tests::evaluate::evaluate;
-use heddle_tests::oracle::{Detector, NodePortAddresses, Outcome, Packet, Settings, outcomes};
+use heddle_tests::oracle::{Detector, Memory, NodePortAddresses, Outcome, Packet, Settings};
 use host::{Fate, Host};
 use proptest::prelude::*;
+use remembering::Remembering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -96,20 +99,28 @@ fn told(settings: &Settings) -> settings::Settings {
     }
 }
 
-/// The model and the dataplane's tables that a situation ends with.
-fn carry_out(situation: &Situation, kernel: impl Kernel) -> (Model, Vec<Table>) {
-    let mut model = Model::default();
-    let mut agent = Agent::new(&situation.settings.node, Nft::new(kernel, &told(&situation.settings)));
-    for changes in [&situation.before, &situation.then] {
-        for change in changes {
-            model.apply(change.clone());
-            agent.take(Event::Change(change.clone()));
-        }
-        assert_eq!(agent.sync(), None, "the kernel refused a part");
+/// A proxy at work, and the model as it should understand it.
+struct Run<K> {
+    settings: Settings,
+    model: Model,
+    agent: Agent<Nft<K>>,
+    /// What clients have done so far.
+    memory: Memory,
+}
+
+impl<K: Kernel> Run<K> {
+    fn new(settings: &Settings, kernel: K) -> Self {
+        let agent = Agent::new(&settings.node, Nft::new(kernel, &told(settings)));
+        Self { settings: settings.clone(), model: Model::default(), agent, memory: Memory::default() }
     }
-    let kernel = agent.dataplane().kernel();
-    let tables = TableFamily::ALL.into_iter().filter_map(|family| kernel.load(family).unwrap());
-    (model, tables.collect())
+
+    fn apply(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.model.apply(change.clone());
+            self.agent.take(Event::Change(change.clone()));
+        }
+        assert_eq!(self.agent.sync(), None, "the kernel refused a part");
+    }
 }
 
 /// How often each outcome comes, with the path of one packet that had it.
@@ -127,21 +138,41 @@ fn observe(tables: &[Table], settings: &Settings, packet: &Packet) -> Seen {
     seen
 }
 
-/// What is wrong with a packet's outcomes, in words.
-fn complaint(situation: &Situation, model: &Model, tables: &[Table], packet: &Packet) -> Option<String> {
-    let wanted = outcomes(model, &situation.settings, packet);
-    let seen = observe(tables, &situation.settings, packet);
-    let same = seen.keys().copied().collect::<BTreeSet<_>>() == wanted;
-    let shares: BTreeSet<u32> = seen.values().map(|(count, _)| *count).collect();
-    if same && shares.len() == 1 {
-        return None;
+impl Run<Remembering> {
+    /// Sends the packets one after the other and says what is wrong with one's outcomes, in words. Where `lost`, a
+    /// Service has changed, and it may have forgotten its clients.
+    fn send(&mut self, packets: &[Packet], lost: bool) -> Result<(), String> {
+        for (packet, draw) in packets.iter().zip((0..DRAWS).cycle().step_by(7)) {
+            let tables = self.agent.dataplane().kernel().tables();
+            let seen = observe(&tables, &self.settings, packet);
+            let wanted = self.memory.outcomes(&self.model, &self.settings, packet);
+            let anew = Memory::default().outcomes(&self.model, &self.settings, packet);
+            let right = agree(&seen, &wanted) || lost && agree(&seen, &anew);
+            if !right {
+                return Err(complaint(packet, &wanted, &seen));
+            }
+            let passage = evaluate(&tables, &self.settings.addresses, packet, draw).unwrap();
+            self.memory.learn(&self.model, &self.settings, (packet, passage.outcome));
+            let family = TableFamily::of(packet.destination);
+            self.agent.dataplane().kernel().remember(family, passage.remembered);
+        }
+        Ok(())
     }
+}
+
+/// Exactly these outcomes come, and each as often as the others.
+fn agree(seen: &Seen, wanted: &BTreeSet<Outcome>) -> bool {
+    let shares: BTreeSet<u32> = seen.values().map(|(count, _)| *count).collect();
+    seen.keys().eq(wanted) && shares.len() == 1
+}
+
+fn complaint(packet: &Packet, wanted: &BTreeSet<Outcome>, seen: &Seen) -> String {
     let wanted: Vec<String> = wanted.iter().map(|outcome| format!("\n  {outcome}")).collect();
     let times: u32 = seen.values().map(|(count, _)| count).sum();
     let seen = seen.iter().map(|(outcome, (count, path))| {
         format!("\n  {outcome}, {count} of {times} times, by\n    {}", path.join("\n    "))
     });
-    Some(format!("{packet}\nwanted:{}\ngot:{}", wanted.concat(), seen.collect::<String>()))
+    format!("{packet}\nwanted:{}\ngot:{}", wanted.concat(), seen.collect::<String>())
 }
 
 proptest! {
@@ -152,12 +183,12 @@ proptest! {
     /// kp:C11, kp:C13, kp:C16 and kp:P5.
     #[test]
     fn the_tables_do_to_every_packet_what_the_checklist_says(situation in situation()) {
-        let (model, tables) = carry_out(&situation, FakeKernel::default());
-        for packet in &situation.packets {
-            if let Some(complaint) = complaint(&situation, &model, &tables, packet) {
-                return Err(TestCaseError::fail(complaint));
-            }
-        }
+        let mut run = Run::new(&situation.settings, Remembering::default());
+        run.apply(&situation.before);
+        run.send(&situation.packets, false).map_err(TestCaseError::fail)?;
+        run.apply(&situation.then);
+        let changed = situation.then.iter().any(|change| matches!(change, Change::ServiceApplied(..)));
+        run.send(&situation.packets, changed).map_err(TestCaseError::fail)?;
     }
 }
 
@@ -184,7 +215,12 @@ proptest! {
     #[test]
     fn a_real_kernel_does_what_the_interpreter_foresees(situation in situation()) {
         let mut host = Host::new(&situation.settings).unwrap();
-        let (_, tables) = carry_out(&situation, host.nftables().unwrap());
+        let mut run = Run::new(&situation.settings, host.nftables().unwrap());
+        run.apply(&situation.before);
+        run.apply(&situation.then);
+        let kernel = run.agent.dataplane().kernel();
+        let tables = TableFamily::ALL.into_iter().filter_map(|family| kernel.load(family).unwrap());
+        let tables: Vec<Table> = tables.collect();
         let sane = |packet: &&Packet| {
             let loopback = packet.source.is_loopback() || packet.destination.is_loopback();
             packet.protocol == Protocol::Tcp && !loopback

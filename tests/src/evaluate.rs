@@ -13,7 +13,7 @@ mod rule;
 mod travel;
 
 use crate::oracle::{Outcome, Packet};
-use heddle_netlink::nft::{Name, Table};
+use heddle_netlink::nft::{Cells, Data, Name, Table};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -26,6 +26,8 @@ pub struct Passage {
     pub path: Vec<String>,
     /// A rule had a choice and drew a number.
     pub drawn: bool,
+    /// What the packet has put into dynamic maps: map, key and data.
+    pub remembered: Vec<(Name, Cells, Data)>,
 }
 
 /// A table that says nothing about a packet because it does not hold together.
@@ -76,7 +78,7 @@ pub enum Fault {
 }
 
 /// Sends a packet through the tables of its family on a host with these addresses. Every number that a rule draws at
-/// random is `draw` modulo the rule's own bound.
+/// random is `draw` modulo the rule's own bound. What it puts into dynamic maps is for packets that come after it.
 ///
 /// # Errors
 /// [`Fault`] when the tables refer to what they do not have.

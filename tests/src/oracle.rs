@@ -49,7 +49,8 @@ impl Memory {
         if let Some(target) = Target::find(model, settings, packet)
             && let Outcome::Endpoint { address, port, .. } = outcome
         {
-            self.keep(&target, packet, SocketAddr::new(address, port));
+            let (policy, _) = choice(settings, packet, &target);
+            self.keep((&target, policy), packet, SocketAddr::new(address, port));
         }
     }
 
@@ -64,13 +65,14 @@ impl Memory {
         if !endpoints.exist() {
             return [Outcome::Reject].into();
         }
-        let (mut list, masqueraded) = choice(settings, packet, target, &endpoints);
+        let (policy, masqueraded) = choice(settings, packet, target);
+        let mut list = endpoints.list(policy);
         // kp:C10
         if list.is_empty() {
             return [Outcome::Drop].into();
         }
-        // kp:E3: what is not in the list that the policy gives is as good as gone.
-        if let Some(kept) = self.kept(target, packet).filter(|kept| list.contains(kept)) {
+        // kp:E3: what is not in the list any more is gone.
+        if let Some(kept) = self.kept((target, policy), packet).filter(|kept| list.contains(kept)) {
             list = [kept].into();
         }
         let outcome = |endpoint: SocketAddr| {
@@ -85,29 +87,19 @@ impl Memory {
     }
 }
 
-/// The C-matrix: the list of endpoints, and whether what reaches them has the node's address.
-fn choice(
-    settings: &Settings,
-    packet: &Packet,
-    target: &Target<'_>,
-    endpoints: &Endpoints,
-) -> (BTreeSet<SocketAddr>, bool) {
+/// The C-matrix: the policy whose list of endpoints is used, and whether what reaches them has the node's address.
+fn choice(settings: &Settings, packet: &Packet, target: &Target<'_>) -> (Policy, bool) {
     let pod = settings.detects_pod(packet);
     if target.reach == Reach::ClusterIp {
-        let list = match target.service.internal_policy {
-            Policy::Cluster => endpoints.cluster(),
-            // kp:C2
-            Policy::Local => endpoints.local(),
-        };
-        // kp:C17, kp:D2, kp:D3; without a detector nobody is known to be no pod.
-        return (list, settings.masquerade_all || pod == Some(false));
+        // kp:C2, kp:C17, kp:D2, kp:D3; without a detector nobody is known to be no pod.
+        return (target.service.internal_policy, settings.masquerade_all || pod == Some(false));
     }
     // kp:C8; the order matters: an address of the pods' range on the node itself counts as a pod.
     match target.service.external_policy {
-        Policy::Cluster => (endpoints.cluster(), true),
-        Policy::Local if pod == Some(true) => (endpoints.cluster(), false),
-        Policy::Local if settings.is_here(packet.source) => (endpoints.cluster(), true),
-        Policy::Local => (endpoints.local(), false),
+        Policy::Cluster => (Policy::Cluster, true),
+        Policy::Local if pod == Some(true) => (Policy::Cluster, false),
+        Policy::Local if settings.is_here(packet.source) => (Policy::Cluster, true),
+        Policy::Local => (Policy::Local, false),
     }
 }
 

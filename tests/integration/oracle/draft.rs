@@ -55,6 +55,7 @@ pub(crate) struct ServiceDraft {
     pub(crate) internal_policy: Policy,
     pub(crate) external_policy: Policy,
     pub(crate) source_ranges: Vec<IpNetwork>,
+    pub(crate) affinity: bool,
     pub(crate) endpoints: Vec<EndpointDraft>,
 }
 
@@ -142,7 +143,8 @@ fn service() -> impl Strategy<Value = ServiceDraft> {
     let ports = prop::sample::subsequence((0..PORTS.len()).collect::<Vec<_>>(), 1..=PORTS.len());
     let reached = any::<(bool, bool, bool, bool, bool)>();
     let created = prop::option::of(0..3_u8);
-    (families, ports, (reached, created), (policy(), policy()), source_ranges(), endpoints()).prop_map(
+    let policies = (policy(), policy(), prop::bool::weighted(0.3));
+    (families, ports, (reached, created), policies, source_ranges(), endpoints()).prop_map(
         |(families, ports, (reached, created), policies, source_ranges, endpoints)| ServiceDraft {
             families,
             ports,
@@ -154,6 +156,7 @@ fn service() -> impl Strategy<Value = ServiceDraft> {
             created,
             internal_policy: policies.0,
             external_policy: policies.1,
+            affinity: policies.2,
             source_ranges,
             endpoints,
         },

@@ -62,8 +62,14 @@ impl<'a> Travel<'a> {
                     Step::Next
                 }
             },
-            // What is remembered of a client is for its next connection.
-            Statement::Remember(..) => Step::Next,
+            Statement::Remember(key, data, map, _) => {
+                // An element that is there keeps its data.
+                if self.lookup(table, key, map)?.is_none() {
+                    let (key, data) = (self.load_all(key), Data::Cells(self.load_all(data)));
+                    self.remembered.push((map.clone(), key, data));
+                }
+                Step::Next
+            }
             Statement::Dnat(key, map) => match self.lookup(table, key, map)? {
                 None => Step::NoMatch,
                 Some(data) => {
@@ -109,7 +115,7 @@ impl<'a> Travel<'a> {
     fn lookup(&mut self, table: &'a Table, key: &[Field], set: &Name) -> Result<Option<&'a Data>, Fault> {
         self.drawn |= key.iter().any(|field| matches!(field, Field::Random(bound) if *bound > 1));
         let set: &Set = table.sets.get(set).ok_or_else(|| Fault::NoSet { set: set.clone() })?;
-        let key = key.iter().fold(Cells::default(), |cells, field| self.load(cells, *field));
+        let key = self.load_all(key);
         let holds = |start: &Cells, data: &Data| match data {
             Data::Until(end) => is_between(&set.kind.key, &key, (start, end)),
             Data::None | Data::Goto(_) | Data::Cells(_) => false,
@@ -120,6 +126,10 @@ impl<'a> Travel<'a> {
             }
             DataType::None | DataType::Verdict | DataType::Cells(_) => set.elements.get(&key),
         })
+    }
+
+    fn load_all(&self, fields: &[Field]) -> Cells {
+        fields.iter().fold(Cells::default(), |cells, field| self.load(cells, *field))
     }
 
     fn load(&self, cells: Cells, field: Field) -> Cells {

@@ -292,3 +292,25 @@ fn a_set_of_ranges_holds_what_each_cell_says() {
         [false, true, true, true, false]
     );
 }
+
+#[test]
+fn what_a_packet_writes_into_a_map_is_told_unless_it_is_there() {
+    let mut table = table();
+    table.sets.insert(
+        "clients".into(),
+        set(&[Type::Ipv4Addr], DataType::Cells(vec![Type::Ipv4Addr, Type::InetService]), Vec::new()),
+    );
+    let (key, data) = (vec![Field::Saddr], vec![Field::Daddr, Field::Dport]);
+    let rule = vec![Statement::Remember(key, data, "clients".into(), 60)];
+    table.chains.insert("forward".into(), base(HookKind::Filter, HookPoint::Forward, 0, vec![rule]));
+    let to = |table: &Table, address| {
+        let packet = packet(Some("eth0"), address);
+        pass(std::slice::from_ref(table), &packet, 0).unwrap().remembered
+    };
+    let first = to(&table, "10.0.0.2");
+    let client = Cells::default().address(ip("172.16.0.9"));
+    let endpoint = Data::Cells(Cells::default().address(ip("10.0.0.2")).port(80));
+    assert_eq!(first, [("clients".into(), client, endpoint.clone())]);
+    table.sets.get_mut("clients").unwrap().elements.insert(client, endpoint);
+    assert_eq!(to(&table, "10.0.0.3"), []);
+}

@@ -3,7 +3,9 @@
 use super::rule::Step;
 use super::{Fault, Passage};
 use crate::oracle::{Outcome, Packet};
-use heddle_netlink::nft::{Chain, HookKind, HookPoint, Name, Policy, Rule, Table, TableFamily, statement};
+use heddle_netlink::nft::{
+    Cells, Chain, Data, HookKind, HookPoint, Name, Policy, Rule, Table, TableFamily, statement,
+};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -36,6 +38,7 @@ pub(super) struct Travel<'a> {
     pub(super) packet: Packet,
     pub(super) draw: u32,
     pub(super) drawn: bool,
+    pub(super) remembered: Vec<(Name, Cells, Data)>,
     /// The destination was translated (`IPS_DST_NAT`).
     pub(super) destination_translated: bool,
     pub(super) source_translated: bool,
@@ -62,6 +65,7 @@ impl<'a> Travel<'a> {
             packet: packet.clone(),
             draw,
             drawn: false,
+            remembered: Vec::new(),
             destination_translated: false,
             source_translated: false,
             labels: BTreeSet::new(),
@@ -84,7 +88,7 @@ impl<'a> Travel<'a> {
             Err(End::Rejected) => Outcome::Reject,
             Err(End::Fault(fault)) => return Err(fault),
         };
-        Ok(Passage { outcome, path: self.path, drawn: self.drawn })
+        Ok(Passage { outcome, path: self.path, drawn: self.drawn, remembered: self.remembered })
     }
 
     /// Whether an address is this host's own (`RTN_LOCAL`).

@@ -2,7 +2,7 @@
 
 use super::target::Target;
 use super::{Packet, Settings};
-use heddle_proxy::model::{Hints, Model, SliceEndpoint};
+use heddle_proxy::model::{Hints, Model, Policy, SliceEndpoint};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,15 +42,23 @@ impl<'a> Endpoints<'a> {
         self.all.values().any(|endpoint| endpoint.ready || ends(endpoint))
     }
 
+    /// The list that a policy gives.
+    pub(super) fn list(&self, policy: Policy) -> BTreeSet<SocketAddr> {
+        match policy {
+            Policy::Cluster => self.cluster(),
+            Policy::Local => self.local(),
+        }
+    }
+
     /// The list for policy `Cluster` (kp:B1).
-    pub(super) fn cluster(&self) -> BTreeSet<SocketAddr> {
+    fn cluster(&self) -> BTreeSet<SocketAddr> {
         let near = self.nearness();
         let ready = self.chosen(|endpoint| endpoint.ready && near(endpoint));
         if ready.is_empty() { self.chosen(ends) } else { ready }
     }
 
     /// The list for policy `Local` (kp:B2).
-    pub(super) fn local(&self) -> BTreeSet<SocketAddr> {
+    fn local(&self) -> BTreeSet<SocketAddr> {
         let local = |endpoint: &SliceEndpoint| endpoint.node.as_ref() == Some(&self.node);
         let ready = self.chosen(|endpoint| local(endpoint) && endpoint.ready);
         if ready.is_empty() { self.chosen(|endpoint| local(endpoint) && ends(endpoint)) } else { ready }
