@@ -4,9 +4,9 @@
 //! acts at once on what comes; while it is busy, what comes gathers, and is handled as one.
 
 use crate::conntrack::Outbox;
-use crate::dataplane::{Dataplane, Surroundings};
+use crate::dataplane::{Dataplane, Surroundings, Synced};
 use crate::frontends::Frontends;
-use crate::model::{Change, Model};
+use crate::model::{Change, Kind, Model};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info};
@@ -35,6 +35,8 @@ pub struct Agent<D> {
     failed_syncs: u32,
     synced_once: bool,
     doubted: bool,
+    /// The kinds that were last said to be awaited.
+    awaited: Vec<Kind>,
 }
 
 impl<D: Dataplane> Agent<D> {
@@ -48,6 +50,7 @@ impl<D: Dataplane> Agent<D> {
             failed_syncs: 0,
             synced_once: false,
             doubted: false,
+            awaited: Vec::new(),
         }
     }
 
@@ -76,7 +79,7 @@ impl<D: Dataplane> Agent<D> {
     /// the next try when something failed.
     pub fn sync(&mut self) -> Option<Duration> {
         if !self.model.ready() {
-            debug!(awaited = ?self.model.awaited().collect::<Vec<_>>(), "nothing is written before all is known");
+            self.report_awaited();
             return None;
         }
         let start = Instant::now();
@@ -100,19 +103,33 @@ impl<D: Dataplane> Agent<D> {
         self.dataplane.stage(&delta);
         let synced = self.dataplane.sync();
         self.udp.hand_over(&synced.written);
+        self.report(&synced, start.elapsed());
+        self.synced_once |= synced.failures.is_empty();
+        self.doubted = false;
+        self.retry_after(!synced.failures.is_empty())
+    }
+
+    /// Said once for each set of kinds, not with every object of a long list.
+    fn report_awaited(&mut self) {
+        let awaited: Vec<Kind> = self.model.awaited().collect();
+        if awaited != self.awaited {
+            info!(?awaited, "nothing is written before all is known");
+            self.awaited = awaited;
+        }
+    }
+
+    fn report(&self, synced: &Synced, elapsed: Duration) {
         for failure in &synced.failures {
             error!("{failure}");
         }
         let frontends = self.frontends.len();
         let (operations, compared) = (synced.operations, synced.compared);
-        if !self.synced_once || (self.doubted && operations > 0) {
-            info!(frontends, operations, elapsed = ?start.elapsed(), "wrote the Services of this node");
+        let notable = !self.synced_once || (self.doubted && operations > 0);
+        if notable && synced.failures.is_empty() {
+            info!(frontends, operations, ?elapsed, "wrote the Services of this node");
         } else {
-            debug!(frontends, operations, compared, elapsed = ?start.elapsed(), "synced");
+            debug!(frontends, operations, compared, ?elapsed, "synced");
         }
-        self.synced_once = true;
-        self.doubted = false;
-        self.retry_after(!synced.failures.is_empty())
     }
 
     fn retry_after(&mut self, failed: bool) -> Option<Duration> {
