@@ -1,7 +1,10 @@
 //! Every file in `tests/scenarios` is a test: `cargo nextest run -p heddle-tests --test scenarios`.
 
-use heddle_tests::scenario::{Outcomes, Scenario, pass_traffic};
+use heddle_proxy::frontends::Reach;
+use heddle_proxy::model::Protocol;
+use heddle_tests::scenario::{Origin, Outcomes, Scenario, Way, pass_traffic};
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +30,37 @@ fn trials() -> Result<Vec<Trial>, Box<dyn Error>> {
     let mut files: Vec<PathBuf> = files.map_err(|error: std::io::Error| error)?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "scenario"));
     files.sort();
-    Ok(files.iter().flat_map(|file| rungs(file)).collect())
+    let trials = files.iter().flat_map(|file| rungs(file)).collect::<Vec<_>>();
+    let coverage = Trial::test("every_way_into_a_service_has_a_line_of_traffic", move || every_way(&files));
+    Ok(trials.into_iter().chain([coverage]).collect())
+}
+
+/// A way is where a packet comes from, the kind of frontend, its policy, the protocol and the family.
+fn every_way(files: &[PathBuf]) -> Result<(), Failed> {
+    let mut taken = BTreeSet::new();
+    for file in files {
+        taken.extend(Way::of(&Scenario::parse(&fs::read_to_string(file)?)?));
+    }
+    let all = Way::all();
+    let missing = all.iter().filter(|way| left_out(way).is_none() && !taken.contains(way));
+    let missing = missing.map(|way| format!("{way}: no scenario"));
+    let needless = taken.iter().filter_map(|way| Some((way, left_out(way)?)));
+    let needless = needless.map(|(way, why)| format!("{way}: is tried, but was left out: {why}"));
+    let wrong: Vec<String> = missing.chain(needless).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n").into()) }
+}
+
+/// Why a way has no traffic.
+fn left_out(way: &Way) -> Option<&'static str> {
+    if way.protocol == Protocol::Sctp {
+        return Some(
+            "a packet would load the kernel's module; the rules are compared in three-protocols-every-way",
+        );
+    }
+    if way.origin == Origin::OtherNode && way.reach != Reach::NodePort {
+        return Some("a node takes what it sends to these itself: it is the origin Node");
+    }
+    None
 }
 
 /// A scenario is two tests: what the programs say, which needs nothing, and what clients see, which needs root.

@@ -38,12 +38,14 @@
 //! It is not a programming language: a situation that needs steps in time is a test in `integration/`.
 
 mod attempt;
+mod coverage;
 mod expect;
 mod expected;
 mod parse;
 mod traffic;
 
 pub use attempt::{Attempt, Target};
+pub use coverage::{Origin, Way};
 pub use expect::{Outcomes, Unexpected, same};
 pub use expected::{Expected, Source};
 pub use parse::{Host, ParseError, Pod, Scenario};

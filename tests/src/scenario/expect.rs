@@ -3,7 +3,7 @@
 use crate::scenario::Scenario;
 use heddle_proxy::agent::{Agent, Event};
 use heddle_proxy::convert::Names;
-use heddle_proxy::frontends::resolve;
+use heddle_proxy::frontends::{Frontends, resolve};
 use heddle_proxy::model::{Change, Kind, Model};
 use heddle_proxy::nft::{FakeKernel, Nft};
 use heddle_proxy::watch::documents::{Format, parse};
@@ -33,10 +33,8 @@ impl Outcomes {
     pub fn of(scenario: &Scenario) -> Self {
         let node = scenario.nodes.first().map_or("", |node| node.name.as_str());
         let changes = changes(&scenario.objects, node);
-        let mut model = Model::default();
         let mut agent = Agent::new(node, Nft::new(FakeKernel::default(), &scenario.settings));
         for change in changes {
-            model.apply(change.clone());
             agent.take(Event::Change(change));
         }
         let retry = agent.sync();
@@ -48,7 +46,7 @@ impl Outcomes {
             nft.push_str("# the kernel refused a part\n");
         }
         let mut frontends = String::new();
-        print(&mut frontends, &resolve(&model, node));
+        print(&mut frontends, &self::frontends(scenario));
         Self { frontends, nft }
     }
 
@@ -104,6 +102,16 @@ pub fn same(section: &'static str, want: &str, got: &str) -> Result<(), Unexpect
     }
     let _ = write!(difference, "(the first {kept} lines agree)");
     Err(Unexpected { section, difference: difference.clone() })
+}
+
+/// What the scenario's objects resolve to on its first node.
+pub(super) fn frontends(scenario: &Scenario) -> Frontends {
+    let node = scenario.nodes.first().map_or("", |node| node.name.as_str());
+    let mut model = Model::default();
+    for change in changes(&scenario.objects, node) {
+        model.apply(change);
+    }
+    resolve(&model, node)
 }
 
 /// What the manifests source would say about these objects; problems are the parser's tests' affair.
