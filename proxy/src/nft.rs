@@ -6,7 +6,8 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`ruleset`] | our table: its names, its chains and sets, its keys |
+//! | [`ruleset`] | our table: its names, its sets, its keys |
+//! | [`chains`] | its chains, given what it holds |
 //! | [`shape`] | which chain a frontend goes through |
 //! | [`affinity`] | which clients keep their endpoint |
 //! | [`slots`] | which endpoint stands in which slot |
@@ -20,6 +21,7 @@
 
 pub mod affinity;
 pub mod apply;
+pub mod chains;
 pub mod diff;
 pub mod plan;
 pub mod ruleset;

@@ -2,6 +2,7 @@
 //!
 //! Both ways end in the same operations, so that start, repair and change differ only in how the edits were found.
 
+use super::chains;
 use super::plan::Edits;
 use super::ruleset;
 use crate::delta::Delta;
@@ -68,7 +69,7 @@ fn editable(have: &Table, want: &Table) -> bool {
     let same_hook = |name: &Name, hook: Option<Hook>| match want.chains.get(name) {
         Some(chain) => chain.hook == hook,
         // A chain of ours that is idle now is removed like any other.
-        None => hook.is_none_or(|hook| ruleset::is_our_base_chain(name, hook)),
+        None => hook.is_none_or(|hook| chains::is_ours(name, hook)),
     };
     !have.dormant
         && have

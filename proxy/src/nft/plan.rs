@@ -5,7 +5,8 @@
 //! stable as it can be so that one changed endpoint is one changed slot.
 
 use super::affinity::{Affinities, List, Retimed};
-use super::ruleset::{self, Maps, Present};
+use super::chains::{self, Present};
+use super::ruleset::{self, Maps};
 use super::settings::Settings;
 use super::shape::Shape;
 use super::slots;
@@ -95,8 +96,8 @@ impl Plan {
     fn stage_present(&mut self, before: &Present) {
         let family = self.table.family;
         let chains = |settings: &Settings, present: &Present| {
-            let mut chains = ruleset::nat_chains(settings, family, present);
-            chains.extend(ruleset::filter_chains(settings, family, present));
+            let mut chains = chains::nat(settings, family, present);
+            chains.extend(chains::filter(settings, family, present));
             chains
         };
         if *before != self.present {
@@ -181,11 +182,11 @@ impl Plan {
         let key = Cells::default().mark(mark);
         for (seconds, more) in new.map(|s| (s, true)).into_iter().chain(old.map(|s| (s, false))) {
             if step(&mut self.remembering, seconds, more) {
-                let (name, chain) = ruleset::remember_chain(seconds);
+                let (name, chain) = chains::remember(seconds);
                 self.edits.chains.set(&mut self.table.chains, name, more.then_some(chain));
             }
         }
-        let goto = new.map(|seconds| Data::Goto(ruleset::remember_chain(seconds).0));
+        let goto = new.map(|seconds| Data::Goto(chains::remember(seconds).0));
         self.set_element(ruleset::AFFINITY_TIMES, key, goto);
     }
 
@@ -246,7 +247,7 @@ impl Plan {
     fn count_shape(&mut self, shape: Option<Shape>, more: bool) {
         let Some(shape) = shape else { return };
         if step(&mut self.shapes, shape, more) {
-            let (name, chain) = ruleset::shape_chain(&shape, &self.settings, self.table.family);
+            let (name, chain) = chains::of_shape(&shape, &self.settings, self.table.family);
             self.edits.chains.set(&mut self.table.chains, name, more.then_some(chain));
         }
     }

@@ -103,8 +103,6 @@ fn service(index: usize, draft: &ServiceDraft) -> Service {
         all(own, &|ipv4| node(ipv4, OUR_NODE)),
         all(draft.external_shared, &shared),
     ];
-    // Packets that end on the node do not pass the chain that remembers their endpoint: these clients are spread.
-    let on_host = draft.endpoints.iter().any(|endpoint| endpoint.place == Place::Host(OUR_NODE));
     let port = |&port: &usize| ServicePort {
         name: PORTS[port].0.into(),
         protocol: PORTS[port].1,
@@ -119,7 +117,7 @@ fn service(index: usize, draft: &ServiceDraft) -> Service {
         internal_policy: draft.internal_policy,
         external_policy: draft.external_policy,
         source_ranges: draft.source_ranges.clone(),
-        affinity: (draft.affinity && !on_host).then_some(NonZeroU32::MIN),
+        affinity: draft.affinity.then_some(NonZeroU32::MIN),
         created: draft.created.map(|second| jiff::Timestamp::from_second(second.into()).unwrap()),
         ..Service::default()
     }
