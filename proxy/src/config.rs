@@ -7,7 +7,7 @@ use clap::{Parser, ValueEnum};
 use ipnetwork::IpNetwork;
 use std::path::PathBuf;
 
-/// Services and `EndpointSlices` into nftables: a kube-proxy replacement.
+/// Services and EndpointSlices into nftables: a kube-proxy replacement.
 ///
 /// Objects come from the API server (--kubeconfig, or the in-cluster credentials without it) or from a folder of
 /// Kubernetes manifests (--manifests), which needs no cluster. The rules stay when heddle-proxy stops; the next start
