@@ -94,6 +94,7 @@ impl<D: Dataplane> Agent<D> {
         if surroundings_changed {
             let surroundings = Surroundings {
                 node_addresses: self.model.node().addresses.clone(),
+                pod_cidrs: self.model.node().pod_cidrs.clone(),
                 service_cidrs: self.model.service_cidrs(),
             };
             self.udp.surround(&surroundings);

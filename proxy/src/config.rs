@@ -83,6 +83,9 @@ enum LocalMode {
     /// Their source is in `--cluster-cidr`.
     #[value(name = "ClusterCIDR")]
     ClusterCidr,
+    /// Their source is in the networks that the Node object has for its pods.
+    #[value(name = "NodeCIDR")]
+    NodeCidr,
     /// They come in by the bridge.
     #[value(name = "BridgeInterface")]
     BridgeInterface,
@@ -192,6 +195,7 @@ fn settings(flags: &Flags) -> Result<Settings, ConfigError> {
     let locality = match flags.detect_local_mode {
         LocalMode::ClusterCidr if flags.cluster_cidr.is_empty() => Locality::Unknown,
         LocalMode::ClusterCidr => Locality::Networks(flags.cluster_cidr.clone()),
+        LocalMode::NodeCidr => Locality::NodeNetworks,
         LocalMode::BridgeInterface => {
             Locality::Interface(flags.pod_bridge_interface.clone().unwrap_or_default())
         }
@@ -254,6 +258,7 @@ mod tests {
         assert_eq!(locality(&[]), Locality::Unknown);
         let networks = ["10.244.0.0/16", "fd00::/48"].map(|n| n.parse().unwrap()).to_vec();
         assert_eq!(locality(&["--cluster-cidr", "10.244.0.0/16,fd00::/48"]), Locality::Networks(networks));
+        assert_eq!(locality(&["--detect-local-mode", "NodeCIDR"]), Locality::NodeNetworks);
         let bridge = ["--detect-local-mode", "BridgeInterface", "--pod-bridge-interface", "cni0"];
         assert_eq!(locality(&bridge), Locality::Interface("cni0".to_owned()));
         let prefix = ["--detect-local-mode", "InterfaceNamePrefix", "--pod-interface-name-prefix", "hdl"];

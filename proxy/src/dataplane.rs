@@ -31,6 +31,8 @@ pub trait Dataplane {
 pub struct Surroundings {
     /// The node's addresses, the first of each family being its own.
     pub node_addresses: Vec<IpAddr>,
+    /// The networks that the node's pods get their addresses from.
+    pub pod_cidrs: Vec<IpNetwork>,
     /// The ranges that cluster IPs come from.
     pub service_cidrs: BTreeSet<IpNetwork>,
 }

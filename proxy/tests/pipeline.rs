@@ -3,13 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 use heddle_netlink::Errno;
-use heddle_netlink::nft::{Cells, Data, Op, Statement, Table, TableFamily};
+use heddle_netlink::nft::{Cells, Data, End, Op, Sense, Statement, Table, TableFamily};
 use heddle_proxy::agent::{Agent, Event};
 use heddle_proxy::frontends::{Frontends, resolve};
 use heddle_proxy::model::{
     Change, Kind, Model, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice, SliceEndpoint,
     SlicePort,
 };
+use heddle_proxy::nft::settings::Locality;
 use heddle_proxy::nft::{FakeKernel, Nft, Settings, diff, ruleset};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -362,6 +363,35 @@ fn a_doubt_that_proves_wrong_writes_nothing() {
     agent.take(Event::Doubt);
     assert_eq!(agent.sync(), None);
     assert!(agent.dataplane().kernel().taken.is_empty());
+}
+
+/// kp:D1, kp:J5: pods are known by what the Node object says at the moment; kube-proxy waits for it and ends when it changes.
+#[test]
+fn with_node_networks_the_chains_follow_the_node() {
+    let settings = Settings { locality: Locality::NodeNetworks, ..Settings::default() };
+    let mut agent = Agent::new(NODE, Nft::new(FakeKernel::default(), &settings));
+    tell(
+        &mut agent,
+        [
+            Change::ServiceApplied(name("web"), http(1)),
+            Change::SliceApplied(name("web-1"), slice("web", &[(1, true)])),
+        ],
+    );
+    tell(&mut agent, complete());
+    assert_eq!(agent.sync(), None);
+    let rules = |agent: &mut Agent<_>| kernel_tables(agent)[0].chains["cluster-1"].rules.clone();
+    assert_eq!(rules(&mut agent).len(), 1, "nobody is known as a pod yet");
+    for cidr in ["10.1.0.0/24", "10.2.0.0/24"] {
+        let pod_cidrs = vec![cidr.parse().unwrap()];
+        agent.take(Event::Change(Change::NodeApplied(Node {
+            pod_cidrs: pod_cidrs.clone(),
+            ..Node::default()
+        })));
+        assert_eq!(agent.sync(), None);
+        let not_from_pod = Statement::Address(End::Source, Sense::IsNot, pod_cidrs[0]);
+        assert_eq!(rules(&mut agent)[0][0], not_from_pod);
+        assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
+    }
 }
 
 /// A restart finds the old table and changes only what differs.

@@ -7,7 +7,7 @@
 use super::affinity::{Affinities, List, Retimed};
 use super::chains::{self, Present};
 use super::ruleset::{self, Maps};
-use super::settings::Settings;
+use super::settings::{Locality, Settings};
 use super::shape::Shape;
 use super::slots;
 use crate::dataplane::Surroundings;
@@ -31,6 +31,8 @@ pub struct Edits {
 #[derive(Clone, Debug)]
 pub struct Plan {
     settings: Settings,
+    /// The settings know pods by the networks that the Node object has for them.
+    follows_pod_cidrs: bool,
     table: Table,
     edits: Edits,
     present: Present,
@@ -50,6 +52,7 @@ impl Plan {
     pub fn new(family: TableFamily, settings: Settings) -> Self {
         Self {
             table: ruleset::empty(family, &settings),
+            follows_pod_cidrs: settings.locality == Locality::NodeNetworks,
             settings,
             edits: Edits::default(),
             present: Present::default(),
@@ -90,6 +93,19 @@ impl Plan {
         let cidrs = surroundings.service_cidrs.iter().filter(|cidr| ours(&cidr.ip()));
         self.present.service_cidrs = cidrs.copied().collect();
         self.stage_present(&before);
+        let locality = Locality::Networks(surroundings.pod_cidrs.clone());
+        if self.follows_pod_cidrs && self.settings.locality != locality {
+            self.settings.locality = locality;
+            self.stage_shapes();
+        }
+    }
+
+    /// The chains of all shapes, made again.
+    fn stage_shapes(&mut self) {
+        for shape in self.shapes.keys() {
+            let (name, chain) = chains::of_shape(shape, &self.settings, self.table.family);
+            self.edits.chains.set(&mut self.table.chains, name, Some(chain));
+        }
     }
 
     /// The chains that depend on what the table holds.

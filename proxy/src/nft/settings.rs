@@ -13,6 +13,8 @@ pub enum Locality {
     Unknown,
     /// By their source: one network of each family, where there is one.
     Networks(Vec<IpNetwork>),
+    /// By their source, as [`Locality::Networks`]: those that the Node object has for its pods, whatever it has at the moment.
+    NodeNetworks,
     /// By the interface that they come in by; a name that ends in `*` stands for all that begin so.
     Interface(String),
 }
@@ -42,7 +44,7 @@ impl Settings {
     /// The match for packets that come, or do not come, from a pod of this node.
     pub fn from_pod(&self, family: IpFamily, sense: Sense) -> Option<Statement> {
         match &self.locality {
-            Locality::Unknown => None,
+            Locality::Unknown | Locality::NodeNetworks => None,
             Locality::Networks(networks) => {
                 let ours = networks.iter().find(|network| IpFamily::of(network.ip()) == family)?;
                 Some(Statement::Address(End::Source, sense, *ours))
