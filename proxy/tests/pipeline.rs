@@ -261,6 +261,7 @@ fn agent_with_web(endpoints: &[(u8, bool)]) -> Agent<Nft<FakeKernel>> {
     agent
 }
 
+/// kp:H4: what did not change is not sent again.
 #[test]
 fn one_changed_endpoint_is_one_batch_of_two_elements() {
     let mut agent = agent_with_web(&[(1, true), (3, true), (5, true)]);
@@ -288,6 +289,19 @@ fn a_change_that_changes_nothing_for_packets_does_not_reach_the_kernel() {
     assert!(agent.dataplane().kernel().taken.is_empty());
 }
 
+/// kp:P7
+#[test]
+fn a_first_write_that_fails_is_tried_again_on_a_timer() {
+    let mut agent = agent();
+    agent.dataplane().kernel().refuse = vec![Errno::NOMEM];
+    tell(&mut agent, [Change::ServiceApplied(name("web"), http(1))]);
+    tell(&mut agent, complete());
+    assert!(agent.sync().is_some(), "the time of the next try");
+    assert_eq!(agent.sync(), None);
+    assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
+}
+
+/// kp:H5: what a failed sync had taken in is in the next one.
 #[test]
 fn a_refused_write_is_tried_again_later_and_later_and_loses_nothing() {
     let mut agent = agent_with_web(&[(1, true)]);
@@ -314,6 +328,7 @@ fn a_chain_that_the_kernel_still_holds_is_removed_later() {
     assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
 }
 
+/// kp:H6, kp:P6
 #[test]
 fn every_kind_of_outside_damage_is_undone() {
     type Damage = fn(&mut Table);
@@ -394,7 +409,7 @@ fn with_node_networks_the_chains_follow_the_node() {
     }
 }
 
-/// A restart finds the old table and changes only what differs.
+/// kp:H8: a restart finds the old table and changes only what differs.
 #[test]
 fn a_restart_takes_the_kernels_table_over() {
     let mut before = agent_with_web(&[(1, true), (3, true)]);
