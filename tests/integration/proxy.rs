@@ -149,6 +149,39 @@ fn a_client_keeps_its_endpoint_as_long_as_that_is_there() -> Outcomes {
     stage.await_answers(&["web-1", "web-2"])
 }
 
+/// The addresses of clients that the node's kernel remembers.
+fn remembered(node: &Node) -> Result<usize, String> {
+    let read = || -> Result<usize, heddle_netlink::Error> {
+        let map = (ruleset::TABLE, ruleset::CLIENTS);
+        Ok(nft::load_dynamic(&mut Socket::open(Family::Netfilter)?, TableFamily::Ip, map)?.len())
+    };
+    node.namespace().enter(read).map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
+
+/// kp:E2: each new connection lets a client be remembered for the whole time again, and after that time it is forgotten.
+#[test]
+fn a_client_is_remembered_for_the_time_after_its_last_connection() -> Outcomes {
+    let stage = Stage::new()?;
+    let mut web = sticky_service(true);
+    web["spec"]["sessionAffinityConfig"] = json!({ "clientIP": { "timeoutSeconds": 2 } });
+    stage.manifests.put("service.json", &web.to_string())?;
+    let node = stage.node()?;
+    eventually("a remembered client", PATIENCE, || {
+        spread(stage.client.namespace(), Transport::Tcp, VIP, 1).map_err(|e| e.to_string())?;
+        if remembered(node)? == 1 { Ok(()) } else { Err("nobody is remembered".to_owned()) }
+    })?;
+    let first = only_answer(&stage)?;
+    let start = std::time::Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        assert_eq!(only_answer(&stage)?, first, "after {:?}", start.elapsed());
+    }
+    eventually("no client remembered any more", PATIENCE, || match remembered(node)? {
+        0 => Ok(()),
+        more => Err(format!("{more} are remembered")),
+    })?;
+    Ok(())
+}
+
 /// Who answers 40 connections of the client; more than one is an error.
 fn only_answer(stage: &Stage) -> Result<String, Box<dyn Error>> {
     let got = spread(stage.client.namespace(), Transport::Tcp, VIP, 40)?;
