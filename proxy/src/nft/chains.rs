@@ -3,7 +3,11 @@
 //! Their rules name sets and never addresses of Services or endpoints. Which chains there are changes with what is there to
 //! say; nothing here is done for each Service.
 
-use super::ruleset::*;
+use super::ruleset::{
+    AFFINITY_TIMES, CLIENTS, CLUSTER_IPS, DISCARD, FILTERED, HAIRPIN, MASQUERADE_LABEL, NODE_PORTS, REFUSE,
+    REMEMBER, REMEMBER_HERE, SERVICES, SOURCES, UNSERVED, UNSERVED_ELSEWHERE, UNSERVED_HERE,
+    UNSERVED_NODE_PORTS, client_fields, frontend_fields, ip_family,
+};
 use super::settings::Settings;
 use super::shape::Shape;
 use heddle_netlink::nft::{
