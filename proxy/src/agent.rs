@@ -3,6 +3,7 @@
 //! It runs on a thread of its own and waits in one place, for the next event or for the time of a retry. A quiet agent
 //! acts at once on what comes; while it is busy, what comes gathers, and is handled as one.
 
+use crate::backoff::Backoff;
 use crate::conntrack::Outbox;
 use crate::dataplane::{Dataplane, Surroundings, Synced};
 use crate::frontends::Frontends;
@@ -20,11 +21,6 @@ pub enum Event {
     Doubt,
 }
 
-/// The first wait after a failure; it doubles up to [`LONGEST_RETRY`].
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// The longest wait after repeated failures.
-const LONGEST_RETRY: Duration = Duration::from_secs(10);
-
 /// Holds the model and the frontends, and drives a dataplane.
 #[derive(Debug)]
 pub struct Agent<D> {
@@ -32,7 +28,7 @@ pub struct Agent<D> {
     frontends: Frontends,
     dataplane: D,
     udp: Outbox,
-    failed_syncs: u32,
+    backoff: Backoff,
     synced_once: bool,
     doubted: bool,
     /// The kinds that were last said to be awaited.
@@ -47,7 +43,7 @@ impl<D: Dataplane> Agent<D> {
             frontends: Frontends::new(node),
             dataplane,
             udp: Outbox::default(),
-            failed_syncs: 0,
+            backoff: Backoff::default(),
             synced_once: false,
             doubted: false,
             awaited: Vec::new(),
@@ -87,7 +83,7 @@ impl<D: Dataplane> Agent<D> {
         let delta = self.frontends.update(&self.model, &dirty);
         let surroundings_changed = dirty.node || dirty.service_cidrs;
         let quiet = delta.is_empty() && !surroundings_changed;
-        let idle = quiet && self.synced_once && !self.doubted && self.failed_syncs == 0;
+        let idle = quiet && self.synced_once && !self.doubted && !self.backoff.is_failing();
         if idle {
             return None;
         }
@@ -107,7 +103,7 @@ impl<D: Dataplane> Agent<D> {
         self.report(&synced, start.elapsed());
         self.synced_once |= synced.failures.is_empty();
         self.doubted = false;
-        self.retry_after(!synced.failures.is_empty())
+        self.backoff.after(!synced.failures.is_empty())
     }
 
     /// Said once for each set of kinds, not with every object of a long list.
@@ -131,16 +127,6 @@ impl<D: Dataplane> Agent<D> {
         } else {
             debug!(frontends, operations, compared, ?elapsed, "synced");
         }
-    }
-
-    fn retry_after(&mut self, failed: bool) -> Option<Duration> {
-        if !failed {
-            self.failed_syncs = 0;
-            return None;
-        }
-        let wait = FIRST_RETRY.saturating_mul(1 << self.failed_syncs.min(16)).min(LONGEST_RETRY);
-        self.failed_syncs += 1;
-        Some(wait)
     }
 
     /// Runs until every sender of events is gone.

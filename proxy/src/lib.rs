@@ -19,9 +19,11 @@
 //! | [`dataplane`] | the door to whatever routes packets |
 //! | [`nft`] | the dataplane that speaks nf_tables |
 //! | [`conntrack`] | forgets UDP flows whose endpoint is gone |
+//! | [`backoff`] | how long to wait before a next try |
 //! | [`agent`] | the loop: gather, resolve, sync, retry |
 
 pub mod agent;
+pub mod backoff;
 pub mod config;
 pub mod conntrack;
 pub mod convert;

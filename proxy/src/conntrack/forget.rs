@@ -4,6 +4,7 @@
 //! go. The families are apart: one that fails does not keep the other.
 
 use super::{Changes, Served};
+use crate::backoff::Backoff;
 use crate::frontends::IpFamily;
 use crate::nft::Settings;
 use heddle_netlink::conntrack::{self, Filter, Flow};
@@ -14,10 +15,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
-/// The first wait after a failure; it doubles up to [`LONGEST_RETRY`].
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-/// The longest wait after repeated failures.
-const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// After a pass, so many times its length belong to the node's other work: endpoints may come and go all the time, and a pass
 /// over a table of 200 000 flows is 30 to 200 ms of a processor.
 const REST: u32 = 4;
@@ -82,13 +79,13 @@ pub struct Forgetter<T> {
     table: T,
     settings: Settings,
     served: Served,
-    failed_passes: u32,
+    backoff: Backoff,
 }
 
 impl<T: FlowTable> Forgetter<T> {
     /// One that has heard of no frontend.
     pub fn new(table: T, settings: &Settings) -> Self {
-        Self { table, settings: settings.clone(), served: Served::default(), failed_passes: 0 }
+        Self { table, settings: settings.clone(), served: Served::default(), backoff: Backoff::default() }
     }
 
     /// Takes changes in. Never touches the kernel.
@@ -119,7 +116,7 @@ impl<T: FlowTable> Forgetter<T> {
                 }
             }
         }
-        self.retry_after(failed)
+        self.backoff.after(failed)
     }
 
     fn forget_stale(&mut self, family: IpFamily) -> Result<usize, Error> {
@@ -137,21 +134,11 @@ impl<T: FlowTable> Forgetter<T> {
     /// The first failure of a row is news, the others are not.
     fn report(&self, family: IpFamily, error: &Error) {
         let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-        if self.failed_passes == 0 {
+        if !self.backoff.is_failing() {
             warn!(?family, cause, "stale UDP flows stay for now: {error}");
         } else {
             debug!(?family, cause, "stale UDP flows still stay: {error}");
         }
-    }
-
-    fn retry_after(&mut self, failed: bool) -> Option<Duration> {
-        if !failed {
-            self.failed_passes = 0;
-            return None;
-        }
-        let wait = FIRST_RETRY.saturating_mul(1 << self.failed_passes.min(16)).min(LONGEST_RETRY);
-        self.failed_passes += 1;
-        Some(wait)
     }
 
     /// Runs until the agent is gone.
