@@ -6,11 +6,14 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`resolve`](mod@resolve) | one Service's frontends |
+//! | [`disputes`] | which claims do not hold, and who has what they claim |
 //! | [`endpoints`] | one port's endpoints: ready or about to end, here or anywhere, meant for us or not |
 
+pub mod disputes;
 pub mod endpoints;
 pub mod resolve;
 
+pub use disputes::{Contested, Dispute};
 pub use endpoints::Endpoint;
 
 use crate::delta::Delta;
@@ -91,6 +94,18 @@ pub enum Reach {
     ExternalIp,
     /// A node port.
     NodePort,
+}
+
+impl Reach {
+    /// The Service's field, as Kubernetes names it.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::ClusterIp => "spec.clusterIPs",
+            Self::LoadBalancer => "status.loadBalancer.ingress",
+            Self::ExternalIp => "spec.externalIPs",
+            Self::NodePort => "spec.ports[].nodePort",
+        }
+    }
 }
 
 impl fmt::Display for Reach {
@@ -175,6 +190,8 @@ pub struct Frontends {
     /// The claims of each frontend, in order; the first holds.
     claims: BTreeMap<Frontend, Vec<Claim>>,
     claimed: BTreeMap<ObjectName, (Claimant, Vec<Frontend>)>,
+    /// The claims that hold no more, or again, since they were last asked for.
+    disputes: Delta<Contested, Dispute>,
 }
 
 /// Resolves the whole model for the node with this name.
@@ -188,7 +205,12 @@ pub fn resolve(model: &Model, node: &str) -> Frontends {
 impl Frontends {
     /// No frontends, on the node with this name.
     pub fn new(node: &str) -> Self {
-        Self { node: node.into(), claims: BTreeMap::new(), claimed: BTreeMap::new() }
+        Self {
+            node: node.into(),
+            claims: BTreeMap::new(),
+            claimed: BTreeMap::new(),
+            disputes: Delta::default(),
+        }
     }
 
     /// Resolves again what is dirty and returns the frontends whose backends differ.
@@ -232,13 +254,27 @@ impl Frontends {
     ) {
         let claims = self.claims.entry(*frontend).or_default();
         let before = claims.first().map(|claim| claim.backends.clone());
-        match (claims.binary_search_by(|claim| claim.by.cmp(by)), backends) {
+        let found = claims.binary_search_by(|claim| claim.by.cmp(by));
+        let at = found.unwrap_or_else(|at| at);
+        // With another owner, each loser has lost to somebody else.
+        let (is_there, stays) = (found.is_ok(), backends.is_some());
+        let touched = |here: bool| match at {
+            0 if is_there != stays => 0..usize::MAX,
+            _ => at..at + usize::from(here),
+        };
+        let lost = disputes::losers(frontend, claims, touched(is_there));
+        match (found, backends) {
             (Ok(at), Some(backends)) => claims[at].backends = backends,
             (Ok(at), None) => drop(claims.remove(at)),
             (Err(at), Some(backends)) => claims.insert(at, Claim { by: by.clone(), backends }),
             (Err(_), None) => {}
         }
         delta.record(frontend, before.as_ref(), claims.first().map(|claim| &claim.backends));
+        for (contested, edit) in
+            Delta::between(&lost, &disputes::losers(frontend, claims, touched(stays))).iter()
+        {
+            self.disputes.record(contested, edit.old.as_ref(), edit.new.as_ref());
+        }
         if claims.is_empty() {
             self.claims.remove(frontend);
         }
@@ -250,6 +286,16 @@ impl Frontends {
             let claim = claims.first()?;
             Some((frontend, &claim.by.service, &claim.backends))
         })
+    }
+
+    /// The Service that has a frontend.
+    pub fn owner(&self, frontend: &Frontend) -> Option<&ObjectName> {
+        self.claims.get(frontend)?.first().map(|claim| &claim.by.service)
+    }
+
+    /// Which claims hold no more, or again, since the last call.
+    pub fn take_disputes(&mut self) -> Delta<Contested, Dispute> {
+        std::mem::take(&mut self.disputes)
     }
 
     /// Claims that do not hold: the frontend, the Service that has it and the one that wants it.
