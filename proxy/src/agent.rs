@@ -5,9 +5,12 @@
 
 use crate::backoff::Backoff;
 use crate::conntrack::Outbox;
-use crate::dataplane::{Dataplane, Surroundings, Synced};
-use crate::frontends::Frontends;
+use crate::dataplane::{Dataplane, SetAside, Surroundings, Synced};
+use crate::frontends::{Dispute, Frontends};
 use crate::model::{Change, Kind, Model};
+use crate::problems::{self, News, Problem};
+use crate::status::{Report, Reports};
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info};
@@ -33,6 +36,9 @@ pub struct Agent<D> {
     doubted: bool,
     /// The kinds that were last said to be awaited.
     awaited: Vec<Kind>,
+    reports: Reports,
+    /// The frontends that the kernel refused last.
+    set_aside: BTreeSet<Problem>,
 }
 
 impl<D: Dataplane> Agent<D> {
@@ -47,12 +53,19 @@ impl<D: Dataplane> Agent<D> {
             synced_once: false,
             doubted: false,
             awaited: Vec::new(),
+            reports: Reports::default(),
+            set_aside: BTreeSet::new(),
         }
     }
 
     /// The same agent, which also tells of UDP frontends that changed, once the kernel has taken the change.
     pub fn with_outbox(self, udp: Outbox) -> Self {
         Self { udp, ..self }
+    }
+
+    /// The same agent, which also tells of itself.
+    pub fn with_reports(self, reports: Reports) -> Self {
+        Self { reports, ..self }
     }
 
     /// The dataplane, for tests that look into it.
@@ -81,6 +94,7 @@ impl<D: Dataplane> Agent<D> {
         let start = Instant::now();
         let dirty = self.model.take_dirty();
         let delta = self.frontends.update(&self.model, &dirty);
+        self.report_disputes();
         let surroundings_changed = dirty.node || dirty.service_cidrs;
         let quiet = delta.is_empty() && !surroundings_changed;
         let idle = quiet && self.synced_once && !self.doubted && !self.backoff.is_failing();
@@ -101,6 +115,7 @@ impl<D: Dataplane> Agent<D> {
         let synced = self.dataplane.sync();
         self.udp.hand_over(&synced.written);
         self.report(&synced, start.elapsed());
+        self.report_set_aside(&synced);
         self.synced_once |= synced.failures.is_empty();
         self.doubted = false;
         self.backoff.after(!synced.failures.is_empty())
@@ -127,6 +142,30 @@ impl<D: Dataplane> Agent<D> {
         } else {
             debug!(frontends, operations, compared, ?elapsed, "synced");
         }
+    }
+
+    fn report_disputes(&mut self) {
+        for (contested, edit) in self.frontends.take_disputes().iter() {
+            let problem = |dispute: &Dispute| Problem::conflict(contested, dispute);
+            self.tell(edit.old.as_ref().map(problem).map(News::Ended));
+            self.tell(edit.new.as_ref().map(problem).map(News::Began));
+        }
+    }
+
+    fn report_set_aside(&mut self, synced: &Synced) {
+        if synced.set_aside.is_empty() && self.set_aside.is_empty() {
+            return;
+        }
+        let named = synced.set_aside.iter().filter_map(|SetAside { frontend, why }| {
+            Some(Problem::set_aside(frontend, self.frontends.owner(frontend)?, why))
+        });
+        let now = named.collect();
+        self.tell(problems::between(&self.set_aside, &now));
+        self.set_aside = now;
+    }
+
+    fn tell(&self, news: impl IntoIterator<Item = News>) {
+        news.into_iter().for_each(|news| self.reports.tell(Report::Problem(news)));
     }
 
     /// Runs until every sender of events is gone.

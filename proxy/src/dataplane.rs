@@ -48,6 +48,17 @@ pub struct Synced {
     pub compared: usize,
     /// What failed, a sentence each. The rest was done.
     pub failures: Vec<Failure>,
+    /// All frontends that are left out because the kernel refuses them, those of earlier syncs included.
+    pub set_aside: Vec<SetAside>,
+}
+
+/// A frontend that the kernel refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// The frontend.
+    pub frontend: Frontend,
+    /// What the kernel says.
+    pub why: String,
 }
 
 /// A part of a sync that failed; it stays staged.

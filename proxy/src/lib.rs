@@ -20,6 +20,8 @@
 //! | [`nft`] | the dataplane that speaks nf_tables |
 //! | [`conntrack`] | forgets UDP flows whose endpoint is gone |
 //! | [`backoff`] | how long to wait before a next try |
+//! | [`problems`] | what is wrong with the cluster's objects, as one account |
+//! | [`status`] | what the parts tell of themselves, kept in one place |
 //! | [`agent`] | the loop: gather, resolve, sync, retry |
 
 pub mod agent;
@@ -32,5 +34,7 @@ pub mod delta;
 pub mod frontends;
 pub mod model;
 pub mod nft;
+pub mod problems;
 pub mod run;
+pub mod status;
 pub mod watch;

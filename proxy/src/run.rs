@@ -7,12 +7,15 @@ use crate::agent::{Agent, Event};
 use crate::config::{Config, Source};
 use crate::conntrack::{Forgetter, Outbox, Tracked};
 use crate::nft::{Netlink, Nft};
+use crate::problems::News;
+use crate::status::{self, Report, Reports};
 use crate::watch;
 use heddle_netlink::nft::{Heard, Listener};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
 use std::{io, thread};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
@@ -55,7 +58,9 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let (outbox, changes) = mpsc::channel();
     let mut forgetter = Forgetter::new(Tracked::open().map_err(RunError::Kernel)?, &config.settings);
     let agent = Agent::new(&config.node, Nft::new(kernel, &config.settings));
-    let mut agent = agent.with_outbox(Outbox::new(outbox));
+    let (reports, told) = unbounded_channel();
+    let reports = Reports::new(reports);
+    let mut agent = agent.with_outbox(Outbox::new(outbox)).with_reports(reports.clone());
     info!(node = config.node, source = ?config.source, "heddle-proxy {}", env!("CARGO_PKG_VERSION"));
     spawn("agent", move || agent.run(&inbox))?;
     spawn("conntrack", move || forgetter.run(&changes))?;
@@ -63,7 +68,12 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     spawn("listener", move || listen(listener, own_port, &doubts))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| RunError::Start { what: "the runtime", source })?;
-    runtime.block_on(serve(config, events))
+    runtime.block_on(async {
+        tokio::select! {
+            ended = serve(config, events, &reports) => ended,
+            () = status::keep(told) => Err(RunError::Ended("the status")),
+        }
+    })
 }
 
 fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
@@ -72,7 +82,7 @@ fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(),
 }
 
 /// Waits for the source to fail or for a signal.
-async fn serve(config: &Config, events: Sender<Event>) -> Result<(), RunError> {
+async fn serve(config: &Config, events: Sender<Event>, reports: &Reports) -> Result<(), RunError> {
     let start = |source| RunError::Start { what: "the signal handlers", source };
     let mut terminate = signal(SignalKind::terminate()).map_err(start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(start)?;
@@ -80,12 +90,16 @@ async fn serve(config: &Config, events: Sender<Event>) -> Result<(), RunError> {
         // The agent is gone only when the process is about to be.
         let _ = events.send(Event::Change(change));
     };
+    let reports = reports.clone();
+    let tell = move |news| reports.tell(Report::Problem(news));
     let source = async {
         match &config.source {
-            Source::Manifests(folder) => follow_manifests(folder.clone(), config.node.clone(), emit).await,
+            Source::Manifests(folder) => {
+                follow_manifests(folder.clone(), config.node.clone(), emit, tell).await
+            }
             Source::ApiServer { kubeconfig, master } => {
                 let client = watch::connect(kubeconfig.as_deref(), master.as_deref()).await?;
-                watch::run_api(client, &config.node, emit).await;
+                watch::run_api(client, &config.node, emit, tell).await;
                 Err(RunError::Ended("the API server's watch"))
             }
         }
@@ -102,10 +116,11 @@ async fn follow_manifests(
     folder: PathBuf,
     node: String,
     emit: impl Fn(crate::model::Change) + Send + 'static,
+    tell: impl Fn(News) + Send + 'static,
 ) -> Result<(), RunError> {
     let (failed, failure) = oneshot::channel();
     spawn("manifests", move || {
-        let Err(error) = watch::run_manifests(&folder, &node, emit);
+        let Err(error) = watch::run_manifests(&folder, &node, emit, tell);
         // Nobody waits for it any more when a signal came first.
         let _ = failed.send(error);
     })?;

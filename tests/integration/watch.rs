@@ -134,7 +134,7 @@ impl Source {
                 let client =
                     watch::connect(Some(&kubeconfig), None).await.map_err(|error| error.to_string())?;
                 tokio::select! {
-                    () = watch::run_api(client, "node-a", emit) => Err("the watch ended".to_owned()),
+                    () = watch::run_api(client, "node-a", emit, drop) => Err("the watch ended".to_owned()),
                     _ = stopped => Ok(()),
                 }
             })

@@ -5,7 +5,7 @@
 //! once and tried again, and what it said before stands. Invariant: [`Change::Complete`] of a kind comes after every
 //! object of a whole list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::mem;
 use std::pin::pin;
@@ -22,16 +22,23 @@ use tracing::{debug, info, warn};
 use super::census::Census;
 use super::lean::Lean;
 use crate::convert::objects::{Metadata, ServiceCidr};
-use crate::convert::{self, FieldError, Key, Names, Verdict};
+use crate::convert::{self, FieldError, Names, Verdict};
 use crate::model::{Change, Kind, ObjectName};
+use crate::problems::{self, News, Problem};
 
 /// How long to leave a server alone that forgets faster than we can follow.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long to leave a server alone that does not have the kind; it may be upgraded.
 const LONG_PAUSE: Duration = Duration::from_mins(5);
 
-/// Emits what the API server says of Services, slices and the Node called `node`, then every difference. Never ends.
-pub async fn run_api(client: Client, node: &str, emit: impl Fn(Change) + Send + Sync + 'static) {
+/// Emits what the API server says of Services, slices and the Node called `node`, then every difference, and tells of what
+/// is wrong with objects. Never ends.
+pub async fn run_api(
+    client: Client,
+    node: &str,
+    emit: impl Fn(Change) + Send + Sync + 'static,
+    tell: impl Fn(News) + Send + Sync + 'static,
+) {
     let everything = watcher::Config::default();
     let services = Follower {
         kind: Kind::Service,
@@ -58,7 +65,8 @@ pub async fn run_api(client: Client, node: &str, emit: impl Fn(Change) + Send + 
         convert: convert::node,
     };
     let ranges = service_cidrs(client);
-    tokio::join!(services.run(&emit), slices.run(&emit), node.run(&emit), ranges.run(&emit));
+    let out = Out { emit: &emit, tell: &tell };
+    tokio::join!(services.run(out), slices.run(out), node.run(out), ranges.run(out));
 }
 
 fn service_cidrs(client: Client) -> Follower<ServiceCidr> {
@@ -73,6 +81,13 @@ fn service_cidrs(client: Client) -> Follower<ServiceCidr> {
 
 fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+}
+
+/// Where what is heard goes.
+#[derive(Clone, Copy)]
+struct Out<'a> {
+    emit: &'a (dyn Fn(Change) + Sync),
+    tell: &'a (dyn Fn(News) + Sync),
 }
 
 /// One kind to list and watch.
@@ -97,12 +112,12 @@ impl<T> Follower<T>
 where
     T: AsRef<Metadata> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    async fn run(self, emit: &(impl Fn(Change) + Sync)) {
+    async fn run(self, out: Out<'_>) {
         let mut record = Record::new(self.kind, self.convert);
         let mut start = Start::Streaming;
         loop {
             let pause;
-            (start, pause) = self.follow(start, &mut record, emit).await;
+            (start, pause) = self.follow(start, &mut record, out).await;
             tokio::time::sleep(pause).await;
         }
     }
@@ -110,12 +125,7 @@ where
     /// Follows one watcher until another is needed, and says which, and after what pause. kube's own recovers from most;
     /// it neither falls back to a list when the server has no streaming lists, nor lists again when a watch is answered
     /// with 410.
-    async fn follow(
-        &self,
-        start: Start,
-        record: &mut Record<T>,
-        emit: &(impl Fn(Change) + Sync),
-    ) -> (Start, Duration) {
+    async fn follow(&self, start: Start, record: &mut Record<T>, out: Out<'_>) -> (Start, Duration) {
         let config = match start {
             Start::Streaming => self.filter.clone().streaming_lists(),
             Start::Pages => self.filter.clone(),
@@ -131,7 +141,8 @@ where
                 Ok(event) => {
                     is_listing =
                         matches!(event, Event::Init) || (is_listing && !matches!(event, Event::InitDone));
-                    record.take(event).into_iter().for_each(emit);
+                    record.take(event).into_iter().for_each(out.emit);
+                    record.take_news().into_iter().for_each(out.tell);
                 }
                 Err(error) if self.kind == Kind::ServiceCidr && is_unknown(&error) => {
                     record.is_unknown();
@@ -162,8 +173,10 @@ struct Record<T> {
     convert: fn(&T, &mut Names) -> Result<Verdict, FieldError>,
     /// The last thing that the server did was to fail.
     is_failing: bool,
-    /// What people were told of each object.
-    told: BTreeMap<ObjectName, Vec<FieldError>>,
+    /// What is wrong with each object, where something is.
+    told: BTreeMap<ObjectName, BTreeSet<Problem>>,
+    /// What of that is new.
+    news: Vec<News>,
 }
 
 impl<T: AsRef<Metadata>> Record<T> {
@@ -175,7 +188,12 @@ impl<T: AsRef<Metadata>> Record<T> {
             convert,
             is_failing: false,
             told: BTreeMap::new(),
+            news: Vec::new(),
         }
+    }
+
+    fn take_news(&mut self) -> Vec<News> {
+        mem::take(&mut self.news)
     }
 
     fn take(&mut self, event: Event<Lean<T>>) -> Vec<Change> {
@@ -190,7 +208,9 @@ impl<T: AsRef<Metadata>> Record<T> {
                 Vec::new()
             }
             Event::InitDone => {
-                self.told.retain(|name, _| self.census.is_listed(name));
+                let gone = |name: &ObjectName| !self.census.is_listed(name);
+                let gone: Vec<ObjectName> = self.told.keys().filter(|name| gone(name)).cloned().collect();
+                gone.iter().for_each(|name| self.tell(name, BTreeSet::new()));
                 self.census.end()
             }
             Event::InitApply(object) => self.object(&object.object, Seen::Listed).into_iter().collect(),
@@ -209,7 +229,7 @@ impl<T: AsRef<Metadata>> Record<T> {
         };
         match seen {
             Seen::Deleted => {
-                self.told.remove(&key.name);
+                self.tell(&key.name, BTreeSet::new());
                 return self.census.is_gone(key.name);
             }
             Seen::Listed => self.census.lists(key.name.clone()),
@@ -217,34 +237,28 @@ impl<T: AsRef<Metadata>> Record<T> {
         }
         match (self.convert)(object, &mut self.names) {
             Ok(Verdict::Ours(object, passed_over)) => {
-                self.tell(&key, &passed_over, "it counts without this field");
+                let problems = passed_over.iter().map(|error| Problem::passed_over(&key, error)).collect();
+                self.tell(&key.name, problems);
                 self.census.exists(key.name, Verdict::Ours(object, passed_over))
             }
-            Ok(ignored @ Verdict::Ignored(_)) => self.census.exists(key.name, ignored),
+            Ok(ignored @ Verdict::Ignored(_)) => {
+                self.tell(&key.name, BTreeSet::new());
+                self.census.exists(key.name, ignored)
+            }
             Err(error) => {
-                self.tell(&key, &[error], "its last good state stays");
+                self.tell(&key.name, [Problem::refused(&key, &error)].into());
                 None
             }
         }
     }
 
-    fn tell(&mut self, key: &Key, errors: &[FieldError], outcome: &str) {
-        if self.is_news(&key.name, errors) {
-            errors.iter().for_each(|error| warn!("{key}: {error}; {outcome}"));
+    /// Notes what is wrong with an object now. It comes again with each list, and with each change of something else in it.
+    fn tell(&mut self, name: &ObjectName, problems: BTreeSet<Problem>) {
+        let before = self.told.remove(name).unwrap_or_default();
+        self.news.extend(problems::between(&before, &problems));
+        if !problems.is_empty() {
+            self.told.insert(name.clone(), problems);
         }
-    }
-
-    /// Whether these are other mistakes than the last ones of this object, which comes again with each list, and with
-    /// each change of something else in it.
-    fn is_news(&mut self, name: &ObjectName, errors: &[FieldError]) -> bool {
-        if errors.is_empty() {
-            self.told.remove(name);
-            return false;
-        }
-        let told = self.told.entry(name.clone()).or_default();
-        let is_news = told != errors;
-        errors.clone_into(told);
-        is_news
     }
 
     fn is_unknown(&mut self) {
@@ -353,7 +367,8 @@ mod tests {
         let follower = service_cidrs(Client::new(server, "default"));
         let mut record = Record::new(Kind::ServiceCidr, convert::service_cidr);
         for times in 1..=2 {
-            let next = follower.follow(Start::Streaming, &mut record, &|change| panic!("{change:?}")).await;
+            let out = Out { emit: &|change| panic!("{change:?}"), tell: &|news| panic!("{news:?}") };
+            let next = follower.follow(Start::Streaming, &mut record, out).await;
             assert_eq!(next, (Start::Streaming, LONG_PAUSE));
             assert_eq!(asked.load(Ordering::Relaxed), times);
         }
@@ -370,20 +385,31 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_news_once_until_the_object_changes_or_goes() {
+    fn a_mistake_is_news_once_until_the_object_is_corrected_or_goes() {
         let mut record = Record::new(Kind::Service, convert::service);
-        let name = ObjectName::new("x", "a");
-        let mistake = |field: &str| [convert::Fault::Missing.at(field)];
-        assert!(record.is_news(&name, &mistake("spec.a")));
-        assert!(!record.is_news(&name, &mistake("spec.a")));
-        assert!(record.is_news(&name, &mistake("spec.b")));
-        assert!(!record.is_news(&name, &[]));
-        assert!(record.is_news(&name, &mistake("spec.b")));
-        record.take(Event::Delete(lean("a", 80)));
-        assert!(record.is_news(&name, &mistake("spec.b")));
-        record.take(Event::Init);
-        record.take(Event::InitDone);
-        assert!(record.is_news(&name, &mistake("spec.b")));
+        let mut news = |event| {
+            record.take(event);
+            let texts = record.take_news().into_iter().map(|news| match news {
+                News::Began(problem) => format!("+ {problem}"),
+                News::Ended(problem) => format!("- {problem}"),
+            });
+            texts.collect::<Vec<_>>()
+        };
+        let text = |port: i64| {
+            format!(
+                "Service x/a: spec.ports[0].port: {port} is not a port (1-65535); its last good state stays"
+            )
+        };
+        let (began, ended) = (format!("+ {}", text(70_000)), format!("- {}", text(70_000)));
+        assert_eq!(news(Event::Apply(lean("a", 70_000))), [&*began]);
+        assert_eq!(news(Event::Apply(lean("a", 70_000))), [""; 0]);
+        assert_eq!(news(Event::Apply(lean("a", 70_001))), [format!("+ {}", text(70_001)), ended.clone()]);
+        assert_eq!(news(Event::Apply(lean("a", 80))), [format!("- {}", text(70_001))]);
+        assert_eq!(news(Event::Apply(lean("a", 70_000))), [&*began]);
+        assert_eq!(news(Event::Delete(lean("a", 70_000))), [&*ended]);
+        assert_eq!(news(Event::Apply(lean("a", 70_000))), [&*began]);
+        assert_eq!(news(Event::Init), [""; 0]);
+        assert_eq!(news(Event::InitDone), [&*ended], "a list that leaves it out");
     }
 
     #[test]

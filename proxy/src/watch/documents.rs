@@ -1,7 +1,7 @@
 //! The documents of one manifest file: YAML or JSON, several to a file, each an object or a list of objects.
 //!
 //! Not a parser of all of Kubernetes: kinds that do not concern us are passed over. Pure. Invariant: a document that
-//! cannot be read costs only itself; every other object of the file is found, and each problem says where it is.
+//! cannot be read costs only itself; every other object of the file is found, and each mistake says where it is.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -68,7 +68,7 @@ impl fmt::Display for Place {
 
 /// Something that cannot be used: a field, an object, a document or a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Problem {
+pub struct Mistake {
     /// Where it is.
     pub place: Place,
     /// Which object it is, if that much could be read.
@@ -77,7 +77,7 @@ pub struct Problem {
     pub message: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
         if let Some(key) = &self.key {
@@ -93,16 +93,16 @@ pub struct Parsed {
     /// Its objects.
     pub objects: BTreeMap<Key, Object>,
     /// What could not be used, in the order of the file.
-    pub problems: Vec<Problem>,
+    pub mistakes: Vec<Mistake>,
     /// The fields that objects do without because they could not be used.
-    pub remarks: Vec<Problem>,
+    pub remarks: Vec<Mistake>,
 }
 
 impl Parsed {
     /// Of a file that could not be read at all.
     pub fn unreadable(message: String) -> Self {
-        let problem = Problem { place: Place::default(), key: None, message };
-        Self { problems: vec![problem], ..Self::default() }
+        let mistake = Mistake { place: Place::default(), key: None, message };
+        Self { mistakes: vec![mistake], ..Self::default() }
     }
 }
 
@@ -136,7 +136,7 @@ impl Reader<'_> {
                 Ok(value) => self.value(place, &value),
                 Err(error) => {
                     let place = Place { line: Some(line + error.lines_before), ..place };
-                    self.problem(place, None, error.message);
+                    self.mistake(place, None, error.message);
                 }
             }
         }
@@ -162,7 +162,7 @@ impl Reader<'_> {
                 None => return,
                 Some(Ok(raw)) => self.raw(place, raw),
                 // Where the next document starts is not known after a syntax error.
-                Some(Err(error)) => return self.problem(place, None, error.to_string()),
+                Some(Err(error)) => return self.mistake(place, None, error.to_string()),
             }
         }
     }
@@ -182,22 +182,22 @@ impl Reader<'_> {
         let (kind, key) = match self.identify(document) {
             Ok(Some(identity)) => identity,
             Ok(None) => return debug!(%place, "not an object that concerns us"),
-            Err(error) => return self.problem(place, None, error.to_string()),
+            Err(error) => return self.mistake(place, None, error.to_string()),
         };
         match self.convert(kind, document) {
             Ok(Verdict::Ignored(reason)) => debug!(%place, %key, reason, "ignored"),
             Ok(Verdict::Ours(..)) if self.parsed.objects.contains_key(&key) => {
-                self.problem(place, Some(key), "is in this file before; the first one counts".to_owned());
+                self.mistake(place, Some(key), "is in this file before; the first one counts".to_owned());
             }
             Ok(Verdict::Ours(object, passed_over)) => {
-                self.parsed.remarks.extend(passed_over.into_iter().map(|error| Problem {
+                self.parsed.remarks.extend(passed_over.into_iter().map(|error| Mistake {
                     place,
                     key: Some(key.clone()),
                     message: format!("{error}; it counts without this field"),
                 }));
                 self.parsed.objects.insert(key, object);
             }
-            Err(error) => self.problem(place, Some(key), error.to_string()),
+            Err(error) => self.mistake(place, Some(key), error.to_string()),
         }
     }
 
@@ -224,8 +224,8 @@ impl Reader<'_> {
         }
     }
 
-    fn problem(&mut self, place: Place, key: Option<Key>, message: String) {
-        self.parsed.problems.push(Problem { place, key, message });
+    fn mistake(&mut self, place: Place, key: Option<Key>, message: String) {
+        self.parsed.mistakes.push(Mistake { place, key, message });
     }
 }
 

@@ -17,6 +17,7 @@ use super::folder::{Folder, Round};
 use super::roster::{self, Roster, Update};
 use crate::convert::Names;
 use crate::model::{Change, Kind};
+use crate::problems::News;
 
 /// Why a folder of manifests cannot be a source.
 #[derive(Debug, Error)]
@@ -39,7 +40,8 @@ pub enum ManifestsError {
     },
 }
 
-/// Emits what a folder of manifests says, then every difference, for ever. Blocks: give it a thread of its own.
+/// Emits what a folder of manifests says, then every difference, for ever, and tells of what is wrong with files and
+/// objects. Blocks: give it a thread of its own.
 ///
 /// `node` is the name of our own node; Node objects of other names are passed over.
 ///
@@ -49,10 +51,12 @@ pub fn run_manifests(
     folder: &Path,
     node: &str,
     emit: impl Fn(Change) + Send + 'static,
+    tell: impl Fn(News) + Send + 'static,
 ) -> Result<Infallible, ManifestsError> {
     let mut manifests = Manifests::open(folder, node)?;
     manifests.first()?.into_iter().for_each(&emit);
     loop {
+        manifests.take_news().into_iter().for_each(&tell);
         manifests.next()?.into_iter().for_each(&emit);
     }
 }
@@ -65,6 +69,7 @@ pub struct Manifests {
     node: String,
     roster: Roster,
     names: Names,
+    news: Vec<News>,
 }
 
 impl Manifests {
@@ -77,7 +82,7 @@ impl Manifests {
         let folder = Folder::watch(path).map_err(open_error)?;
         folder.files().map_err(open_error)?;
         let (path, node) = (path.to_owned(), node.to_owned());
-        Ok(Self { folder, path, node, roster: Roster::default(), names: Names::default() })
+        Ok(Self { folder, path, node, roster: Roster::default(), names: Names::default(), news: Vec::new() })
     }
 
     /// Reads every file. The changes end with one [`Change::Complete`] for each kind.
@@ -105,14 +110,29 @@ impl Manifests {
         Ok(self.round(round))
     }
 
+    /// What is wrong, or in order again, since the last call.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    fn note(&mut self, update: Update) -> Vec<Change> {
+        for (file, text) in update.remarks {
+            warn!(%file, "{text}");
+        }
+        self.news.extend(update.news);
+        update.changes
+    }
+
     fn round(&mut self, round: Round) -> Vec<Change> {
         let mut changes = Vec::new();
         for name in round.gone {
-            changes.extend(report(self.roster.remove(&name)));
+            let update = self.roster.remove(&name);
+            changes.extend(self.note(update));
         }
         for name in round.read {
             let Some(parsed) = self.read(&name) else { continue };
-            changes.extend(report(self.roster.replace(&name, parsed)));
+            let update = self.roster.replace(&name, parsed);
+            changes.extend(self.note(update));
         }
         roster::settle(changes)
     }
@@ -126,13 +146,6 @@ impl Manifests {
             Err(error) => Some(Parsed::unreadable(error.to_string())),
         }
     }
-}
-
-fn report(update: Update) -> Vec<Change> {
-    for (file, text) in update.reports {
-        warn!(%file, "{text}");
-    }
-    update.changes
 }
 
 #[cfg(test)]

@@ -7,17 +7,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::documents::{Parsed, Problem};
+use super::documents::{Mistake, Parsed};
 use crate::convert::{Key, Object};
 use crate::model::{Change, Kind, ObjectName};
+use crate::problems::{self, News, Problem, Reason, Subject};
 
 /// What one reading of a file leads to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// What is different for the model.
     pub changes: Vec<Change>,
-    /// What people should hear, once: file and text.
-    pub reports: Vec<(Arc<str>, String)>,
+    /// What is wrong, or in order again.
+    pub news: Vec<News>,
+    /// What people should hear besides, once: file and text.
+    pub remarks: Vec<(Arc<str>, String)>,
 }
 
 /// The objects of all files.
@@ -38,7 +41,8 @@ struct Claim {
 struct File {
     /// In order. Not a set: most files hold one object, and the smallest set takes half a kilobyte.
     keys: Box<[Key]>,
-    reported: BTreeSet<Problem>,
+    /// What is wrong in it.
+    problems: BTreeSet<Problem>,
 }
 
 impl Roster {
@@ -52,14 +56,13 @@ impl Roster {
     pub fn replace(&mut self, name: &str, parsed: Parsed) -> Update {
         let (name, old) = self.files.remove_entry(name).unwrap_or_else(|| (name.into(), File::default()));
         let mut update = Update::default();
-        let problems: BTreeSet<Problem> = parsed.problems.into_iter().collect();
-        let remarks: BTreeSet<Problem> = parsed.remarks.into_iter().collect();
-        let reported = &problems | &remarks;
-        for problem in reported.difference(&old.reported) {
-            update.reports.push((name.clone(), problem.to_string()));
-        }
-        let all_stay = problems.iter().any(|problem| problem.key.is_none());
-        let at_fault: BTreeSet<&Key> = problems.iter().filter_map(|problem| problem.key.as_ref()).collect();
+        let all_stay = parsed.mistakes.iter().any(|mistake| mistake.key.is_none());
+        let at_fault: BTreeSet<&Key> =
+            parsed.mistakes.iter().filter_map(|mistake| mistake.key.as_ref()).collect();
+        let refused = parsed.mistakes.iter().map(|mistake| problem(&name, mistake, Reason::ObjectRefused));
+        let passed_over = parsed.remarks.iter().map(|mistake| problem(&name, mistake, Reason::FieldIgnored));
+        let problems = refused.chain(passed_over).collect();
+        update.news = problems::between(&old.problems, &problems);
 
         let mut keys: BTreeSet<Key> = parsed.objects.keys().cloned().collect();
         for (key, object) in parsed.objects {
@@ -72,16 +75,17 @@ impl Roster {
                 update.changes.extend(self.withdraw(&name, key));
             }
         }
-        self.files.insert(name, File { keys: keys.into_iter().collect(), reported });
+        self.files.insert(name, File { keys: keys.into_iter().collect(), problems });
         update
     }
 
     /// Forgets a file and the objects that only it holds.
     pub fn remove(&mut self, name: &str) -> Update {
-        let keys = self.files.remove(name).unwrap_or_default().keys;
+        let File { keys, problems } = self.files.remove(name).unwrap_or_default();
         Update {
             changes: keys.into_iter().filter_map(|key| self.withdraw(name, key)).collect(),
-            reports: Vec::new(),
+            news: problems::between(&problems, &BTreeSet::new()),
+            remarks: Vec::new(),
         }
     }
 
@@ -93,7 +97,7 @@ impl Roster {
         {
             let first = (&other.file).min(file);
             update
-                .reports
+                .remarks
                 .push((file.clone(), format!("{key} is in {} too; the one in {first} counts", other.file)));
         }
         let (Ok(index) | Err(index)) = found;
@@ -124,6 +128,11 @@ impl Roster {
             Some(_) => None,
         }
     }
+}
+
+fn problem(file: &Arc<str>, mistake: &Mistake, reason: Reason) -> Problem {
+    let subject = mistake.key.clone().map_or_else(|| Subject::File(file.clone()), Subject::Object);
+    Problem { subject, reason, text: format!("{file}, {}: {}", mistake.place, mistake.message) }
 }
 
 /// Orders what several files changed together, with one change for each object, so that an object that moved between

@@ -11,8 +11,8 @@ fn yaml(text: &str) -> Parsed {
     parsed(Format::Yaml, text)
 }
 
-fn problems(parsed: &Parsed) -> Vec<String> {
-    parsed.problems.iter().map(ToString::to_string).collect()
+fn mistakes(parsed: &Parsed) -> Vec<String> {
+    parsed.mistakes.iter().map(ToString::to_string).collect()
 }
 
 fn keys(parsed: &Parsed) -> Vec<String> {
@@ -42,7 +42,7 @@ fn documents_of_a_yaml_file_are_read_one_by_one() {
         service("c")
     );
     let parsed = yaml(&text);
-    assert_eq!(problems(&parsed), [""; 0]);
+    assert_eq!(mistakes(&parsed), [""; 0]);
     assert_eq!(keys(&parsed), ["Service default/a", "Service default/b", "Service default/c"]);
 }
 
@@ -57,7 +57,7 @@ fn a_bad_document_costs_only_itself_and_is_named_by_number_line_and_field() {
     );
     let parsed = yaml(&text);
     assert_eq!(keys(&parsed), ["Service default/a", "Service default/c"]);
-    let found = problems(&parsed);
+    let found = mistakes(&parsed);
     assert_eq!(
         found[0],
         "document 2 (line 5): Service shop/b: spec.ports[1].port: 70000 is not a port (1-65535)"
@@ -67,7 +67,7 @@ fn a_bad_document_costs_only_itself_and_is_named_by_number_line_and_field() {
         "document 5 (line 19): Service default/d: spec.ports[0].port: invalid type: string \"eighty\"";
     assert!(found[2].starts_with(shape), "{}", found[2]);
     assert_eq!(found.len(), 3);
-    let known: Vec<bool> = parsed.problems.iter().map(|problem| problem.key.is_some()).collect();
+    let known: Vec<bool> = parsed.mistakes.iter().map(|mistake| mistake.key.is_some()).collect();
     assert_eq!(known, [true, false, true]);
 }
 
@@ -86,7 +86,7 @@ fn lists_are_read_item_by_item_in_yaml_and_json() {
         assert_eq!(keys(&parsed), ["Service default/a", "EndpointSlice x/a-1"]);
         let message =
             format!("{place}, items[1]: Service default/b: spec.clusterIP: \"10.0.0\" is not an IP address");
-        assert_eq!(problems(&parsed), [message]);
+        assert_eq!(mistakes(&parsed), [message]);
     }
 }
 
@@ -98,7 +98,7 @@ fn a_list_in_block_form_is_read_item_by_item() {
         - just text\nkind: List\nmetadata: {resourceVersion: \"\"}\n";
     let parsed = yaml(text);
     assert_eq!(keys(&parsed), ["Service default/a"]);
-    let found = problems(&parsed);
+    let found = mistakes(&parsed);
     assert!(
         found[0].starts_with("document 1 (line 1), items[1]: Service default/b: spec.ports: "),
         "{found:?}"
@@ -107,8 +107,8 @@ fn a_list_in_block_form_is_read_item_by_item() {
     assert_eq!(found.len(), 2);
     assert_eq!(yaml("apiVersion: v1\nkind: List\nitems:\n"), Parsed::default());
     let broken = yaml("apiVersion: v1\nkind: List\nitems:\n- {a: [\n");
-    assert_eq!(broken.problems.len(), 1);
-    assert_eq!(broken.problems[0].key, None);
+    assert_eq!(broken.mistakes.len(), 1);
+    assert_eq!(broken.mistakes[0].key, None);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn several_json_values_in_one_file_are_read_until_the_first_that_is_no_json() {
         |name: &str| format!(r#"{{"apiVersion":"v1","kind":"Service","metadata":{{"name":"{name}"}}}}"#);
     let parsed = parsed(Format::Json, &format!("{}\n{}\n{{]", object("a"), object("b")));
     assert_eq!(keys(&parsed), ["Service default/a", "Service default/b"]);
-    assert!(problems(&parsed)[0].starts_with("document 3: "), "{:?}", problems(&parsed));
+    assert!(mistakes(&parsed)[0].starts_with("document 3: "), "{:?}", mistakes(&parsed));
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn only_our_own_node_counts() {
     };
     let parsed = yaml(&(node("node-b") + &node("node-a")));
     assert_eq!(keys(&parsed), ["Node node-a"]);
-    assert_eq!(problems(&parsed), [""; 0]);
+    assert_eq!(mistakes(&parsed), [""; 0]);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn an_object_without_a_field_that_cannot_be_read_counts_and_the_field_is_named()
     let spec = "spec: {clusterIP: 10.0.0.1, externalIPs: [192.0.2.300]}";
     let parsed = yaml(&format!("apiVersion: v1\nkind: Service\nmetadata: {{name: a}}\n{spec}\n"));
     assert_eq!(keys(&parsed), ["Service default/a"]);
-    assert_eq!(problems(&parsed), [""; 0]);
+    assert_eq!(mistakes(&parsed), [""; 0]);
     let remarks: Vec<String> = parsed.remarks.iter().map(ToString::to_string).collect();
     let field = "spec.externalIPs[0]: \"192.0.2.300\" is not an IP address";
     assert_eq!(
@@ -168,7 +168,7 @@ fn the_first_of_two_objects_with_one_name_counts() {
     };
     assert_eq!(found.cluster_ips[0].to_string(), "10.0.0.1");
     assert_eq!(
-        problems(&parsed),
+        mistakes(&parsed),
         ["document 2 (line 5): Service default/a: is in this file before; the first one counts"]
     );
 }
@@ -182,12 +182,12 @@ fn what_is_no_object_is_reported() {
         ("apiVersion: v2\nkind: Service", "document 1 (line 1): apiVersion: \"v2\" is not v1"),
         ("a: 1\na: 2", "document 1 (line 2): "),
     ] {
-        let found = problems(&yaml(text));
+        let found = mistakes(&yaml(text));
         assert!(found[0].starts_with(message), "{found:?}");
         assert_eq!(found.len(), 1, "{found:?}");
     }
     let found = parse(Format::Yaml, b"\xff\xfe", "", &mut Names::default());
-    assert!(problems(&found)[0].starts_with("the file: not UTF-8"));
+    assert!(mistakes(&found)[0].starts_with("the file: not UTF-8"));
     assert_eq!(yaml("\u{feff}# nothing\n"), Parsed::default());
 }
 
@@ -201,7 +201,7 @@ fn a_list_larger_than_a_configuration_file_is_read() {
         })
         .collect();
     let parsed = yaml(&format!("kind: List\nitems:\n{items}"));
-    assert_eq!(problems(&parsed), [""; 0]);
+    assert_eq!(mistakes(&parsed), [""; 0]);
     assert_eq!(parsed.objects.len(), 20_000);
 }
 

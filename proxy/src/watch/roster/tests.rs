@@ -20,9 +20,13 @@ fn parsed(objects: &[(&str, u8)]) -> Parsed {
     Parsed { objects, ..Parsed::default() }
 }
 
-fn with_problem(mut parsed: Parsed, key: Option<Key>) -> Parsed {
-    parsed.problems.push(Problem { place: Place::default(), key, message: "bad".to_owned() });
+fn with_mistake(mut parsed: Parsed, key: Option<Key>) -> Parsed {
+    parsed.mistakes.push(Mistake { place: Place::default(), key, message: "bad".to_owned() });
     parsed
+}
+
+fn bad_x(reason: Reason) -> Problem {
+    Problem { subject: Subject::Object(key("x")), reason, text: "a.yaml, the file: bad".to_owned() }
 }
 
 fn applied(name: &str, version: u8) -> Change {
@@ -49,41 +53,48 @@ fn only_differences_are_given() {
 fn an_object_with_a_mistake_keeps_its_last_good_state() {
     let mut roster = Roster::default();
     roster.replace("a.yaml", parsed(&[("x", 1), ("y", 1), ("z", 1)]));
-    let update = roster.replace("a.yaml", with_problem(parsed(&[("y", 2)]), Some(key("x"))));
+    let update = roster.replace("a.yaml", with_mistake(parsed(&[("y", 2)]), Some(key("x"))));
     assert_eq!(update.changes, [applied("y", 2), gone("z")]);
-    assert_eq!(update.reports, [("a.yaml".into(), "the file: Service default/x: bad".to_owned())]);
-    assert_eq!(roster.replace("a.yaml", parsed(&[("x", 1), ("y", 2)])), Update::default());
+    assert_eq!(update.news, [News::Began(bad_x(Reason::ObjectRefused))]);
+    let corrected = roster.replace("a.yaml", parsed(&[("x", 1), ("y", 2)]));
+    let news = vec![News::Ended(bad_x(Reason::ObjectRefused))];
+    assert_eq!(corrected, Update { news, ..Update::default() });
 }
 
 #[test]
 fn a_file_with_an_unreadable_document_forgets_nothing() {
     let mut roster = Roster::default();
     roster.replace("a.yaml", parsed(&[("x", 1), ("y", 1)]));
-    assert_eq!(roster.replace("a.yaml", with_problem(parsed(&[("y", 2)]), None)).changes, [applied("y", 2)]);
+    assert_eq!(roster.replace("a.yaml", with_mistake(parsed(&[("y", 2)]), None)).changes, [applied("y", 2)]);
     assert_eq!(roster.replace("a.yaml", parsed(&[("y", 2)])).changes, [gone("x")]);
 }
 
 #[test]
 fn a_problem_is_reported_once_until_it_is_gone() {
     let mut roster = Roster::default();
-    let bad = || with_problem(parsed(&[]), None);
-    assert_eq!(roster.replace("a.yaml", bad()).reports.len(), 1);
-    assert_eq!(roster.replace("a.yaml", bad()).reports.len(), 0);
-    assert_eq!(roster.replace("a.yaml", parsed(&[])).reports.len(), 0);
-    assert_eq!(roster.replace("a.yaml", bad()).reports.len(), 1);
+    let bad = || with_mistake(parsed(&[]), None);
+    let subject = Subject::File("a.yaml".into());
+    let problem =
+        Problem { subject, reason: Reason::ObjectRefused, text: "a.yaml, the file: bad".to_owned() };
+    let (began, ended) = ([News::Began(problem.clone())], [News::Ended(problem)]);
+    assert_eq!(roster.replace("a.yaml", bad()).news, began);
+    assert_eq!(roster.replace("a.yaml", bad()).news, []);
+    assert_eq!(roster.replace("a.yaml", parsed(&[])).news, ended);
+    assert_eq!(roster.replace("a.yaml", bad()).news, began);
+    assert_eq!(roster.remove("a.yaml").news, ended);
 }
 
 #[test]
 fn an_object_that_does_without_a_field_is_taken_and_reported_once() {
     let mut roster = Roster::default();
     let lacking = |version| {
-        let remark = Problem { place: Place::default(), key: Some(key("x")), message: "bad".to_owned() };
+        let remark = Mistake { place: Place::default(), key: Some(key("x")), message: "bad".to_owned() };
         Parsed { remarks: vec![remark], ..parsed(&[("x", version)]) }
     };
     roster.replace("a.yaml", parsed(&[("x", 1), ("y", 1)]));
     let update = roster.replace("a.yaml", lacking(2));
     assert_eq!(update.changes, [applied("x", 2), gone("y")]);
-    assert_eq!(update.reports, [("a.yaml".into(), "the file: Service default/x: bad".to_owned())]);
+    assert_eq!(update.news, [News::Began(bad_x(Reason::FieldIgnored))]);
     assert_eq!(roster.replace("a.yaml", lacking(2)), Update::default());
 }
 
@@ -104,7 +115,7 @@ fn the_first_file_by_name_counts_and_the_other_is_reported() {
     let update = roster.replace("a.yaml", parsed(&[("x", 1)]));
     assert_eq!(update.changes, [applied("x", 1)]);
     let text = "Service default/x is in b.yaml too; the one in a.yaml counts".to_owned();
-    assert_eq!(update.reports, [("a.yaml".into(), text)]);
+    assert_eq!(update.remarks, [("a.yaml".into(), text)]);
     assert_eq!(roster.replace("b.yaml", parsed(&[("x", 3)])), Update::default());
     assert_eq!(roster.remove("a.yaml").changes, [applied("x", 3)]);
     assert_eq!(roster.remove("b.yaml").changes, [gone("x")]);
