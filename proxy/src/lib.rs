@@ -19,6 +19,7 @@
 //! | [`dataplane`] | the door to whatever routes packets |
 //! | [`nft`] | the dataplane that speaks nf_tables |
 //! | [`conntrack`] | forgets UDP flows whose endpoint is gone |
+//! | [`http`] | a small HTTP server: a listener, and a function from request to response |
 //! | [`backoff`] | how long to wait before a next try |
 //! | [`problems`] | what is wrong with the cluster's objects, as one account |
 //! | [`status`] | what the parts tell of themselves, kept in one place |
@@ -32,6 +33,7 @@ pub mod convert;
 pub mod dataplane;
 pub mod delta;
 pub mod frontends;
+pub mod http;
 pub mod model;
 pub mod nft;
 pub mod problems;
