@@ -22,7 +22,7 @@ pub mod transaction;
 pub mod userdata;
 pub mod value;
 
-pub use read::{CommitError, Heard, Listener, commit, load, load_dynamic};
+pub use read::{CommitError, Heard, Listener, RefusedOps, commit, load, load_dynamic};
 pub use statement::{End, Field, Rule, Sense, Statement};
 pub use table::{Chain, DataType, Hook, HookKind, HookPoint, Policy, Set, SetType, Table};
 pub use transaction::{Op, Transaction};

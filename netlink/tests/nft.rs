@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 use heddle_netlink::nft::{
-    Cells, Chain, Data, DataType, End, Field, Heard, Hook, HookKind, HookPoint, Listener, Op, Policy, Sense,
-    Set, SetType, Statement, Table, TableFamily, Transaction, Type, commit, load,
+    self, Cells, Chain, Data, DataType, End, Field, Heard, Hook, HookKind, HookPoint, Listener, Op, Policy,
+    Sense, Set, SetType, Statement, Table, TableFamily, Transaction, Type, commit, load,
 };
 use heddle_netlink::{Errno, Family, Socket};
 use ipnetwork::IpNetwork;
@@ -397,9 +397,36 @@ fn a_refusal_names_the_operation() {
         let mut transaction = make(&full_table(TableFamily::Ip));
         transaction.ops.push(Op::FlushChain("n9".into()));
         let error = commit(&mut socket, &transaction).unwrap_err();
-        let (index, op) = error.op.clone().unwrap();
-        assert_eq!((index, *op), (transaction.ops.len() - 1, Op::FlushChain("n9".into())));
+        let last = transaction.ops.len() - 1;
+        let [refused] = &error.refused[..] else { panic!("{error}") };
+        assert_eq!((&refused.ops, &*refused.first), (&(last..last + 1), &Op::FlushChain("n9".into())));
         assert_eq!(load(&mut socket, TableFamily::Ip, NAME).unwrap(), None, "nothing of it was applied");
+    });
+}
+
+#[test]
+fn every_refused_element_is_named_when_each_has_its_own_message() {
+    in_namespace(|| {
+        let mut socket = Socket::open(Family::Netfilter).unwrap();
+        let table = full_table(TableFamily::Ip);
+        let mut transaction = make(&table);
+        let endpoints: Vec<usize> = (0..transaction.ops.len())
+            .filter(|i| matches!(&transaction.ops[*i], Op::AddElement(set, ..) if &**set == "endpoints"))
+            .collect();
+        let bad = [endpoints[3], endpoints[7], endpoints[700]];
+        for at in bad {
+            let Op::AddElement(_, _, data) = &mut transaction.ops[at] else { unreachable!() };
+            *data = Data::Cells(Cells::default().address("fd00::1".parse().unwrap()).port(80));
+        }
+        let refused = |error: nft::CommitError| -> Vec<_> {
+            error.refused.into_iter().map(|r| (r.ops, r.why.errno)).collect()
+        };
+        let start = endpoints[0];
+        let messages = [(start..start + 500, Errno::INVAL), (start + 500..start + 1000, Errno::INVAL)];
+        assert_eq!(refused(commit(&mut socket, &transaction).unwrap_err()), messages);
+        transaction.singly = messages.map(|(ops, _)| ops).into();
+        let alone = bad.map(|at| (at..at + 1, Errno::INVAL));
+        assert_eq!(refused(commit(&mut socket, &transaction).unwrap_err()), alone);
     });
 }
 

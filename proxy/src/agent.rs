@@ -112,7 +112,7 @@ impl<D: Dataplane> Agent<D> {
         }
         self.udp.stage(&delta);
         self.dataplane.stage(&delta);
-        let synced = self.dataplane.sync();
+        let synced = self.dataplane.sync(&self.frontends);
         self.udp.hand_over(&synced.written);
         self.report(&synced, start.elapsed());
         self.report_set_aside(&synced);

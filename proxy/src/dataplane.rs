@@ -4,7 +4,7 @@
 //! place that touches the kernel.
 
 use crate::delta::Delta;
-use crate::frontends::{Backends, Frontend, IpFamily};
+use crate::frontends::{Backends, Frontend, Frontends, IpFamily};
 use ipnetwork::IpNetwork;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,8 +19,9 @@ pub trait Dataplane {
     fn surround(&mut self, surroundings: &Surroundings);
 
     /// Brings the kernel to the wanted state. Where the kernel's state is known, only what was staged since is sent;
-    /// where it is not (at start, after a failure, after damage), it is read back and compared.
-    fn sync(&mut self) -> Synced;
+    /// where it is not (at start, after a failure, after damage), it is read back and compared. `wanted` is what all that
+    /// was staged adds up to.
+    fn sync(&mut self, wanted: &Frontends) -> Synced;
 
     /// The kernel's state may not be what we left: the next sync reads it back.
     fn doubt(&mut self);
@@ -52,12 +53,13 @@ pub struct Synced {
     pub set_aside: Vec<SetAside>,
 }
 
-/// A frontend that the kernel refuses.
+/// A frontend that the kernel refuses. It is not served; it is tried again when it changes, when the kernel's state was in
+/// doubt, and at a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetAside {
     /// The frontend.
     pub frontend: Frontend,
-    /// What the kernel says.
+    /// What was refused, and the kernel's reason.
     pub why: String,
 }
 

@@ -288,6 +288,11 @@ impl Frontends {
         })
     }
 
+    /// The backends of a frontend that hold.
+    pub fn get(&self, frontend: &Frontend) -> Option<&Backends> {
+        self.claims.get(frontend)?.first().map(|claim| &claim.backends)
+    }
+
     /// The Service that has a frontend.
     pub fn owner(&self, frontend: &Frontend) -> Option<&ObjectName> {
         self.claims.get(frontend)?.first().map(|claim| &claim.by.service)

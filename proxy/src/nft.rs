@@ -14,20 +14,27 @@
 //! | [`settings`] | what an operator decides |
 //! | [`plan`] | frontends into the wanted table, with the edits since the last time |
 //! | [`diff`] | edits, or two whole tables, into a transaction |
-//! | [`apply`] | the dataplane: what was committed, what is in doubt; the door to the kernel and its fake |
+//! | [`family`] | one family's table: what is in doubt, and what the kernel refuses |
+//! | [`blame`] | from a refused operation to the frontends that want it |
+//! | [`apply`] | the dataplane, and the door to the kernel |
+//! | [`fake`] | the other side of the door: a kernel in memory |
 //!
 //! One table a family, with chains for the shapes of frontends and not for frontends: a first packet costs two hash
 //! lookups, a changed endpoint one removed and one added element.
 
 pub mod affinity;
 pub mod apply;
+pub mod blame;
 pub mod chains;
 pub mod diff;
+pub mod fake;
+pub mod family;
 pub mod plan;
 pub mod ruleset;
 pub mod settings;
 pub mod shape;
 pub mod slots;
 
-pub use apply::{FakeKernel, Kernel, Netlink, Nft};
+pub use apply::{Kernel, Netlink, Nft};
+pub use fake::FakeKernel;
 pub use settings::Settings;

@@ -41,13 +41,12 @@ struct Known {
 }
 
 impl Known {
-    /// Takes a report in; returns what is new of problems.
-    fn take(&mut self, report: Report, now: Timestamp) -> Option<News> {
+    fn take(&mut self, report: Report, now: Timestamp) {
         match report {
             Report::Problem(news) => {
-                let is_new = self.problems.take(&news, now);
-                is_new.then(|| say(&news))?;
-                Some(news)
+                if self.problems.take(&news, now) {
+                    say(&news);
+                }
             }
         }
     }
@@ -60,13 +59,10 @@ fn say(news: &News) {
     }
 }
 
-/// Takes reports in until all who could tell are gone. What is new goes on to `events`.
-pub async fn keep(mut reports: UnboundedReceiver<Report>, events: UnboundedSender<News>) {
+/// Takes reports in until all who could tell are gone.
+pub async fn keep(mut reports: UnboundedReceiver<Report>) {
     let mut known = Known::default();
     while let Some(report) = reports.recv().await {
-        if let Some(news) = known.take(report, Timestamp::now()) {
-            // Without a cluster, nobody posts.
-            let _ = events.send(news);
-        }
+        known.take(report, Timestamp::now());
     }
 }

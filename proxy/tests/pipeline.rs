@@ -463,7 +463,7 @@ impl Dataplane for Picky {
     fn surround(&mut self, _: &Surroundings) {}
     fn doubt(&mut self) {}
 
-    fn sync(&mut self) -> Synced {
+    fn sync(&mut self, _: &Frontends) -> Synced {
         Synced { set_aside: self.set_aside.clone(), ..Synced::default() }
     }
 }

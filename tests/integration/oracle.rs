@@ -120,6 +120,7 @@ impl<K: Kernel> Run<K> {
             self.agent.take(Event::Change(change.clone()));
         }
         assert_eq!(self.agent.sync(), None, "the kernel refused a part");
+        assert_eq!(self.agent.dataplane().set_aside().next(), None);
     }
 }
 

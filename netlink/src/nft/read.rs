@@ -11,8 +11,9 @@ use super::value::{Cells, Data, Name, Type};
 use super::{TableFamily, number, userdata};
 use crate::Errno;
 use crate::message::{Attributes, Batch, DUMP, Reply};
-use crate::socket::{Error, Family, Socket};
+use crate::socket::{Error, Family, Refusal, Socket};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// `nfgenmsg`
 const HEADER: usize = 4;
@@ -24,21 +25,36 @@ const POLICY_ACCEPT: u32 = 1;
 
 /// A transaction that the kernel did not take. Nothing of it was applied.
 #[derive(Debug, thiserror::Error)]
-#[error("commit to table {family} {table}{}", at(op.as_ref()))]
+#[error("commit to table {family} {table}{}", at(refused.first()))]
 pub struct CommitError {
     /// The table's family.
     pub family: TableFamily,
     /// The table's name.
     pub table: Name,
-    /// The first operation of the refused message with its index, when the kernel named one.
-    pub op: Option<(usize, Box<Op>)>,
+    /// The messages that were refused, in order; none when the kernel refused the whole (no permission, no memory).
+    pub refused: Vec<RefusedOps>,
     /// The cause.
     #[source]
     pub source: Error,
 }
 
-fn at(op: Option<&(usize, Box<Op>)>) -> String {
-    op.map(|(index, op)| format!(", at operation {index}: {op:?}")).unwrap_or_default()
+/// A message of a transaction that the kernel refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedOps {
+    /// Its operations; the kernel does not say which of them it was.
+    pub ops: Range<usize>,
+    /// The first of them.
+    pub first: Box<Op>,
+    /// Why.
+    pub why: Refusal,
+}
+
+fn at(refused: Option<&RefusedOps>) -> String {
+    let Some(RefusedOps { ops, first, .. }) = refused else { return String::new() };
+    match ops.len() {
+        1 => format!(", at operation {}: {first:?}", ops.start),
+        more => format!(", at one of {more} operations from {} on, the first being {first:?}", ops.start),
+    }
 }
 
 /// Applies a transaction, all or nothing. An empty one does not reach the kernel.
@@ -49,16 +65,19 @@ pub fn commit(socket: &mut Socket, transaction: &Transaction) -> Result<(), Comm
     if transaction.is_empty() {
         return Ok(());
     }
-    let (mut batch, first_op) = transaction.encode();
+    let (mut batch, ops_of) = transaction.encode();
     socket.request(&mut batch).map_err(|source| {
-        let index = match &source {
-            Error::Refused { refusals } => {
-                refusals.first().and_then(|r| first_op.get(r.index as usize).copied())
-            }
-            _ => None,
+        let refusals = match &source {
+            Error::Refused { refusals } => refusals.as_slice(),
+            _ => &[],
         };
-        let op = index.and_then(|i| transaction.ops.get(i).map(|op| (i, Box::new(op.clone()))));
-        CommitError { family: transaction.family, table: transaction.table.clone(), op, source }
+        let ops = |refusal: &Refusal| {
+            let ops = ops_of.get(refusal.index as usize)?.clone();
+            let first = Box::new(transaction.ops[ops.clone()].first()?.clone());
+            Some(RefusedOps { ops, first, why: refusal.clone() })
+        };
+        let refused = refusals.iter().filter_map(ops).collect();
+        CommitError { family: transaction.family, table: transaction.table.clone(), refused, source }
     })
 }
 

@@ -10,6 +10,7 @@ use super::value::{Cells, Data, Name};
 use super::{TableFamily, number, userdata};
 use crate::message::{ACK, APPEND, Batch, CREATE, Writer};
 use std::fmt;
+use std::ops::Range;
 
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct Transaction {
     pub comment: &'static str,
     /// What to do, in order.
     pub ops: Vec<Op>,
+    /// Which operations have a message each, in order, so that a refusal names them; those on elements share one otherwise.
+    pub singly: Vec<Range<usize>>,
 }
 
 /// Elements in one message: the list's length has 16 bits, and an IPv6 slot element takes below 100 bytes.
@@ -61,7 +64,7 @@ const TYPE_VERDICT: u32 = 0xffff_ff00;
 impl Transaction {
     /// A transaction that does nothing yet.
     pub fn new(family: TableFamily, table: Name, comment: &'static str) -> Self {
-        Self { family, table, comment, ops: Vec::new() }
+        Self { family, table, comment, ops: Vec::new(), singly: Vec::new() }
     }
 
     /// True when there is nothing to do.
@@ -69,37 +72,50 @@ impl Transaction {
         self.ops.is_empty()
     }
 
-    /// The netlink messages, framed as one batch, and for each message the index of its first operation.
-    pub fn encode(&self) -> (Batch, Vec<usize>) {
+    /// The netlink messages, framed as one batch, and for each message its operations: none for the frame.
+    pub fn encode(&self) -> (Batch, Vec<Range<usize>>) {
         let mut batch = Batch::new();
-        // The frame's messages belong to the operation next to them.
-        let mut first_op = vec![0];
+        let frame = 0..0;
+        let mut ops_of = Vec::from([frame.clone()]);
         batch.push(number::BATCH_BEGIN, 0, &number::header(0, 10), |_| ());
-        let mut at = 0;
-        while at < self.ops.len() {
-            let run = self.element_run(at);
+        for run in self.messages() {
             // Asking for an ack on the end of the batch needs kernel 6.10; on the last operation, none.
-            let ack = if at + run == self.ops.len() { ACK } else { 0 };
-            first_op.push(at);
-            self.encode_op(&mut batch, at, run, ack);
-            at += run;
+            let ack = if run.end == self.ops.len() { ACK } else { 0 };
+            self.encode_op(&mut batch, &run, ack);
+            ops_of.push(run);
         }
-        first_op.push(at.saturating_sub(1));
+        ops_of.push(frame);
         batch.push(number::BATCH_END, 0, &number::header(0, 10), |_| ());
-        (batch, first_op)
+        (batch, ops_of)
     }
 
-    /// How many operations from here on go into one message: more than one only for elements of one set.
-    fn element_run(&self, at: usize) -> usize {
-        let same = |op: &&Op| match (&self.ops[at], op) {
+    /// Which operations each message has: more than one only for elements of one set.
+    pub fn messages(&self) -> impl Iterator<Item = Range<usize>> {
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let start = next;
+            next += self.run_length(start);
+            (start < next).then_some(start..next)
+        })
+    }
+
+    fn run_length(&self, at: usize) -> usize {
+        let Some(first) = self.ops.get(at) else { return 0 };
+        let same = |op: &&Op| match (first, op) {
             (Op::AddElement(set, ..), Op::AddElement(other, ..))
             | (Op::DeleteElement(set, ..), Op::DeleteElement(other, ..)) => set == other,
             _ => false,
         };
-        self.ops[at..].iter().take(ELEMENTS_PER_MESSAGE).take_while(same).count().max(1)
+        let single = self.singly.iter().find(|range| range.end > at);
+        let most = match single {
+            Some(range) if range.start <= at => 1,
+            Some(range) => (range.start - at).min(ELEMENTS_PER_MESSAGE),
+            None => ELEMENTS_PER_MESSAGE,
+        };
+        self.ops[at..].iter().take(most).take_while(same).count().max(1)
     }
 
-    fn encode_op(&self, batch: &mut Batch, at: usize, run: usize, ack: u16) {
+    fn encode_op(&self, batch: &mut Batch, run: &Range<usize>, ack: u16) {
         let header = number::header(self.family.number(), 0);
         let table = &*self.table;
         let mut push = |kind: u16, flags: u16, write: &dyn Fn(&mut Writer<'_>)| {
@@ -108,7 +124,7 @@ impl Transaction {
                 write(w);
             });
         };
-        match &self.ops[at] {
+        match &self.ops[run.start] {
             Op::AddTable => {
                 push(number::NEW_TABLE, CREATE, &|w| w.put(6, &userdata::table(self.comment)));
             }
@@ -122,17 +138,17 @@ impl Transaction {
             }),
             Op::AddSet(name, kind) => push(number::NEW_SET, CREATE, &|w| {
                 // Only has to differ between the new sets of one batch.
-                let id = u32::try_from(at).expect("a transaction has fewer than 2^32 operations");
+                let id = u32::try_from(run.start).expect("a transaction has fewer than 2^32 operations");
                 encode_set(w, (name, id), kind, self.family);
             }),
             Op::DeleteSet(name) => push(number::DELETE_SET, 0, &|w| w.put_str(2, name)),
             Op::AddElement(set, ..) => push(number::NEW_ELEMENT, CREATE, &|w| {
                 w.put_str(2, set);
-                w.nest(3, |w| self.ops[at..at + run].iter().for_each(|op| encode_element(w, op)));
+                w.nest(3, |w| self.ops[run.clone()].iter().for_each(|op| encode_element(w, op)));
             }),
             Op::DeleteElement(set, ..) => push(number::DELETE_ELEMENT, 0, &|w| {
                 w.put_str(2, set);
-                w.nest(3, |w| self.ops[at..at + run].iter().for_each(|op| encode_element(w, op)));
+                w.nest(3, |w| self.ops[run.clone()].iter().for_each(|op| encode_element(w, op)));
             }),
         }
     }

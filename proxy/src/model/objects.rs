@@ -45,6 +45,9 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
     /// The protocol's number in an IP header (IANA protocol numbers).
     pub fn number(self) -> u8 {
         match self {

@@ -91,6 +91,11 @@ impl Affinities {
         known.is_some_and(|known| known.endpoints.contains(endpoint))
     }
 
+    /// The port that has this number.
+    pub fn port(&self, mark: u32) -> Option<&str> {
+        self.marks.get(&mark).map(|(name, _)| &**name)
+    }
+
     /// Whether something went since the last call.
     pub fn take_shrunk(&mut self) -> bool {
         std::mem::take(&mut self.shrunk)

@@ -1,19 +1,18 @@
-//! The nft dataplane: what was committed, what is in doubt, and the door to the kernel.
+//! The nft dataplane, and the door to the kernel.
 //!
 //! Each family has its own table, its own plan and its own doubt: one broken family does not stop the other. Start, a
 //! failed commit and outside damage are one path, since all of them only leave the table in doubt.
 
 use super::affinity::Affinities;
-use super::diff::{self, Update};
-use super::plan::Plan;
+use super::diff;
+use super::family::FamilyTable;
 use super::ruleset;
 use super::settings::Settings;
-use crate::dataplane::{Dataplane, Failure, Surroundings, Synced};
+use crate::dataplane::{Dataplane, SetAside, Surroundings, Synced};
 use crate::delta::Delta;
-use crate::frontends::{Backends, Frontend};
-use heddle_netlink::nft::{self, Cells, CommitError, Data, Name, Op, Table, TableFamily, Transaction};
-use heddle_netlink::{Errno, Error, Family, Refusal, Socket};
-use std::collections::BTreeMap;
+use crate::frontends::{Backends, Frontend, Frontends};
+use heddle_netlink::nft::{self, Cells, CommitError, Data, Op, Table, TableFamily, Transaction};
+use heddle_netlink::{Errno, Error, Family, Socket};
 
 /// The door: nf_tables, or something that behaves like it.
 pub trait Kernel {
@@ -93,16 +92,6 @@ impl Kernel for Netlink {
     }
 }
 
-/// One family's table.
-#[derive(Debug)]
-struct FamilyTable {
-    plan: Plan,
-    /// The kernel's table may not be the plan's.
-    in_doubt: bool,
-    /// Chains that the kernel may still have and the plan does not; those that go to others come first.
-    idle_chains: Vec<Name>,
-}
-
 /// The nft dataplane.
 #[derive(Debug)]
 pub struct Nft<K> {
@@ -113,17 +102,18 @@ pub struct Nft<K> {
 impl<K: Kernel> Nft<K> {
     /// A dataplane that knows nothing of the kernel yet and wants no Services.
     pub fn new(kernel: K, settings: &Settings) -> Self {
-        let table = |family| FamilyTable {
-            plan: Plan::new(family, settings.clone()),
-            in_doubt: true,
-            idle_chains: Vec::new(),
-        };
+        let table = |family| FamilyTable::new(family, settings);
         Self { kernel, families: TableFamily::ALL.into_iter().map(table).collect() }
     }
 
     /// The wanted tables.
     pub fn tables(&self) -> impl Iterator<Item = &Table> {
-        self.families.iter().map(|family| family.plan.table())
+        self.families.iter().map(FamilyTable::table)
+    }
+
+    /// The frontends that the kernel refuses.
+    pub fn set_aside(&self) -> impl Iterator<Item = SetAside> {
+        self.families.iter().flat_map(FamilyTable::set_aside)
     }
 
     /// The door, for tests that look behind it.
@@ -135,149 +125,27 @@ impl<K: Kernel> Nft<K> {
 impl<K: Kernel> Dataplane for Nft<K> {
     fn stage(&mut self, delta: &Delta<Frontend, Backends>) {
         for family in &mut self.families {
-            family.plan.stage(delta);
+            family.stage(delta);
         }
     }
 
     fn surround(&mut self, surroundings: &Surroundings) {
         for family in &mut self.families {
-            family.plan.surround(surroundings);
+            family.surround(surroundings);
         }
     }
 
-    fn sync(&mut self) -> Synced {
+    fn sync(&mut self, wanted: &Frontends) -> Synced {
         let mut synced = Synced::default();
         for family in &mut self.families {
-            family.sync(&mut self.kernel, &mut synced);
+            family.sync(&mut self.kernel, wanted, &mut synced);
         }
         synced
     }
 
     fn doubt(&mut self) {
         for family in &mut self.families {
-            family.in_doubt = true;
+            family.doubt();
         }
-    }
-}
-
-impl FamilyTable {
-    fn sync(&mut self, kernel: &mut impl Kernel, synced: &mut Synced) {
-        let edits = self.plan.take_edits();
-        let want = self.plan.table();
-        let update = if self.in_doubt {
-            synced.compared += 1;
-            match kernel.load(want.family) {
-                Ok(have) => diff::diff(have.as_ref(), want),
-                Err(source) => {
-                    return synced.fail(format!("read table {} {} back", want.family, want.name), source);
-                }
-            }
-        } else {
-            diff::update(want.family, &edits)
-        };
-        // Until the kernel has said yes, its table is not known.
-        let compared = std::mem::replace(&mut self.in_doubt, true);
-        match kernel.commit(&update.main) {
-            Ok(()) => {
-                self.in_doubt = false;
-                synced.operations += update.main.ops.len();
-                synced.written.push(ruleset::ip_family(want.family));
-                self.remove_idle_chains(kernel, update, synced);
-                self.forget_clients(kernel, compared, synced);
-            }
-            Err(source) => synced.fail(format!("write table {} {}", want.family, want.name), source),
-        }
-    }
-
-    /// After the commit: before it, packets could have remembered anew what is forgotten. At a start and after damage the
-    /// kernel may remember endpoints that went while nobody looked.
-    fn forget_clients(&mut self, kernel: &mut impl Kernel, compared: bool, synced: &mut Synced) {
-        let family = self.plan.table().family;
-        let shrunk = self.plan.take_shrunk();
-        if !(shrunk || compared && !self.plan.affinities().is_empty()) {
-            return;
-        }
-        match kernel.forget(family, self.plan.affinities()) {
-            Ok(forgotten) => synced.operations += forgotten,
-            Err(source) => {
-                self.in_doubt = true;
-                synced.fail(format!("forget clients of table {family} {}", ruleset::TABLE), source);
-            }
-        }
-    }
-
-    fn remove_idle_chains(&mut self, kernel: &mut impl Kernel, update: Update, synced: &mut Synced) {
-        let want = self.plan.table();
-        let mut idle = std::mem::take(&mut self.idle_chains);
-        let known = |name: &Name| !idle.contains(name);
-        let new: Vec<Name> = update.idle_chains.into_iter().filter(known).collect();
-        idle.extend(new);
-        idle.retain(|name| !want.chains.contains_key(name));
-        for name in idle {
-            match kernel.commit(&diff::delete_chain(want.family, &name)) {
-                Ok(()) => synced.operations += 1,
-                Err(e) if e.source.errno() == Some(Errno::BUSY) => {
-                    self.idle_chains.push(name);
-                }
-                // Somebody removed it, or more than that: look again at the next sync.
-                Err(_) => self.in_doubt = true,
-            }
-        }
-    }
-}
-
-impl Synced {
-    fn fail(&mut self, what: String, source: impl std::error::Error + Send + Sync + 'static) {
-        self.failures.push(Failure { what, source: source.into() });
-    }
-}
-
-/// A kernel in memory that refuses what nf_tables refuses.
-#[derive(Debug, Default)]
-pub struct FakeKernel {
-    /// The tables, by family.
-    pub tables: BTreeMap<TableFamily, Table>,
-    /// Every transaction that was taken.
-    pub taken: Vec<Transaction>,
-    /// Errors for the next commits, whatever they hold; the last one is used first.
-    pub refuse: Vec<Errno>,
-    /// Refuse to remove chains, as kernels before 6.2 do for a moment.
-    pub refuse_deleted_chains: bool,
-}
-
-impl Kernel for FakeKernel {
-    /// No packet has put a client into a fake kernel.
-    fn forget(&mut self, _: TableFamily, _: &Affinities) -> Result<usize, Error> {
-        Ok(0)
-    }
-
-    fn load(&mut self, family: TableFamily) -> Result<Option<Table>, Error> {
-        Ok(self.tables.get(&family).cloned())
-    }
-
-    fn commit(&mut self, transaction: &Transaction) -> Result<(), CommitError> {
-        if transaction.is_empty() {
-            return Ok(());
-        }
-        let refused = |op: usize, errno| CommitError {
-            family: transaction.family,
-            table: transaction.table.clone(),
-            op: transaction.ops.get(op).map(|o| (op, Box::new(o.clone()))),
-            source: Error::Refused { refusals: vec![Refusal { index: 0, errno, text: None }] },
-        };
-        if let Some(errno) = self.refuse.pop() {
-            return Err(refused(0, errno));
-        }
-        let deletes_chain = transaction.ops.iter().any(|op| matches!(op, Op::DeleteChain(_)));
-        if self.refuse_deleted_chains && deletes_chain {
-            return Err(refused(0, Errno::BUSY));
-        }
-        let have = self.tables.get(&transaction.family);
-        match Table::after(have, transaction).map_err(|r| refused(r.op, r.errno))? {
-            Some(table) => self.tables.insert(transaction.family, table),
-            None => self.tables.remove(&transaction.family),
-        };
-        self.taken.push(transaction.clone());
-        Ok(())
     }
 }

@@ -6,6 +6,7 @@
 use super::chains::{self, Present};
 use super::settings::Settings;
 use crate::frontends::{Endpoint, Frontend, IpFamily, Place, Unserved};
+use crate::model::Protocol;
 use heddle_netlink::nft::{Cells, DataType, Field, Name, Set, SetType, Table, TableFamily, Type};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -117,6 +118,12 @@ impl Maps {
     }
 }
 
+impl Maps {
+    fn all(&self) -> [&'static str; 6] {
+        [self.chains, self.unserved, self.cluster, self.local, self.cluster_affinity, self.local_affinity]
+    }
+}
+
 /// The element key of a frontend.
 pub fn frontend_key(frontend: &Frontend) -> Cells {
     let key = match frontend.place {
@@ -124,6 +131,27 @@ pub fn frontend_key(frontend: &Frontend) -> Cells {
         Place::Node(_) => Cells::default(),
     };
     key.protocol(frontend.protocol.number()).port(frontend.port)
+}
+
+/// The frontend that an element is about, where its set has frontends in its keys.
+pub fn frontend_of(family: TableFamily, set: &str, key: &Cells) -> Option<Frontend> {
+    let family = ip_family(family);
+    let address: Option<IpAddr> = match family {
+        IpFamily::V4 => key.as_bytes().first_chunk().map(|bytes: &[u8; 4]| (*bytes).into()),
+        IpFamily::V6 => key.as_bytes().first_chunk().map(|bytes: &[u8; 16]| (*bytes).into()),
+    };
+    let in_set = |place: &Place| match place {
+        Place::Address(_) if [FILTERED, SOURCES].contains(&set) => true,
+        _ => Maps::of(*place).all().contains(&set),
+    };
+    let mut places = address.map(Place::Address).into_iter().chain([Place::Node(family)]);
+    let place = places.find(in_set)?;
+    let mut frontends = Protocol::ALL.into_iter().filter_map(|protocol| {
+        let start = frontend_key(&Frontend { place, protocol, port: 0 }).as_bytes().len() - 4;
+        let port = key.as_bytes().get(start..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))?;
+        Some(Frontend { place, protocol, port })
+    });
+    frontends.find(|frontend| key.as_bytes().starts_with(frontend_key(frontend).as_bytes()))
 }
 
 /// The element data of an endpoint.
@@ -214,4 +242,28 @@ fn sets(family: TableFamily) -> BTreeMap<Name, Set> {
         clients.kind.dynamic = Some(MOST_CLIENTS);
     }
     sets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_element_says_which_frontend_it_is_about() {
+        for (family, address) in [(TableFamily::Ip, "10.96.0.1"), (TableFamily::Ip6, "fd00::1")] {
+            let address: IpAddr = address.parse().unwrap();
+            for (place, filters) in
+                [(Place::Address(address), &[FILTERED, SOURCES][..]), (Place::Node(ip_family(family)), &[])]
+            {
+                let frontend = Frontend { place, protocol: Protocol::Udp, port: 53 };
+                for set in Maps::of(place).all().iter().chain(filters) {
+                    for key in [frontend_key(&frontend), frontend_key(&frontend).slot(6)] {
+                        assert_eq!(frontend_of(family, set, &key), Some(frontend), "{set}");
+                    }
+                }
+            }
+            assert_eq!(frontend_of(family, HAIRPIN, &hairpin_key(address)), None);
+            assert_eq!(frontend_of(family, AFFINITY_TIMES, &Cells::default().mark(6)), None);
+        }
+    }
 }

@@ -42,7 +42,7 @@ impl Outcomes {
         for table in agent.dataplane().kernel().tables.values() {
             print(&mut nft, table);
         }
-        if retry.is_some() {
+        if retry.is_some() || agent.dataplane().set_aside().next().is_some() {
             nft.push_str("# the kernel refused a part\n");
         }
         let mut frontends = String::new();

@@ -1,0 +1,215 @@
+//! One family's table: what is wanted of it, what is in doubt, and what the kernel refuses.
+
+use super::apply::Kernel;
+use super::blame;
+use super::diff::{self, Update};
+use super::plan::Plan;
+use super::ruleset;
+use super::settings::Settings;
+use crate::dataplane::{Failure, SetAside, Surroundings, Synced};
+use crate::delta::Delta;
+use crate::frontends::{Backends, Frontend, Frontends};
+use heddle_netlink::Errno;
+use heddle_netlink::nft::{Name, Table, TableFamily, Transaction};
+use std::collections::BTreeMap;
+
+/// How often one sync writes at most. A try is refused as sent, refused after the table was read back, and refused with
+/// the culprits named; so this is for some twenty culprits that hide behind one another. Plain elements do not: all of
+/// them are named at once.
+const TRIES: usize = 64;
+
+/// One family's table.
+#[derive(Debug)]
+pub struct FamilyTable {
+    plan: Plan,
+    /// The kernel's table may not be the plan's.
+    in_doubt: bool,
+    /// Chains that the kernel may still have and the plan does not; those that go to others come first.
+    idle_chains: Vec<Name>,
+    /// Frontends that the kernel refuses, and why. They are not in the plan.
+    set_aside: BTreeMap<Frontend, String>,
+    /// Those are to be tried again.
+    forgiving: bool,
+}
+
+impl FamilyTable {
+    /// A table that wants no Services, while nothing is known of the kernel's.
+    pub fn new(family: TableFamily, settings: &Settings) -> Self {
+        Self {
+            plan: Plan::new(family, settings.clone()),
+            in_doubt: true,
+            idle_chains: Vec::new(),
+            set_aside: BTreeMap::new(),
+            forgiving: false,
+        }
+    }
+
+    /// The wanted table.
+    pub fn table(&self) -> &Table {
+        self.plan.table()
+    }
+
+    /// The frontends that the kernel refuses.
+    pub fn set_aside(&self) -> impl Iterator<Item = SetAside> {
+        self.set_aside.iter().map(|(frontend, why)| SetAside { frontend: *frontend, why: why.clone() })
+    }
+
+    /// The kernel's table may be another one. Who caused that may also have caused a refusal.
+    pub fn doubt(&mut self) {
+        self.in_doubt = true;
+        self.forgiving = true;
+    }
+
+    /// Takes in what the node and the cluster are like.
+    pub fn surround(&mut self, surroundings: &Surroundings) {
+        self.plan.surround(surroundings);
+    }
+
+    /// Takes edits of frontends in. What was set aside and changes is tried again.
+    pub fn stage(&mut self, delta: &Delta<Frontend, Backends>) {
+        if self.set_aside.is_empty() {
+            return self.plan.stage(delta);
+        }
+        let mut of_plan = Delta::default();
+        for (frontend, edit) in delta.iter() {
+            let known = self.set_aside.remove(frontend).is_none();
+            of_plan.record(frontend, edit.old.as_ref().filter(|_| known), edit.new.as_ref());
+        }
+        self.plan.stage(&of_plan);
+    }
+
+    /// Brings the kernel's table to the wanted state, and says in `synced` what was done.
+    pub fn sync(&mut self, kernel: &mut impl Kernel, wanted: &Frontends, synced: &mut Synced) {
+        if std::mem::take(&mut self.forgiving) {
+            self.take_back(wanted);
+        }
+        match self.write(kernel, wanted, synced) {
+            Ok((update, compared)) => {
+                synced.operations += update.main.ops.len();
+                synced.written.push(ruleset::ip_family(self.table().family));
+                self.remove_idle_chains(kernel, update, synced);
+                self.forget_clients(kernel, compared, synced);
+            }
+            Err(failure) => synced.failures.push(failure),
+        }
+        synced.set_aside.extend(self.set_aside());
+    }
+
+    /// Writes until the kernel takes it, setting aside what it refuses. Returns what was written, and whether the table was
+    /// read back for it.
+    fn write(
+        &mut self,
+        kernel: &mut impl Kernel,
+        wanted: &Frontends,
+        synced: &mut Synced,
+    ) -> Result<(Update, bool), Failure> {
+        let mut refused: Option<Transaction> = None;
+        for _ in 0..TRIES {
+            // Until the kernel has said yes, its table is not known.
+            let compared = std::mem::replace(&mut self.in_doubt, true);
+            let mut update = self.update(kernel, compared, synced)?;
+            let repeated = refused.take().filter(|before| before.ops == update.main.ops);
+            let again = repeated.is_some();
+            update.main.singly = repeated.map(|before| before.singly).unwrap_or_default();
+            let Err(error) = kernel.commit(&update.main) else {
+                self.in_doubt = false;
+                return Ok((update, compared));
+            };
+            if !blame::speaks_of_content(&error) {
+                return Err(self.failure("write", error));
+            }
+            if again {
+                let suspects = blame::suspects(&error, &self.plan, wanted);
+                if !self.leave_out(suspects, wanted) {
+                    return Err(self.failure("write", error));
+                }
+            } else if compared {
+                // Somebody may have edited the table since it was read: only what is refused twice is believed.
+                update.main.singly = error.refused.into_iter().map(|refused| refused.ops).collect();
+                refused = Some(update.main);
+            }
+        }
+        let what = format!("write table {} {} in {TRIES} tries", self.table().family, ruleset::TABLE);
+        Err(Failure { what, source: "the kernel goes on refusing".into() })
+    }
+
+    fn update(
+        &mut self,
+        kernel: &mut impl Kernel,
+        compare: bool,
+        synced: &mut Synced,
+    ) -> Result<Update, Failure> {
+        let edits = self.plan.take_edits();
+        let want = self.plan.table();
+        if !compare {
+            return Ok(diff::update(want.family, &edits));
+        }
+        synced.compared += 1;
+        match kernel.load(want.family) {
+            Ok(have) => Ok(diff::diff(have.as_ref(), want)),
+            Err(source) => Err(self.failure("read back", source)),
+        }
+    }
+
+    fn failure(&self, verb: &str, source: impl std::error::Error + Send + Sync + 'static) -> Failure {
+        let what = format!("{verb} table {} {}", self.table().family, ruleset::TABLE);
+        Failure { what, source: source.into() }
+    }
+
+    /// Takes frontends out of the plan; false when none of them was in it.
+    fn leave_out(&mut self, suspects: BTreeMap<Frontend, String>, wanted: &Frontends) -> bool {
+        let mut removed = Delta::default();
+        for (frontend, why) in suspects {
+            self.set_aside.entry(frontend).or_insert_with(|| {
+                removed.record(&frontend, wanted.get(&frontend), None);
+                why
+            });
+        }
+        self.plan.stage(&removed);
+        !removed.is_empty()
+    }
+
+    fn take_back(&mut self, wanted: &Frontends) {
+        let mut back = Delta::default();
+        for frontend in std::mem::take(&mut self.set_aside).keys() {
+            back.record(frontend, None, wanted.get(frontend));
+        }
+        self.plan.stage(&back);
+    }
+
+    /// After the commit: before it, packets could have remembered anew what is forgotten. At a start and after damage the
+    /// kernel may remember endpoints that went while nobody looked.
+    fn forget_clients(&mut self, kernel: &mut impl Kernel, compared: bool, synced: &mut Synced) {
+        let family = self.plan.table().family;
+        let shrunk = self.plan.take_shrunk();
+        if !(shrunk || compared && !self.plan.affinities().is_empty()) {
+            return;
+        }
+        match kernel.forget(family, self.plan.affinities()) {
+            Ok(forgotten) => synced.operations += forgotten,
+            Err(source) => {
+                self.in_doubt = true;
+                synced.failures.push(self.failure("forget clients of", source));
+            }
+        }
+    }
+
+    fn remove_idle_chains(&mut self, kernel: &mut impl Kernel, update: Update, synced: &mut Synced) {
+        let want = self.plan.table();
+        let mut idle = std::mem::take(&mut self.idle_chains);
+        let known = |name: &Name| !idle.contains(name);
+        let new: Vec<Name> = update.idle_chains.into_iter().filter(known).collect();
+        idle.extend(new);
+        idle.retain(|name| !want.chains.contains_key(name));
+        for name in idle {
+            match kernel.commit(&diff::delete_chain(want.family, &name)) {
+                Ok(()) => synced.operations += 1,
+                Err(e) if e.source.errno() == Some(Errno::BUSY) => {
+                    self.idle_chains.push(name);
+                }
+                // Somebody removed it, or more than that: look again at the next sync.
+                Err(_) => self.in_doubt = true,
+            }
+        }
+    }
+}
