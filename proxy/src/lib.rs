@@ -22,6 +22,7 @@
 //! | [`http`] | a small HTTP server: a listener, and a function from request to response |
 //! | [`backoff`] | how long to wait before a next try |
 //! | [`problems`] | what is wrong with the cluster's objects, as one account |
+//! | [`events`] | problems as Events of the cluster |
 //! | [`status`] | what the parts tell of themselves, kept in one place |
 //! | [`agent`] | the loop: gather, resolve, sync, retry |
 
@@ -32,6 +33,7 @@ pub mod conntrack;
 pub mod convert;
 pub mod dataplane;
 pub mod delta;
+pub mod events;
 pub mod frontends;
 pub mod http;
 pub mod model;

@@ -6,6 +6,7 @@
 use crate::agent::{Agent, Event};
 use crate::config::{Config, Source};
 use crate::conntrack::{Forgetter, Outbox, Tracked};
+use crate::events;
 use crate::nft::{Netlink, Nft};
 use crate::problems::News;
 use crate::status::{self, Report, Reports};
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
 use std::{io, thread};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
@@ -69,9 +70,11 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| RunError::Start { what: "the runtime", source })?;
     runtime.block_on(async {
+        let (news, to_post) = unbounded_channel();
+        let posts = Posts { reports, to_post };
         tokio::select! {
-            ended = serve(config, events, &reports) => ended,
-            () = status::keep(told) => Err(RunError::Ended("the status")),
+            ended = serve(config, events, posts) => ended,
+            () = status::keep(told, news) => Err(RunError::Ended("the status")),
         }
     })
 }
@@ -81,16 +84,22 @@ fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(),
     spawned.map(drop).map_err(|source| RunError::Start { what: name, source })
 }
 
+/// Where the source tells of problems, and what of them is to be said in the cluster.
+struct Posts {
+    reports: Reports,
+    to_post: UnboundedReceiver<News>,
+}
+
 /// Waits for the source to fail or for a signal.
-async fn serve(config: &Config, events: Sender<Event>, reports: &Reports) -> Result<(), RunError> {
+async fn serve(config: &Config, agent: Sender<Event>, posts: Posts) -> Result<(), RunError> {
     let start = |source| RunError::Start { what: "the signal handlers", source };
     let mut terminate = signal(SignalKind::terminate()).map_err(start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(start)?;
     let emit = move |change| {
         // The agent is gone only when the process is about to be.
-        let _ = events.send(Event::Change(change));
+        let _ = agent.send(Event::Change(change));
     };
-    let reports = reports.clone();
+    let Posts { reports, to_post } = posts;
     let tell = move |news| reports.tell(Report::Problem(news));
     let source = async {
         match &config.source {
@@ -99,7 +108,10 @@ async fn serve(config: &Config, events: Sender<Event>, reports: &Reports) -> Res
             }
             Source::ApiServer { kubeconfig, master } => {
                 let client = watch::connect(kubeconfig.as_deref(), master.as_deref()).await?;
-                watch::run_api(client, &config.node, emit, tell).await;
+                tokio::join!(
+                    watch::run_api(client.clone(), &config.node, emit, tell),
+                    events::post(client, &config.node, to_post)
+                );
                 Err(RunError::Ended("the API server's watch"))
             }
         }

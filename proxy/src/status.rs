@@ -41,12 +41,13 @@ struct Known {
 }
 
 impl Known {
-    fn take(&mut self, report: Report, now: Timestamp) {
+    /// Takes a report in; returns what is new of problems.
+    fn take(&mut self, report: Report, now: Timestamp) -> Option<News> {
         match report {
             Report::Problem(news) => {
-                if self.problems.take(&news, now) {
-                    say(&news);
-                }
+                let is_new = self.problems.take(&news, now);
+                is_new.then(|| say(&news))?;
+                Some(news)
             }
         }
     }
@@ -59,10 +60,13 @@ fn say(news: &News) {
     }
 }
 
-/// Takes reports in until all who could tell are gone.
-pub async fn keep(mut reports: UnboundedReceiver<Report>) {
+/// Takes reports in until all who could tell are gone. What is new goes on to `events`.
+pub async fn keep(mut reports: UnboundedReceiver<Report>, events: UnboundedSender<News>) {
     let mut known = Known::default();
     while let Some(report) = reports.recv().await {
-        known.take(report, Timestamp::now());
+        if let Some(news) = known.take(report, Timestamp::now()) {
+            // Without a cluster, nobody posts.
+            let _ = events.send(news);
+        }
     }
 }

@@ -174,6 +174,7 @@ fn kubectl_describes_and_finds_every_kind() -> Outcome {
     let expected = [
         "endpointslices.discovery.k8s.io",
         "events",
+        "events.events.k8s.io",
         "namespaces",
         "networkpolicies.networking.k8s.io",
         "nodes",

@@ -6,6 +6,7 @@
 
 mod ages;
 mod answer;
+mod asked;
 mod checks;
 mod claims;
 mod discovery;
@@ -40,6 +41,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
+pub use asked::Asked;
 use claims::Claims;
 pub use options::Options;
 pub use refusal::Refusal;

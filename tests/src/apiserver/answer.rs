@@ -10,6 +10,7 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::asked::Asked;
 use super::patch::PatchType;
 use super::paths::text;
 use super::refusal::Refusal;
@@ -71,6 +72,10 @@ async fn act(shared: &Arc<Shared>, target: Target, request: Request<Incoming>) -
     let query = Query::parse(request.uri().query());
     let encoding = Encoding::choose(header(&request, ACCEPT), query.text("includeObject"));
     let method = request.method().clone();
+    *shared.asked().entry(Asked::of(&method, &target, &query)).or_default() += 1;
+    if shared.faults.borrow().forbidden == Some(target.resource.plural) {
+        return Err(Refusal::nobody_may(target.resource));
+    }
     let content_type = header(&request, CONTENT_TYPE).to_owned();
     if method == Method::GET {
         return if query.is_true("watch") && !target.status {

@@ -19,11 +19,13 @@ pub(crate) struct Faults {
     pub(crate) cuts: u64,
     /// Whether a watch may begin with the list (`sendInitialEvents`), as servers before 1.32 refuse.
     pub(crate) streaming_lists: bool,
+    /// The kind that nobody has a right to.
+    pub(crate) forbidden: Option<&'static str>,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { listening: true, closings: 0, stalled: false, cuts: 0, streaming_lists: true }
+        Self { listening: true, closings: 0, stalled: false, cuts: 0, streaming_lists: true, forbidden: None }
     }
 }
 
@@ -79,6 +81,11 @@ impl ApiServer {
     /// Forgets the history: lists that continue and watches that resume from before get 410 Gone.
     pub fn compact(&self) {
         self.shared.write(Store::compact);
+    }
+
+    /// Answers 403 to everything about a kind, given by its plural; `None` lets all be asked again.
+    pub fn forbid(&self, plural: Option<&'static str>) {
+        self.switch(|faults| faults.forbidden = plural);
     }
 
     /// Refuses watches that begin with the list, as servers without `WatchList` do.

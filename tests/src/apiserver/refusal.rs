@@ -82,6 +82,12 @@ impl Refusal {
         Self::new(404, "NotFound", message).about(resource, name)
     }
 
+    /// Nobody has a right to it.
+    pub(crate) fn nobody_may(resource: &Resource) -> Self {
+        let message = format!("{} is forbidden: nobody may", resource.qualified());
+        Self::new(403, "Forbidden", message).about(resource, "")
+    }
+
     /// No such path.
     pub(crate) fn no_such_page() -> Self {
         Self::new(404, "NotFound", "the server could not find the requested resource".to_owned())

@@ -108,6 +108,7 @@ pub(crate) const ALL: &[&Resource] = &[
     &kinds::endpointslice::RESOURCE,
     &kinds::networkpolicy::RESOURCE,
     &kinds::servicecidr::RESOURCE,
+    &kinds::event::NEWER,
 ];
 
 /// The resource at a path: group, version and plural.
@@ -120,7 +121,8 @@ pub(crate) fn find_by_kind(api_version: &str, kind: &str) -> Option<&'static Res
     ALL.iter().copied().find(|it| it.kind == kind && it.api_version() == api_version)
 }
 
-/// The resource whose plural it is; Rust callers need not say the group, since no two kinds here share a word.
+/// The resource whose plural it is; Rust callers need not say the group, since no two kinds here share a word (but Event, which is
+/// one kind).
 pub(crate) fn find_by_plural(plural: &str) -> Option<&'static Resource> {
     ALL.iter().copied().find(|it| it.plural == plural)
 }

@@ -1,5 +1,6 @@
 //! Connections: accepted while the server listens, each served by its own task, HTTP/1.1 or HTTP/2, with TLS or without.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::TcpListener as StdListener;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::answer::answer;
+use super::asked::Asked;
 use super::faults::Faults;
 use super::store::Store;
 
@@ -39,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) token: Option<String>,
     pub(crate) acceptor: Option<TlsAcceptor>,
     pub(crate) bookmark_interval: Duration,
+    /// What was asked for, and how often.
+    asked: Mutex<BTreeMap<Asked, usize>>,
 }
 
 impl Shared {
@@ -56,7 +60,13 @@ impl Shared {
             token,
             acceptor,
             bookmark_interval: bookmarks,
+            asked: Mutex::default(),
         }
+    }
+
+    /// What was asked for, and how often.
+    pub(crate) fn asked(&self) -> MutexGuard<'_, BTreeMap<Asked, usize>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The store, to read.
