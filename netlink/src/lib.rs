@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`nft`] | nf_tables: tables as data, transactions, reading back, notifications |
 //! | [`conntrack`] | tracked flows: listing them, forgetting some |
+//! | [`ipset`] | sets of ipset, by name: listing them, destroying some |
+//! | [`ipvs`] | IPVS: emptying it |
 //! | [`message`] | requests as bytes: a [`message::Batch`] of messages, and the reading of attributes |
 //! | [`link`] | links: veth pairs, bridges and their ports |
 //! | [`address`] | addresses on links |
@@ -15,6 +17,8 @@
 
 pub mod address;
 pub mod conntrack;
+pub mod ipset;
+pub mod ipvs;
 pub mod link;
 pub mod message;
 pub mod nft;

@@ -7,6 +7,7 @@
 //! | [`table`] | [`table::Table`]: one table as data; prints itself, and says what a transaction makes of it |
 //! | [`transaction`] | [`transaction::Transaction`]: operations; encodes itself to netlink, prints itself as nft text |
 //! | [`read`] | the kernel's table read back, and the notifications of others' changes |
+//! | [`shared`] | other programs' chains in tables that several share, and their removal |
 //! | [`userdata`] | what nft keeps beside sets so that it can print them |
 //!
 //! It covers the expressions that heddle's tables use, not the language. Rules that it cannot read stay visible as
@@ -16,6 +17,7 @@ mod compile;
 mod expression;
 mod print;
 pub mod read;
+pub mod shared;
 pub mod statement;
 pub mod table;
 pub mod transaction;

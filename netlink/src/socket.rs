@@ -28,8 +28,10 @@ const DUMP_TRIES: u32 = 16;
 pub enum Family {
     /// Links, addresses, routes, neighbours (`NETLINK_ROUTE`).
     Route,
-    /// nf_tables and conntrack (`NETLINK_NETFILTER`).
+    /// nf_tables, conntrack and ipset (`NETLINK_NETFILTER`).
     Netfilter,
+    /// Everything that is known by a name and not by a number (`NETLINK_GENERIC`).
+    Generic,
 }
 
 /// One request that the kernel refused.
@@ -133,6 +135,7 @@ impl Socket {
         let protocol = match family {
             Family::Route => netlink_sys::protocols::NETLINK_ROUTE,
             Family::Netfilter => netlink_sys::protocols::NETLINK_NETFILTER,
+            Family::Generic => netlink_sys::protocols::NETLINK_GENERIC,
         };
         let mut inner = netlink_sys::Socket::new(protocol).map_err(Error::Open)?;
         let address = inner.bind_auto().map_err(Error::Open)?;
@@ -331,5 +334,27 @@ fn refusal(reply: Reply<'_>, index: u32) -> Result<Option<Refusal>, Error> {
         let attributes = reply.body.get(4 + header..).map(Attributes::new);
         text = attributes.and_then(|a| a.get_str(NLMSGERR_ATTR_MSG)).map(str::to_owned);
     }
-    Ok(Some(Refusal { index, errno: Errno::from_raw_os_error(-code), text }))
+    Ok(Some(Refusal { index, errno: error_number(code), text }))
+}
+
+/// The error number of an answer. ipset has numbers of its own above those of the system (4096 on), which no system call
+/// returns; they come out as `EPROTO`.
+fn error_number(code: i32) -> Errno {
+    match code.checked_neg() {
+        Some(number @ 1..=4095) => Errno::from_raw_os_error(number),
+        _ => Errno::PROTO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_number_that_no_system_call_has_is_no_panic() {
+        assert_eq!(error_number(-2), Errno::NOENT);
+        for code in [-4103, 7, i32::MIN] {
+            assert_eq!(error_number(code), Errno::PROTO);
+        }
+    }
 }

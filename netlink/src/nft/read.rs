@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// `nfgenmsg`
-const HEADER: usize = 4;
+pub(super) const HEADER: usize = 4;
 /// `NFNLGRP_NFTABLES`
 const NOTIFICATION_GROUP: u32 = 7;
 /// `NFT_TABLE_F_DORMANT`
@@ -114,7 +114,7 @@ fn load_header(socket: &mut Socket, family: TableFamily, name: &str) -> Result<O
 }
 
 /// Dumps one kind of object of a table; `visit` gets the attributes of those that name the table.
-fn dump<S: Default>(
+pub(super) fn dump<S: Default>(
     socket: &mut Socket,
     kind: u16,
     (table, set): (&Table, Option<&str>),
