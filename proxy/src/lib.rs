@@ -20,6 +20,7 @@
 //! | [`nft`] | the dataplane that speaks nf_tables |
 //! | [`conntrack`] | forgets UDP flows whose endpoint is gone |
 //! | [`http`] | a small HTTP server: a listener, and a function from request to response |
+//! | [`cleanup`] | removes what a proxy left in the kernel: ours, or kube-proxy's |
 //! | [`backoff`] | how long to wait before a next try |
 //! | [`problems`] | what is wrong with the cluster's objects, as one account |
 //! | [`events`] | problems as Events of the cluster |
@@ -28,6 +29,7 @@
 
 pub mod agent;
 pub mod backoff;
+pub mod cleanup;
 pub mod config;
 pub mod conntrack;
 pub mod convert;
