@@ -1,4 +1,5 @@
-//! Where objects come from: the API server, or a folder of manifests.
+//! Where objects come from: the API server, or a folder of manifests. And the watch of the one file that is no manifest,
+//! the configuration.
 //!
 //! Not where they are understood (that is [`convert`](crate::convert)) or kept (that is [`model`](crate::model)): both
 //! sources only say, as [`Change`](crate::model::Change) values, what is different. Invariant: a source never takes back
@@ -8,6 +9,7 @@ mod api;
 mod census;
 mod connect;
 pub mod documents;
+mod file;
 mod folder;
 mod lean;
 mod manifests;
@@ -16,4 +18,5 @@ mod yaml;
 
 pub use self::api::run_api;
 pub use self::connect::{ConnectError, connect};
+pub use self::file::{FileError, WatchedFile};
 pub use self::manifests::{Manifests, ManifestsError, run_manifests};

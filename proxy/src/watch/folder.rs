@@ -37,10 +37,29 @@ pub(super) struct Round {
     pub(super) gone: BTreeSet<String>,
 }
 
+/// Which files of a folder are looked at.
+#[derive(Clone, Debug)]
+pub(super) enum Scope {
+    /// All that are manifests by their name.
+    Manifests,
+    /// The one of this name.
+    File(String),
+}
+
+impl Scope {
+    fn covers(&self, name: &str) -> bool {
+        match self {
+            Self::Manifests => Format::of(name).is_some(),
+            Self::File(only) => name == only,
+        }
+    }
+}
+
 /// The folder and its watch.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    scope: Scope,
     inotify: OwnedFd,
     /// The kernel's number of the watch; none while the folder is away.
     watch: Option<i32>,
@@ -48,17 +67,17 @@ pub(super) struct Folder {
 
 impl Folder {
     /// Starts to watch. Whatever changes after this is seen by [`Folder::wait`].
-    pub(super) fn watch(path: &Path) -> io::Result<Self> {
+    pub(super) fn watch(path: &Path, scope: Scope) -> io::Result<Self> {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         let watch = Some(add_watch(&inotify, path)?);
-        Ok(Self { path: path.to_owned(), inotify, watch })
+        Ok(Self { path: path.to_owned(), scope, inotify, watch })
     }
 
-    /// The manifest files in the folder.
+    /// The files in the folder that are looked at.
     pub(super) fn files(&self) -> io::Result<BTreeSet<String>> {
         let names = self.path.read_dir()?.map(|entry| Ok(entry?.file_name().into_string().ok()));
         let names: BTreeSet<String> = names.filter_map(Result::transpose).collect::<io::Result<_>>()?;
-        Ok(names.into_iter().filter(|name| Format::of(name).is_some()).collect())
+        Ok(names.into_iter().filter(|name| self.scope.covers(name)).collect())
     }
 
     /// Where a file is.
@@ -148,7 +167,7 @@ impl Folder {
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         loop {
             match reader.next() {
-                Ok(event) => events.add(&event, self.watch),
+                Ok(event) => events.add(&event, self.watch, &self.scope),
                 Err(Errno::WOULDBLOCK) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -181,11 +200,11 @@ fn add_watch(inotify: &OwnedFd, path: &Path) -> io::Result<i32> {
 /// Events that were read from the queue, sorted by what they ask for.
 #[derive(Debug, Default)]
 struct Events {
-    /// Manifests whose writer closed them, or that were moved in.
+    /// Files whose writer closed them, or that were moved in.
     written: BTreeSet<String>,
-    /// Manifests that were created, by whatever means.
+    /// Files that were created, by whatever means.
     created: BTreeSet<String>,
-    /// Manifests that were deleted or moved away.
+    /// Files that were deleted or moved away.
     removed: BTreeSet<String>,
     /// Something else was put in or taken out: links may lead elsewhere now.
     is_elsewhere: bool,
@@ -194,7 +213,7 @@ struct Events {
 }
 
 impl Events {
-    fn add(&mut self, event: &inotify::Event<'_>, watch: Option<i32>) {
+    fn add(&mut self, event: &inotify::Event<'_>, watch: Option<i32>, scope: &Scope) {
         let flags = event.events();
         self.is_overflown |= flags.contains(ReadFlags::QUEUE_OVERFLOW);
         if Some(event.wd()) != watch {
@@ -202,7 +221,7 @@ impl Events {
         }
         self.is_lost |= flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED);
         let Some(name) = event.file_name() else { return };
-        let name = OsStr::from_bytes(name.to_bytes()).to_str().filter(|name| Format::of(name).is_some());
+        let name = OsStr::from_bytes(name.to_bytes()).to_str().filter(|name| scope.covers(name));
         let Some(name) = name.map(str::to_owned) else {
             self.is_elsewhere |=
                 flags.intersects(ReadFlags::MOVED_TO | ReadFlags::CREATE | ReadFlags::DELETE);

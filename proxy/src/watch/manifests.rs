@@ -13,7 +13,7 @@ use thiserror::Error;
 use tracing::warn;
 
 use super::documents::{self, Format, Parsed};
-use super::folder::{Folder, Round};
+use super::folder::{Folder, Round, Scope};
 use super::roster::{self, Roster, Update};
 use crate::convert::Names;
 use crate::model::{Change, Kind};
@@ -79,7 +79,7 @@ impl Manifests {
     /// When it is not a folder that can be read.
     pub fn open(path: &Path, node: &str) -> Result<Self, ManifestsError> {
         let open_error = |source| ManifestsError::Open { folder: path.to_owned(), source };
-        let folder = Folder::watch(path).map_err(open_error)?;
+        let folder = Folder::watch(path, Scope::Manifests).map_err(open_error)?;
         folder.files().map_err(open_error)?;
         let (path, node) = (path.to_owned(), node.to_owned());
         Ok(Self { folder, path, node, roster: Roster::default(), names: Names::default(), news: Vec::new() })
