@@ -11,6 +11,7 @@ use crate::model::{Change, Kind, Model};
 use crate::problems::{self, News, Problem};
 use crate::status::{Report, Reports};
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info};
@@ -30,6 +31,8 @@ pub struct Agent<D> {
     model: Model,
     frontends: Frontends,
     dataplane: D,
+    /// The node's own address, in place of the first that its object has of this family.
+    node_address: Option<IpAddr>,
     udp: Outbox,
     backoff: Backoff,
     synced_once: bool,
@@ -48,6 +51,7 @@ impl<D: Dataplane> Agent<D> {
             model: Model::default(),
             frontends: Frontends::new(node),
             dataplane,
+            node_address: None,
             udp: Outbox::default(),
             backoff: Backoff::default(),
             synced_once: false,
@@ -61,6 +65,11 @@ impl<D: Dataplane> Agent<D> {
     /// The same agent, which also tells of UDP frontends that changed, once the kernel has taken the change.
     pub fn with_outbox(self, udp: Outbox) -> Self {
         Self { udp, ..self }
+    }
+
+    /// The same agent, on a node whose own address is this one, whatever its object says.
+    pub fn with_node_address(self, node_address: Option<IpAddr>) -> Self {
+        Self { node_address, ..self }
     }
 
     /// The same agent, which also tells of itself.
@@ -95,15 +104,18 @@ impl<D: Dataplane> Agent<D> {
         let dirty = self.model.take_dirty();
         let delta = self.frontends.update(&self.model, &dirty);
         self.report_disputes();
-        let surroundings_changed = dirty.node || dirty.service_cidrs;
+        // An address that is configured holds without a Node object too.
+        let is_first = self.node_address.is_some() && !self.synced_once;
+        let surroundings_changed = dirty.node || dirty.service_cidrs || is_first;
         let quiet = delta.is_empty() && !surroundings_changed;
         let idle = quiet && self.synced_once && !self.doubted && !self.backoff.is_failing();
         if idle {
             return None;
         }
         if surroundings_changed {
+            let of_the_object = self.model.node().addresses.iter().copied();
             let surroundings = Surroundings {
-                node_addresses: self.model.node().addresses.clone(),
+                node_addresses: self.node_address.into_iter().chain(of_the_object).collect(),
                 pod_cidrs: self.model.node().pod_cidrs.clone(),
                 service_cidrs: self.model.service_cidrs(),
             };

@@ -414,6 +414,25 @@ fn with_node_networks_the_chains_follow_the_node() {
     }
 }
 
+/// kp:J3: an address that is configured takes the place of the one that the Node object has, and needs no object.
+#[test]
+fn a_configured_address_is_the_nodes_own() {
+    let own: IpAddr = "192.0.2.9".parse().unwrap();
+    let mut agent = Agent::new(NODE, Nft::new(FakeKernel::default(), &Settings::default()));
+    agent = agent.with_node_address(Some(own));
+    tell(&mut agent, complete());
+    let of_the_object = |addresses: &[&str]| {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        Change::NodeApplied(Node { addresses, ..Node::default() })
+    };
+    for change in [None, Some(of_the_object(&["192.0.2.1"])), Some(of_the_object(&[]))] {
+        tell(&mut agent, change);
+        assert_eq!(agent.sync(), None);
+        let printed = kernel_tables(&mut agent)[0].to_string();
+        assert!(printed.contains("192.0.2.9") && !printed.contains("192.0.2.1 "), "{printed}");
+    }
+}
+
 /// kp:H8: a restart finds the old table and changes only what differs.
 #[test]
 fn a_restart_takes_the_kernels_table_over() {
