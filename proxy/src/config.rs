@@ -1,15 +1,29 @@
-//! The command line into a validated [`Config`]; nothing is started here.
+//! Command line and configuration file into a validated [`Config`]; nothing is started here.
 //!
-//! This is the only place that asks for the process's command line and for the host's name.
+//! This is the only place that asks for the process's command line and for the host's name, and that reads the
+//! configuration file. The file is kube-proxy's, `kubeproxy.config.k8s.io/v1alpha1`; docs/configuration.md has the table
+//! of what its fields mean here.
 
+mod decode;
+mod duration;
+mod file;
 mod flags;
+mod gates;
+mod meaning;
+mod print;
+mod validate;
 
-pub use self::flags::{LogFormat, Mode};
+pub use self::decode::DecodeError;
+pub use self::duration::{DurationError, GoDuration};
+pub use self::file::{Conntrack, File};
+pub use self::validate::{Invalid, socket_address};
 
-use self::flags::{Flags, LocalMode};
-use crate::nft::settings::{Locality, NodePortAddresses, Settings};
-use clap::Parser;
-use std::path::PathBuf;
+use self::flags::Flags;
+use crate::nft::settings::Settings;
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// Where objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,103 +39,199 @@ pub enum Source {
     },
 }
 
-/// What heddle-proxy is to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Name of this node, trimmed and in lower case.
-    pub node: String,
-    /// Where objects come from.
-    pub source: Source,
-    /// How packets are routed.
-    pub mode: Mode,
-    /// What is decided about it.
-    pub settings: Settings,
-    /// 0 to 255, as klog's.
-    pub verbosity: u8,
-    /// How log lines look.
-    pub log_format: LogFormat,
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
-/// Why the flags make no configuration.
+/// What this process is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// To route until it is stopped.
+    Run,
+    /// To do what needs full privileges, and end.
+    Init,
+    /// To write the configuration to a file, and end.
+    WriteConfig(PathBuf),
+}
+
+/// What heddle-proxy is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// What this process is for.
+    pub task: Task,
+    /// Name of this node, trimmed and in lower case.
+    pub node: String,
+    /// The node's own address, in place of the first that its object has of this family.
+    pub node_address: Option<IpAddr>,
+    /// Where objects come from.
+    pub source: Source,
+    /// What is decided about routing.
+    pub settings: Settings,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// All of it, in kube-proxy's fields, defaults filled in.
+    pub file: File,
+    /// What whoever configured it should know.
+    pub remarks: Vec<String>,
+}
+
+/// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The flags are wrong, or help or the version was asked for; clap says it.
     #[error(transparent)]
     Flags(#[from] clap::Error),
-    /// `--nodeport-addresses` has something that is no network.
-    #[error("--nodeport-addresses: {value:?} is neither a network nor, alone, \"primary\"")]
-    NodePortAddresses {
-        /// What it has.
-        value: String,
+    /// The file cannot be read.
+    #[error("read the configuration file {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
     },
+    /// The file is no configuration.
+    #[error("the configuration file {}", path.display())]
+    Decode {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: DecodeError,
+    },
+    /// Values make no sense.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Invalid(Vec<Invalid>),
     /// The node has no name.
-    #[error("the node has no name: give one with --hostname-override")]
+    #[error("hostnameOverride: the node has no name; give one here or with --hostname-override")]
     NoNodeName,
 }
 
-impl Config {
-    /// Reads the process's command line.
+/// What has been decided when the process was started, whatever the file says later.
+#[derive(Clone, Debug)]
+pub struct CommandLine {
+    flags: Flags,
+    host_name: String,
+    /// Flags that a file makes ignored.
+    ignored: Vec<String>,
+}
+
+impl CommandLine {
+    /// Reads the process's own.
     ///
     /// # Errors
-    /// When a flag is unknown or its value makes no sense.
-    pub fn from_args() -> Result<Self, ConfigError> {
-        Self::from_flags(std::env::args_os(), || {
-            rustix::system::uname().nodename().to_string_lossy().into_owned()
+    /// When a flag is unknown or its value is not of its type.
+    pub fn of_process() -> Result<Self, ConfigError> {
+        Self::read(std::env::args_os(), &rustix::system::uname().nodename().to_string_lossy())
+    }
+
+    /// Reads one whose first word is the program's name, on a host of this name.
+    ///
+    /// # Errors
+    /// As [`CommandLine::of_process`].
+    pub fn read<T: Into<OsString> + Clone>(
+        args: impl IntoIterator<Item = T>,
+        host_name: &str,
+    ) -> Result<Self, ConfigError> {
+        let (flags, ignored) = Flags::read(args)?;
+        Ok(Self { flags, host_name: host_name.to_owned(), ignored })
+    }
+
+    /// The configuration file, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.flags.config.as_deref()
+    }
+
+    /// The configuration, the file read if there is one.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn config(&self) -> Result<Config, ConfigError> {
+        let Some(path) = self.file() else {
+            return self.settle(self.flags.file(), Vec::new());
+        };
+        let error = |source| ConfigError::Read { path: path.to_owned(), source };
+        let bytes = fs::read(path).map_err(error)?;
+        let text = String::from_utf8(bytes).map_err(|source| error(io::Error::other(source)))?;
+        let decoded = decode::decode(text.strip_prefix('\u{feff}').unwrap_or(&text));
+        let (mut file, mut remarks) =
+            decoded.map_err(|source| ConfigError::Decode { path: path.to_owned(), source })?;
+        self.flags.override_in(&mut file);
+        if !self.ignored.is_empty() {
+            remarks.push(format!("ignored beside --config: {}", self.ignored.join(" ")));
+        }
+        self.settle(file, remarks)
+    }
+
+    fn settle(&self, mut file: File, mut remarks: Vec<String>) -> Result<Config, ConfigError> {
+        let invalid = validate::validate(&file);
+        if !invalid.is_empty() {
+            return Err(ConfigError::Invalid(invalid));
+        }
+        let given = [&file.hostname_override, &self.host_name].into_iter().find(|name| !name.is_empty());
+        let node = given.map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty());
+        let node = node.ok_or(ConfigError::NoNodeName)?;
+        if self.flags.hostname_override.is_some() {
+            file.hostname_override.clone_from(&node);
+        }
+        remarks.extend(meaning::remarks(&file));
+        Ok(Config {
+            task: self.task(),
+            node,
+            node_address: meaning::node_address(&file),
+            source: meaning::source(&file, self.flags.master.as_deref()),
+            settings: meaning::settings(&file),
+            log_format: if file.logging.format == "json" { LogFormat::Json } else { LogFormat::Text },
+            file,
+            remarks,
         })
     }
 
-    /// Reads a command line, whose first word is the program's name. The host's name is asked for when no flag has one.
-    ///
-    /// # Errors
-    /// When a flag is unknown or its value makes no sense.
-    pub fn from_flags<T: Into<std::ffi::OsString> + Clone>(
-        args: impl IntoIterator<Item = T>,
-        host_name: impl FnOnce() -> String,
-    ) -> Result<Self, ConfigError> {
-        let flags = Flags::try_parse_from(args)?;
-        let node = flags.hostname_override.clone().unwrap_or_else(host_name).trim().to_lowercase();
-        if node.is_empty() {
-            return Err(ConfigError::NoNodeName);
+    fn task(&self) -> Task {
+        match (&self.flags.write_config_to, self.flags.init_only) {
+            (Some(path), _) => Task::WriteConfig(path.clone()),
+            (None, Some(true)) => Task::Init,
+            (None, _) => Task::Run,
         }
-        let settings = settings(&flags)?;
-        let source = match flags.manifests {
-            Some(folder) => Source::Manifests(folder),
-            None => Source::ApiServer { kubeconfig: flags.kubeconfig, master: flags.master },
-        };
-        Ok(Self {
-            node,
-            source,
-            mode: flags.proxy_mode,
-            settings,
-            verbosity: flags.verbosity,
-            log_format: flags.logging_format,
-        })
     }
 }
 
-fn settings(flags: &Flags) -> Result<Settings, ConfigError> {
-    let locality = match flags.detect_local_mode {
-        LocalMode::ClusterCidr if flags.cluster_cidr.is_empty() => Locality::Unknown,
-        LocalMode::ClusterCidr => Locality::Networks(flags.cluster_cidr.clone()),
-        LocalMode::NodeCidr => Locality::NodeNetworks,
-        LocalMode::BridgeInterface => {
-            Locality::Interface(flags.pod_bridge_interface.clone().unwrap_or_default())
+/// What a new configuration asks of a running process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: it means what the old one means.
+    Nothing,
+    /// To log as much as it says.
+    Verbosity(u32),
+    /// To start anew, since these fields count only at the start.
+    Restart(Vec<String>),
+}
+
+impl Config {
+    /// What is to be done for `new` to count in place of this one.
+    pub fn step_to(&self, new: &Self) -> Step {
+        const VERBOSITY: &str = "logging.verbosity";
+        let changed = meaning::changed(&self.file, &new.file);
+        let mut changed: Vec<String> =
+            changed.into_iter().filter(|field| meaning::has_effect(field)).collect();
+        let before = changed.len();
+        changed.retain(|field| field != VERBOSITY);
+        match (changed.len(), before) {
+            (0, 0) => Step::Nothing,
+            (0, _) => Step::Verbosity(new.file.logging.verbosity),
+            _ => Step::Restart(changed),
         }
-        LocalMode::InterfaceNamePrefix => Locality::Interface(format!(
-            "{}*",
-            flags.pod_interface_name_prefix.as_deref().unwrap_or_default()
-        )),
-    };
-    let node_port_addresses = match &flags.nodeport_addresses[..] {
-        [one] if one == "primary" => NodePortAddresses::Primary,
-        networks => NodePortAddresses::Networks(
-            networks
-                .iter()
-                .map(|text| text.parse().map_err(|_| ConfigError::NodePortAddresses { value: text.clone() }))
-                .collect::<Result<_, _>>()?,
-        ),
-    };
-    Ok(Settings { locality, masquerade_all: flags.masquerade_all, node_port_addresses })
+    }
+
+    /// The configuration as a file that says the same.
+    pub fn print(&self) -> String {
+        print::print(&self.file)
+    }
 }
 
 #[cfg(test)]

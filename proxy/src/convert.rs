@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
+pub(crate) use self::address::{parse as parse_address, parse_prefix};
 pub use self::fault::{Fault, FieldError};
 pub use self::names::Names;
 pub use self::node::{node, service_cidr};
@@ -180,11 +181,11 @@ fn number<T: TryFrom<i64> + PartialOrd>(
 }
 
 fn ip(text: &str) -> Result<IpAddr, Fault> {
-    address::parse(text).ok_or_else(|| Fault::value(text, "an IP address"))
+    parse_address(text).ok_or_else(|| Fault::value(text, "an IP address"))
 }
 
 fn prefix(text: &str) -> Result<IpNetwork, Fault> {
-    address::parse_prefix(text).ok_or_else(|| Fault::value(text, "an IP prefix such as 10.0.0.0/8"))
+    parse_prefix(text).ok_or_else(|| Fault::value(text, "an IP prefix such as 10.0.0.0/8"))
 }
 
 fn is_of(address: IpAddr, family: &str) -> bool {

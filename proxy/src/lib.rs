@@ -9,7 +9,9 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`config`] | flags, validated |
+//! | [`config`] | flags and configuration file, validated |
+//! | [`logging`] | what is logged, and how |
+//! | [`tuning`] | the kernel's connection tracking, and our place when memory runs out |
 //! | [`run`] | the threads, connected |
 //! | [`watch`] | where objects come from: the API server, or a folder of manifests |
 //! | [`convert`] | Kubernetes' objects into the model's |
@@ -38,9 +40,11 @@ pub mod delta;
 pub mod events;
 pub mod frontends;
 pub mod http;
+pub mod logging;
 pub mod model;
 pub mod nft;
 pub mod problems;
 pub mod run;
 pub mod status;
+pub mod tuning;
 pub mod watch;

@@ -1,48 +1,42 @@
-//! heddle-proxy's process: flags, logging, run, exit code.
+//! heddle-proxy's process: configuration, logging, run, exit code.
 
-use heddle_proxy::config::{Config, ConfigError, LogFormat};
-use heddle_proxy::run;
+use heddle_proxy::config::{CommandLine, Config, ConfigError, Task};
+use heddle_proxy::{logging, run};
 use std::error::Error;
 use std::process::ExitCode;
-use tracing::{error, info};
-use tracing_subscriber::filter::LevelFilter;
+use tracing::{error, info, warn};
 
 fn main() -> ExitCode {
-    let config = match Config::from_args() {
-        Ok(config) => config,
+    let read = CommandLine::of_process().and_then(|line| line.config().map(|config| (line, config)));
+    match read {
+        Ok((line, config)) => start(&line, &config),
         Err(ConfigError::Flags(error)) => error.exit(),
         Err(error) => {
             #[expect(clippy::print_stderr, reason = "nothing is set up yet that could log it")]
             {
-                eprintln!("error: {error}");
+                eprintln!("error: {}", with_causes(&error));
             }
-            return ExitCode::from(2);
-        }
-    };
-    start_logging(&config);
-    match run::run(&config) {
-        Ok(()) => {
-            info!("stopped; the rules stay");
-            ExitCode::SUCCESS
-        }
-        Err(failure) => {
-            error!("{}", with_causes(&failure));
-            ExitCode::FAILURE
+            ExitCode::from(2)
         }
     }
 }
 
-fn start_logging(config: &Config) {
-    let level = match config.verbosity {
-        0..=3 => LevelFilter::INFO,
-        4..=5 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
+fn start(line: &CommandLine, config: &Config) -> ExitCode {
+    let verbosity = logging::start(config.log_format, config.file.logging.verbosity);
+    for remark in &config.remarks {
+        warn!("{remark}");
+    }
+    let ended = match &config.task {
+        Task::WriteConfig(path) => run::write_config(config, path),
+        Task::Init => run::init(config),
+        Task::Run => run::run(config, line, verbosity).inspect(|()| info!("stopped; the rules stay")),
     };
-    let lines =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
-    match config.log_format {
-        LogFormat::Text => lines.with_ansi(false).init(),
-        LogFormat::Json => lines.json().init(),
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            error!("{}", with_causes(&failure));
+            ExitCode::FAILURE
+        }
     }
 }
 

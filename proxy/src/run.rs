@@ -1,15 +1,23 @@
 //! Starts the parts, connects them, and waits for the end.
 //!
-//! Four threads: the agent, the listener for outside damage, the one that forgets UDP flows, and this one, where the source of objects and the signals
-//! are. Stopping leaves the rules standing.
+//! Four threads: the agent, the listener for outside damage, the one that forgets UDP flows, and this one, where the
+//! source of objects, the signals and the configuration's changes are; the watches that block, of manifests and of the configuration
+//! file, have one each. Stopping leaves the rules standing.
+
+mod prepare;
+mod reload;
+
+pub use self::prepare::{init, write_config};
 
 use crate::agent::{Agent, Event};
-use crate::config::{Config, Source};
+use crate::config::{CommandLine, Config, Source};
 use crate::conntrack::{Forgetter, Outbox, Tracked};
 use crate::events;
+use crate::logging::Verbosity;
 use crate::nft::{Netlink, Nft};
 use crate::problems::News;
 use crate::status::{self, Report, Reports};
+use crate::tuning::Unset;
 use crate::watch;
 use heddle_netlink::nft::{Heard, Listener};
 use std::path::PathBuf;
@@ -41,6 +49,27 @@ pub enum RunError {
     /// The API server cannot be addressed.
     #[error(transparent)]
     Connect(#[from] watch::ConnectError),
+    /// The configuration file changed in what counts only at the start.
+    #[error("the configuration file changed: {fields}; this counts at the next start")]
+    Configuration {
+        /// What changed.
+        fields: String,
+    },
+    /// The configuration file cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] watch::FileError),
+    /// The configuration could not be written.
+    #[error("write the configuration to {}", path.display())]
+    WriteConfig {
+        /// Where to.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A limit of the kernel's that was to be set before everything else is not.
+    #[error(transparent)]
+    Tune(Unset),
     /// A part ended that never should.
     #[error("{0} ended")]
     Ended(&'static str),
@@ -49,9 +78,10 @@ pub enum RunError {
 /// Runs until a signal comes or a part fails for good.
 ///
 /// # Errors
-/// What could not be started, or ended.
-pub fn run(config: &Config) -> Result<(), RunError> {
+/// What could not be started, or ended, or that the configuration changed.
+pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<(), RunError> {
     let kernel = Netlink::open().map_err(RunError::Kernel)?;
+    prepare::tune_as_far_as_possible(config);
     // Before the first read-back, so that no damage falls between the two.
     let listener = Listener::open().map_err(RunError::Kernel)?;
     let (events, inbox) = mpsc::channel();
@@ -61,7 +91,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let agent = Agent::new(&config.node, Nft::new(kernel, &config.settings));
     let (reports, told) = unbounded_channel();
     let reports = Reports::new(reports);
-    let mut agent = agent.with_outbox(Outbox::new(outbox)).with_reports(reports.clone());
+    let agent = agent.with_outbox(Outbox::new(outbox)).with_reports(reports.clone());
+    let mut agent = agent.with_node_address(config.node_address);
     info!(node = config.node, source = ?config.source, "heddle-proxy {}", env!("CARGO_PKG_VERSION"));
     spawn("agent", move || agent.run(&inbox))?;
     spawn("conntrack", move || forgetter.run(&changes))?;
@@ -75,6 +106,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         tokio::select! {
             ended = serve(config, events, posts) => ended,
             () = status::keep(told, news) => Err(RunError::Ended("the status")),
+            ended = reload::follow(config.clone(), line, verbosity) => ended,
         }
     })
 }

@@ -1,103 +1,438 @@
-//! The command line, as clap reads it.
+//! The command line: kube-proxy's flags on Linux, and `--manifests`.
 //!
-//! Not what the flags mean together: that is [`Config`](super::Config).
+//! Not what they mean: a flag only says what a field of [`File`] is, as if the file said so. Beside `--config` the file
+//! counts alone, but for the few flags that concern this one process and for logging.
 
-use clap::{Parser, ValueEnum};
-use ipnetwork::IpNetwork;
+use super::duration::GoDuration;
+use super::file::{File, OomScoreAdj, Qps, VmoduleItem};
+use clap::builder::ValueParser;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Services and EndpointSlices into nftables: a kube-proxy replacement.
 ///
 /// Objects come from the API server (--kubeconfig, or the in-cluster credentials without it) or from a folder of
 /// Kubernetes manifests (--manifests), which needs no cluster. The rules stay when heddle-proxy stops; the next start
-/// takes them over.
-#[derive(Debug, Parser)]
-#[command(name = "heddle-proxy", version, max_term_width = 100)]
+/// takes them over. Flags, their meaning and the configuration file are kube-proxy's.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "heddle-proxy",
+    version,
+    max_term_width = 100,
+    args_override_self = true,
+    next_help_heading = "Process"
+)]
 pub(super) struct Flags {
-    /// Read Services, EndpointSlices and Nodes from the YAML and JSON files of this folder, and follow its changes.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "master"])]
-    pub(super) manifests: Option<PathBuf>,
-
-    /// Kubeconfig of the API server; without it, the credentials that a pod has.
+    /// A KubeProxyConfiguration file. Beside it, only the flags under Process and Logging count.
     #[arg(long, value_name = "FILE")]
-    pub(super) kubeconfig: Option<PathBuf>,
-
+    pub(super) config: Option<PathBuf>,
+    /// Write the configuration that these flags make to a file, and exit.
+    #[arg(long, value_name = "FILE")]
+    pub(super) write_config_to: Option<PathBuf>,
+    /// Do what needs full privileges, and exit; CAP_NET_ADMIN is enough afterwards.
+    #[arg(long)]
+    pub(super) init_only: Option<bool>,
+    /// Name of this node; without it, the host's name.
+    #[arg(long, value_name = "NAME")]
+    pub(super) hostname_override: Option<String>,
     /// Address of the API server, in place of the one that kubeconfig or pod have: that one may be a Service which
     /// heddle-proxy itself is to set up.
     #[arg(long, value_name = "URL")]
     pub(super) master: Option<String>,
+    /// Read Services, EndpointSlices and Nodes from the YAML and JSON files of this folder, and follow its changes.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "master"])]
+    manifests: Option<String>,
+    #[command(flatten)]
+    logging: LoggingFlags,
+    #[command(flatten)]
+    routing: RoutingFlags,
+    #[command(flatten)]
+    local: LocalFlags,
+    #[command(flatten)]
+    api: ApiFlags,
+    #[command(flatten)]
+    serving: ServingFlags,
+    #[command(flatten)]
+    kernel: KernelFlags,
+    #[command(flatten)]
+    old: OldFlags,
+}
 
-    /// How packets are routed.
-    #[arg(long, value_name = "MODE", value_enum, default_value_t = Mode::Nftables)]
-    pub(super) proxy_mode: Mode,
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Logging")]
+struct LoggingFlags {
+    /// How much is logged: 0 says what happens, 4 each sync, 6 everything.
+    #[arg(short = 'v', long = "v", value_name = "LEVEL")]
+    verbosity: Option<u32>,
+    /// How it is logged: text or json.
+    #[arg(long, value_name = "FORMAT")]
+    logging_format: Option<String>,
+    /// Accepted, without effect.
+    #[arg(long, value_name = "PATTERN=LEVEL", value_delimiter = ',', value_parser = vmodule)]
+    vmodule: Option<Vec<VmoduleItem>>,
+    /// Accepted, without effect: every line is written at once.
+    #[arg(long, value_name = "DURATION")]
+    log_flush_frequency: Option<GoDuration>,
+    /// Accepted, without effect.
+    #[arg(long)]
+    log_text_split_stream: Option<bool>,
+    /// Accepted, without effect.
+    #[arg(long, value_name = "QUANTITY")]
+    log_text_info_buffer_size: Option<String>,
+    /// Accepted, without effect.
+    #[arg(long)]
+    log_json_split_stream: Option<bool>,
+    /// Accepted, without effect.
+    #[arg(long, value_name = "QUANTITY")]
+    log_json_info_buffer_size: Option<String>,
+}
 
-    /// Networks that pods get their addresses from, one of each family, separated by a comma. What comes to a cluster IP
-    /// from elsewhere is masqueraded.
-    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
-    pub(super) cluster_cidr: Vec<IpNetwork>,
-
-    /// How packets of this node's pods are known.
-    #[arg(long, value_name = "MODE", value_enum, default_value_t = LocalMode::ClusterCidr)]
-    pub(super) detect_local_mode: LocalMode,
-
-    /// The interface that pods' packets come in by, with --detect-local-mode=BridgeInterface.
-    #[arg(long, value_name = "NAME", required_if_eq("detect_local_mode", "BridgeInterface"))]
-    pub(super) pod_bridge_interface: Option<String>,
-
-    /// How the names of those interfaces begin, with --detect-local-mode=InterfaceNamePrefix.
-    #[arg(long, value_name = "PREFIX", required_if_eq("detect_local_mode", "InterfaceNamePrefix"))]
-    pub(super) pod_interface_name_prefix: Option<String>,
-
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Routing")]
+struct RoutingFlags {
+    /// How packets are routed: nftables. Taken as nftables, with a warning, are iptables and ipvs.
+    #[arg(long, value_name = "MODE")]
+    proxy_mode: Option<String>,
     /// Masquerade everything that goes to a cluster IP.
     #[arg(long)]
-    pub(super) masquerade_all: bool,
+    masquerade_all: Option<bool>,
+    /// Where node ports are served: networks separated by commas, or `primary` for the node's own addresses. Without it
+    /// primary, or all addresses where --proxy-mode is iptables or ipvs.
+    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
+    nodeport_addresses: Option<Vec<String>>,
+    /// The node's own address, where it is not the one of the Node object. Nothing binds to it.
+    #[arg(long, value_name = "IP")]
+    bind_address: Option<String>,
+}
 
-    /// Where node ports are served: networks separated by commas, or `primary` for the node's own address.
-    #[arg(long, value_name = "CIDRS", value_delimiter = ',', default_value = "primary")]
-    pub(super) nodeport_addresses: Vec<String>,
-
-    /// Name of this node; without it, the host's name.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Local pods")]
+struct LocalFlags {
+    /// How packets of this node's pods are known: ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix.
+    #[arg(long, value_name = "MODE")]
+    detect_local_mode: Option<String>,
+    /// Networks that pods get their addresses from, one of each family, separated by a comma. What comes to a cluster IP
+    /// from elsewhere is masqueraded.
+    #[arg(long, value_name = "CIDRS")]
+    cluster_cidr: Option<String>,
+    /// The interface that pods' packets come in by, with --detect-local-mode=BridgeInterface.
     #[arg(long, value_name = "NAME")]
-    pub(super) hostname_override: Option<String>,
-
-    /// How much is logged: 0 says what happens, 4 each sync, 6 everything.
-    #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0)]
-    pub(super) verbosity: u8,
-
-    /// How it is logged.
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    pub(super) logging_format: LogFormat,
+    pod_bridge_interface: Option<String>,
+    /// How the names of those interfaces begin, with --detect-local-mode=InterfaceNamePrefix.
+    #[arg(long, value_name = "PREFIX")]
+    pod_interface_name_prefix: Option<String>,
 }
 
-/// A dataplane, by the name that `--proxy-mode` has for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// nf_tables.
-    Nftables,
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "API server")]
+struct ApiFlags {
+    /// Kubeconfig of the API server; without it, the credentials that a pod has.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<String>,
+    /// Accepted, without effect: what is sent is JSON.
+    #[arg(long, value_name = "TYPE")]
+    kube_api_content_type: Option<String>,
+    /// Accepted, without effect.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    kube_api_burst: Option<i32>,
+    /// Accepted, without effect.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    kube_api_qps: Option<f64>,
+    /// Accepted, without effect: a watch sees every change.
+    #[arg(long, value_name = "DURATION")]
+    config_sync_period: Option<GoDuration>,
+    /// Feature gates of kube-proxy, as name=true or name=false, separated by commas. None changes anything here.
+    #[arg(long, value_name = "GATES", value_delimiter = ',', value_parser = gate)]
+    feature_gates: Option<Vec<(String, bool)>>,
 }
 
-/// How packets of this node's pods are known, by the name that `--detect-local-mode` has for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum LocalMode {
-    /// Their source is in `--cluster-cidr`.
-    #[value(name = "ClusterCIDR")]
-    ClusterCidr,
-    /// Their source is in the networks that the Node object has for its pods.
-    #[value(name = "NodeCIDR")]
-    NodeCidr,
-    /// They come in by the bridge.
-    #[value(name = "BridgeInterface")]
-    BridgeInterface,
-    /// They come in by an interface with this beginning.
-    #[value(name = "InterfaceNamePrefix")]
-    InterfaceNamePrefix,
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Health and metrics")]
+struct ServingFlags {
+    /// Where the health check is to be served. Checked, not served yet.
+    #[arg(long, value_name = "IP:PORT")]
+    healthz_bind_address: Option<String>,
+    /// Where metrics are to be served. Checked, not served yet.
+    #[arg(long, value_name = "IP:PORT")]
+    metrics_bind_address: Option<String>,
+    /// Accepted, without effect yet.
+    #[arg(long)]
+    bind_address_hard_fail: Option<bool>,
+    /// Accepted, without effect yet.
+    #[arg(long)]
+    profiling: Option<bool>,
+    /// Accepted, without effect.
+    #[arg(long, value_name = "VERSION")]
+    show_hidden_metrics_for_version: Option<String>,
+    /// Deprecated: the port of --healthz-bind-address, 0 for none.
+    #[arg(long, value_name = "PORT")]
+    healthz_port: Option<u16>,
+    /// Deprecated: the port of --metrics-bind-address, 0 for none.
+    #[arg(long, value_name = "PORT")]
+    metrics_port: Option<u16>,
 }
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Kernel")]
+struct KernelFlags {
+    /// Connections that are tracked at most, per processor core; 0 leaves the limit alone [default: 32768].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    conntrack_max_per_core: Option<i32>,
+    /// The least limit, whatever the number of cores [default: 131072].
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    conntrack_min: Option<i32>,
+    /// How long an established TCP connection may be idle; 0 leaves it alone [default: 24h].
+    #[arg(long, value_name = "DURATION")]
+    conntrack_tcp_timeout_established: Option<GoDuration>,
+    /// How long one that the server has closed may be; 0 leaves it alone [default: 1h].
+    #[arg(long, value_name = "DURATION")]
+    conntrack_tcp_timeout_close_wait: Option<GoDuration>,
+    /// Let packets outside the TCP window belong to their connection.
+    #[arg(long)]
+    conntrack_tcp_be_liberal: Option<bool>,
+    /// How long a UDP flow without a reply may be idle; 0 leaves it alone.
+    #[arg(long, value_name = "DURATION")]
+    conntrack_udp_timeout: Option<GoDuration>,
+    /// How long a UDP flow with replies may be idle; 0 leaves it alone.
+    #[arg(long, value_name = "DURATION")]
+    conntrack_udp_timeout_stream: Option<GoDuration>,
+    /// How readily the kernel ends this process when memory runs out, -1000 to 1000 [default: -999].
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    oom_score_adj: Option<i32>,
+}
+
+/// Accepted, without effect, and not in the help: flags of dataplanes that are not here.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Other dataplanes")]
+struct OldFlags {
+    #[arg(long, hide = true, allow_negative_numbers = true)]
+    iptables_masquerade_bit: Option<i32>,
+    #[arg(long, hide = true)]
+    iptables_localhost_nodeports: Option<bool>,
+    #[arg(long, hide = true)]
+    iptables_sync_period: Option<GoDuration>,
+    #[arg(long, hide = true)]
+    iptables_min_sync_period: Option<GoDuration>,
+    #[arg(long, hide = true)]
+    ipvs_sync_period: Option<GoDuration>,
+    #[arg(long, hide = true)]
+    ipvs_min_sync_period: Option<GoDuration>,
+    #[arg(long, hide = true)]
+    ipvs_scheduler: Option<String>,
+    #[arg(long, hide = true, value_delimiter = ',')]
+    ipvs_exclude_cidrs: Option<Vec<String>>,
+    #[arg(long, hide = true)]
+    ipvs_strict_arp: Option<bool>,
+    #[arg(long, hide = true)]
+    ipvs_tcp_timeout: Option<GoDuration>,
+    #[arg(long, hide = true)]
+    ipvs_tcpfin_timeout: Option<GoDuration>,
+    #[arg(long, hide = true)]
+    ipvs_udp_timeout: Option<GoDuration>,
+    #[arg(long = "boot-id-file", hide = true)]
+    _boot_id_file: Option<String>,
+    #[arg(long = "machine-id-file", hide = true)]
+    _machine_id_file: Option<String>,
+}
+
+/// The headings under which flags count beside `--config`.
+const BESIDE_A_FILE: [&str; 2] = ["Process", "Logging"];
+
+impl Flags {
+    /// Reads a command line. Beside the flags are the names of those that a file makes ignored.
+    pub(super) fn read<T: Into<OsString> + Clone>(
+        args: impl IntoIterator<Item = T>,
+    ) -> Result<(Self, Vec<String>), clap::Error> {
+        let mut command = command();
+        let matches = command.try_get_matches_from_mut(args)?;
+        let flags = Self::from_arg_matches(&matches)?;
+        let ignored = if flags.config.is_some() { only_of_the_file(&command, &matches) } else { Vec::new() };
+        Ok((flags, ignored))
+    }
+
+    /// The configuration that the flags make without a file.
+    pub(super) fn file(&self) -> File {
+        let mut file = File::defaults_for(
+            self.routing.proxy_mode.as_deref().unwrap_or_default(),
+            self.routing.bind_address.as_deref().unwrap_or_default(),
+        );
+        self.routing.apply(&mut file);
+        self.local.apply(&mut file);
+        self.api.apply(&mut file);
+        self.kernel.apply(&mut file);
+        self.old.apply(&mut file);
+        self.serving.apply(&mut file);
+        self.override_in(&mut file);
+        file
+    }
+
+    /// Applies the flags that count beside a file too.
+    pub(super) fn override_in(&self, file: &mut File) {
+        put(&mut file.hostname_override, self.hostname_override.clone());
+        put(&mut file.heddle.manifests, self.manifests.clone());
+        self.logging.apply(file);
+    }
+}
+
+/// A flag that is `--name` or `--name=true`: of these clap makes by itself only the first, or asks for a value.
+fn command() -> clap::Command {
+    let truth = ValueParser::bool().type_id();
+    Flags::command().mut_args(|arg| {
+        if arg.get_value_parser().type_id() != truth {
+            return arg;
+        }
+        arg.num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .value_name("BOOL")
+            .value_parser(clap::builder::BoolishValueParser::new())
+    })
+}
+
+fn only_of_the_file(command: &clap::Command, matches: &ArgMatches) -> Vec<String> {
+    let is_given =
+        |arg: &&clap::Arg| matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+    let given = command.get_arguments().filter(is_given);
+    let ignored = given.filter(|arg| !arg.get_help_heading().is_some_and(|of| BESIDE_A_FILE.contains(&of)));
+    ignored.filter_map(|arg| Some(format!("--{}", arg.get_long()?))).collect()
+}
+
+impl RoutingFlags {
+    fn apply(&self, file: &mut File) {
+        // The flag is common to all modes, the fields are not.
+        let masquerade_all = if file.mode == "nftables" {
+            &mut file.nftables.masquerade_all
+        } else {
+            &mut file.iptables.masquerade_all
+        };
+        put(masquerade_all, self.masquerade_all);
+        if self.nodeport_addresses.is_some() {
+            file.node_port_addresses.clone_from(&self.nodeport_addresses);
+        }
+    }
+}
+
+impl LocalFlags {
+    fn apply(&self, file: &mut File) {
+        put(&mut file.detect_local_mode, self.detect_local_mode.clone());
+        put(&mut file.cluster_cidr, self.cluster_cidr.clone());
+        put(&mut file.detect_local.bridge_interface, self.pod_bridge_interface.clone());
+        put(&mut file.detect_local.interface_name_prefix, self.pod_interface_name_prefix.clone());
+    }
+}
+
+impl ApiFlags {
+    fn apply(&self, file: &mut File) {
+        put(&mut file.client_connection.kubeconfig, self.kubeconfig.clone());
+        put(&mut file.client_connection.content_type, self.kube_api_content_type.clone());
+        put(&mut file.client_connection.burst, self.kube_api_burst);
+        put(&mut file.client_connection.qps, self.kube_api_qps.map(Qps));
+        put(&mut file.config_sync_period, self.config_sync_period);
+        file.feature_gates.extend(self.feature_gates.iter().flatten().cloned());
+    }
+}
+
+impl ServingFlags {
+    fn apply(&self, file: &mut File) {
+        put(&mut file.healthz_bind_address, self.healthz_bind_address.clone());
+        put(&mut file.metrics_bind_address, self.metrics_bind_address.clone());
+        put(&mut file.bind_address_hard_fail, self.bind_address_hard_fail);
+        put(&mut file.enable_profiling, self.profiling);
+        put(&mut file.show_hidden_metrics_for_version, self.show_hidden_metrics_for_version.clone());
+        let ports = [
+            (&mut file.healthz_bind_address, self.healthz_port, 10256),
+            (&mut file.metrics_bind_address, self.metrics_port, 10249),
+        ];
+        for (address, port, usual) in ports {
+            match (port, address.parse()) {
+                (Some(0), _) => address.clear(),
+                // An address with a port keeps it, as in kube-proxy.
+                (port, Ok(ip)) => *address = std::net::SocketAddr::new(ip, port.unwrap_or(usual)).to_string(),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl KernelFlags {
+    fn apply(&self, file: &mut File) {
+        let conntrack = &mut file.conntrack;
+        put(&mut conntrack.max_per_core, self.conntrack_max_per_core);
+        put(&mut conntrack.min, self.conntrack_min);
+        put(&mut conntrack.tcp_established_timeout, self.conntrack_tcp_timeout_established);
+        put(&mut conntrack.tcp_close_wait_timeout, self.conntrack_tcp_timeout_close_wait);
+        put(&mut conntrack.tcp_be_liberal, self.conntrack_tcp_be_liberal);
+        put(&mut conntrack.udp_timeout, self.conntrack_udp_timeout);
+        put(&mut conntrack.udp_stream_timeout, self.conntrack_udp_timeout_stream);
+        put(&mut file.oom_score_adj, self.oom_score_adj.map(OomScoreAdj));
+    }
+}
+
+impl OldFlags {
+    fn apply(&self, file: &mut File) {
+        put(&mut file.iptables.masquerade_bit, self.iptables_masquerade_bit);
+        put(&mut file.iptables.localhost_node_ports, self.iptables_localhost_nodeports);
+        // There are no flags of nftables' own.
+        let (period, least) = match file.mode.as_str() {
+            "nftables" => (&mut file.nftables.sync_period, &mut file.nftables.min_sync_period),
+            _ => (&mut file.iptables.sync_period, &mut file.iptables.min_sync_period),
+        };
+        let is_ipvs = file.mode == "ipvs";
+        put(period, self.iptables_sync_period.filter(|_| !is_ipvs));
+        put(least, self.iptables_min_sync_period.filter(|_| !is_ipvs));
+        let ipvs = &mut file.ipvs;
+        put(&mut ipvs.sync_period, self.ipvs_sync_period.filter(|_| is_ipvs));
+        put(&mut ipvs.min_sync_period, self.ipvs_min_sync_period.filter(|_| is_ipvs));
+        put(&mut ipvs.scheduler, self.ipvs_scheduler.clone());
+        put(&mut ipvs.strict_arp, self.ipvs_strict_arp);
+        put(&mut ipvs.tcp_timeout, self.ipvs_tcp_timeout);
+        put(&mut ipvs.tcp_fin_timeout, self.ipvs_tcpfin_timeout);
+        put(&mut ipvs.udp_timeout, self.ipvs_udp_timeout);
+        if self.ipvs_exclude_cidrs.is_some() {
+            ipvs.exclude_cidrs.clone_from(&self.ipvs_exclude_cidrs);
+        }
+    }
+}
+
+impl LoggingFlags {
+    fn apply(&self, file: &mut File) {
+        let logging = &mut file.logging;
+        put(&mut logging.verbosity, self.verbosity);
+        put(&mut logging.format, self.logging_format.clone());
+        put(&mut logging.flush_frequency, self.log_flush_frequency);
+        put(&mut logging.options.text.split_stream, self.log_text_split_stream);
+        put(&mut logging.options.json.split_stream, self.log_json_split_stream);
+        put(
+            &mut logging.options.text.info_buffer_size,
+            self.log_text_info_buffer_size.clone().map(Into::into),
+        );
+        put(
+            &mut logging.options.json.info_buffer_size,
+            self.log_json_info_buffer_size.clone().map(Into::into),
+        );
+        // The flags' come first, and so win over the file's.
+        let of_flags = self.vmodule.iter().flatten().cloned();
+        logging.vmodule = of_flags.chain(std::mem::take(&mut logging.vmodule)).collect();
+    }
+}
+
+fn put<T>(field: &mut T, flag: Option<T>) {
+    if let Some(value) = flag {
+        *field = value;
+    }
+}
+
+fn gate(text: &str) -> Result<(String, bool), String> {
+    let (name, on) =
+        text.split_once('=').ok_or_else(|| format!("{text:?} is not name=true or name=false"))?;
+    let on = on.trim().parse().map_err(|_| format!("{on:?} is neither true nor false"))?;
+    Ok((name.trim().to_owned(), on))
+}
+
+fn vmodule(text: &str) -> Result<VmoduleItem, String> {
+    let (pattern, level) = text.split_once('=').ok_or_else(|| format!("{text:?} is not pattern=level"))?;
+    let verbosity = level.parse().map_err(|_| format!("{level:?} is not a level"))?;
+    Ok(VmoduleItem { file_pattern: pattern.to_owned(), verbosity })
 }

@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 
 /// Reads an address: leading zeros are dropped, never octal, and an IPv4-mapped IPv6 address is the IPv4 address
 /// (Kubernetes' `ParseIPSloppy`, which is Go's `net.ParseIP` of before Go 1.17).
-pub(super) fn parse(text: &str) -> Option<IpAddr> {
+pub(crate) fn parse(text: &str) -> Option<IpAddr> {
     if !text.contains(':') {
         return parse_v4(text).map(IpAddr::V4);
     }
@@ -22,7 +22,7 @@ pub(super) fn parse(text: &str) -> Option<IpAddr> {
 }
 
 /// Reads a prefix: its address as [`parse`] does, and without the bits behind its length.
-pub(super) fn parse_prefix(text: &str) -> Option<IpNetwork> {
+pub(crate) fn parse_prefix(text: &str) -> Option<IpNetwork> {
     let (address, length) = text.split_once('/')?;
     // The length of a mapped prefix counts bits that the IPv4 address does not have.
     let network = parse(address).filter(|found| found.is_ipv6() == address.contains(':'))?;

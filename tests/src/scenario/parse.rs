@@ -3,7 +3,7 @@
 use crate::scenario::attempt::{OUTSIDE, attempt};
 use crate::scenario::{Attempt, Outcomes};
 use crate::traffic::Transport;
-use heddle_proxy::config::Config;
+use heddle_proxy::config::CommandLine;
 use heddle_proxy::nft::Settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -169,7 +169,7 @@ fn flags(lines: &[Line<'_>]) -> Result<(Vec<String>, Settings), ParseError> {
     let flags: Vec<String> = words.collect();
     let line = lines.first().map_or(1, |(line, _)| *line);
     let all = ["heddle-proxy"].into_iter().chain(flags.iter().map(String::as_str));
-    let config = Config::from_flags(all, || "node".to_owned());
+    let config = CommandLine::read(all, "node").and_then(|line| line.config());
     let config = config.map_err(|error| ParseError { line, what: error.to_string() })?;
     Ok((flags, config.settings))
 }

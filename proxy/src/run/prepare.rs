@@ -1,0 +1,46 @@
+//! What is done once and before everything else, and the tasks that end with it.
+
+use super::RunError;
+use crate::config::Config;
+use crate::nft::Netlink;
+use crate::tuning;
+use std::fs;
+use std::path::Path;
+use tracing::{info, warn};
+
+/// Where the kernel's files are.
+const ROOT: &str = "/";
+
+/// Writes the configuration to a file, in kube-proxy's form.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_config(config: &Config, path: &Path) -> Result<(), RunError> {
+    fs::write(path, config.print())
+        .map_err(|source| RunError::WriteConfig { path: path.to_owned(), source })?;
+    info!(path = %path.display(), "wrote the configuration");
+    Ok(())
+}
+
+/// Does what needs full privileges, and looks whether nf_tables can be used.
+///
+/// # Errors
+/// What could not be done.
+pub fn init(config: &Config) -> Result<(), RunError> {
+    Netlink::open().map_err(RunError::Kernel)?;
+    match tuning::set_conntrack(ROOT.as_ref(), &config.file.conntrack).into_iter().next() {
+        Some(first) => Err(RunError::Tune(first)),
+        None => Ok(()),
+    }
+}
+
+/// Sets the kernel's limits. What cannot be set is said in one line, and done without.
+pub(super) fn tune_as_far_as_possible(config: &Config) {
+    let mut failures = tuning::set_conntrack(ROOT.as_ref(), &config.file.conntrack);
+    failures.extend(tuning::set_oom_score(ROOT.as_ref(), config.file.oom_score_adj.0).err());
+    if failures.is_empty() {
+        return;
+    }
+    let names: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    warn!("done without, see --init-only: {}", names.join("; "));
+}
