@@ -93,6 +93,12 @@ pub struct Proxy {
     process: Process,
 }
 
+impl From<Process> for Proxy {
+    fn from(process: Process) -> Self {
+        Self { process }
+    }
+}
+
 impl Proxy {
     /// Starts it on the node's manifests, with no cluster at all.
     ///

@@ -1,0 +1,146 @@
+//! The configuration of a running `heddle-proxy`: its file, what follows it, and what it sets in the kernel.
+
+use heddle_tests::lab::{Lab, Node};
+use heddle_tests::namespace::Namespace;
+use heddle_tests::patience::PATIENCE;
+use heddle_tests::process::{Invocation, Output};
+use heddle_tests::proxy::{Manifests, Proxy};
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+type Outcomes = Result<(), Box<dyn Error>>;
+
+const HEAD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+
+fn sysctl(node: &Node, name: &str) -> Result<String, Box<dyn Error>> {
+    let path = format!("/proc/sys/net/netfilter/nf_conntrack_{name}");
+    Ok(node.namespace().enter(|| fs::read_to_string(path))??.trim().to_owned())
+}
+
+/// Runs the proxy until it ends by itself, in a namespace of its own.
+fn run(arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
+    Ok(Invocation::of("heddle-proxy")?.args(arguments).run(&Namespace::new("node")?)?)
+}
+
+/// kp:F5: in the node's namespace, and what is configured only.
+#[test]
+fn connection_tracking_is_set_as_configured() -> Outcomes {
+    let lab = Lab::new(&["node-1", "node-2"])?;
+    let (node, other) = (lab.node("node-1")?, lab.node("node-2")?);
+    let manifests = Manifests::of(node)?;
+    let folder = manifests.folder();
+    let flags = [
+        "--manifests",
+        &folder,
+        "--conntrack-tcp-timeout-established=2h",
+        "--conntrack-udp-timeout=11s",
+        "--conntrack-tcp-be-liberal",
+    ];
+    let before = sysctl(node, "udp_timeout_stream")?;
+    let proxy = Proxy::start_with(node, &flags)?;
+    proxy.ready(node)?;
+    assert_eq!(sysctl(node, "tcp_timeout_established")?, "7200");
+    assert_eq!(sysctl(node, "tcp_timeout_close_wait")?, "3600");
+    assert_eq!(sysctl(node, "udp_timeout")?, "11");
+    assert_eq!(sysctl(node, "tcp_be_liberal")?, "1");
+    assert_eq!(sysctl(node, "udp_timeout_stream")?, before);
+    assert_ne!(sysctl(other, "udp_timeout")?, "11");
+    Ok(())
+}
+
+/// kp:I3
+#[test]
+fn init_only_sets_the_kernel_and_writes_no_rule() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    let node = lab.node("node-1")?;
+    let before = node.nft(["list", "ruleset"])?.stdout;
+    let flags = ["--init-only", "--conntrack-max-per-core=0", "--conntrack-udp-timeout=12s"];
+    let ended = Invocation::of("heddle-proxy")?.args(flags).run(node.namespace())?;
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(sysctl(node, "udp_timeout")?, "12");
+    assert_eq!(node.nft(["list", "ruleset"])?.stdout, before);
+    Ok(())
+}
+
+/// A proxy with a configuration file.
+struct Configured {
+    proxy: Proxy,
+    path: PathBuf,
+    manifests: String,
+    _lab: Lab,
+}
+
+impl Configured {
+    fn start() -> Result<Self, Box<dyn Error>> {
+        let lab = Lab::new(&["node-1"])?;
+        let node = lab.node("node-1")?;
+        let manifests = Manifests::of(node)?.folder();
+        let path = node.directory().join("config.conf");
+        write(&path, &manifests, "")?;
+        let invocation = node.start("heddle-proxy", ["--config", &path.to_string_lossy()])?;
+        let proxy = Proxy::from(invocation);
+        proxy.ready(node)?;
+        Ok(Self { proxy, path, manifests, _lab: lab })
+    }
+
+    fn says(&mut self, lines: &str, logged: &str) -> Outcomes {
+        write(&self.path, &self.manifests, lines)?;
+        Ok(self.proxy.process().prints(logged)?)
+    }
+}
+
+fn write(path: &Path, manifests: &str, lines: &str) -> Outcomes {
+    Ok(fs::write(path, format!("{HEAD}heddle: {{manifests: {manifests}}}\n{lines}"))?)
+}
+
+/// kp:I5: kube-proxy ends on every change, and on none of a ConfigMap that is swapped.
+#[test]
+fn a_changed_file_counts_at_once_or_ends_the_process() -> Outcomes {
+    let mut stage = Configured::start()?;
+    stage.says(
+        "oomScoreAdj: 7000\n",
+        "must be within the range [-1000, 1000]; the configuration stays as it was",
+    )?;
+    stage.says("# a comment\nlogging: {verbosity: 4}\n", "changed how much is logged")?;
+    let log = stage.proxy.log();
+    stage.says(
+        "logging: {verbosity: 4}\nclusterCIDR: 10.0.0.0/8\n",
+        "changed: clusterCIDR; this counts at the next start",
+    )?;
+    assert!(!stage.proxy.process().wait(PATIENCE)?.success());
+    assert_eq!(log.matches("changed").count(), 1, "{log}");
+    Ok(())
+}
+
+/// kp:I4
+#[test]
+fn what_is_written_as_the_configuration_is_read_as_the_same() -> Outcomes {
+    let folder = heddle_tests::scratch::Scratch::new()?;
+    let [first, second] = ["one", "two"].map(|name| folder.path().join(name).to_string_lossy().into_owned());
+    let flags = ["--cluster-cidr=10.244.0.0/16,fd00::/48", "--proxy-mode=nftables", "--v=3"];
+    let ended = run(&[&["--write-config-to", &first][..], &flags].concat())?;
+    assert!(ended.status.success(), "{ended:?}");
+    let ended = run(&["--config", &first, "--write-config-to", &second])?;
+    assert!(ended.status.success() && !ended.stderr.contains("WARN"), "{ended:?}");
+    assert_eq!(fs::read_to_string(&first)?, fs::read_to_string(&second)?);
+    assert!(fs::read_to_string(&first)?.contains("\nclusterCIDR: \"10.244.0.0/16,fd00::/48\"\n"));
+    Ok(())
+}
+
+#[test]
+fn a_configuration_of_no_use_ends_at_the_start_in_one_line() -> Outcomes {
+    for (arguments, wanted) in [
+        (&["--proxy-mode", "ebpf"][..], "mode: Invalid value: \"ebpf\": this version has no eBPF dataplane"),
+        (&["--config", "/does/not/exist"], "read the configuration file /does/not/exist: No such file"),
+        (&["--metrics-bind-address", "here", "--oom-score-adj", "9999"], "oomScoreAdj: Invalid value: 9999"),
+    ] {
+        let ended = run(arguments)?;
+        assert_eq!(ended.status.code(), Some(2), "{ended:?}");
+        assert!(ended.stderr.starts_with("error: ") && ended.stderr.contains(wanted), "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    }
+    assert!(run(&["--version"])?.stdout.starts_with("heddle-proxy "));
+    assert!(run(&["stray"])?.stderr.contains("unexpected argument 'stray'"));
+    Ok(())
+}
