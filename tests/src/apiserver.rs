@@ -4,6 +4,7 @@
 //! them; lists, pages, watches, patches, conflicts and refusals are those of Kubernetes. It is not a cluster: there are no
 //! controllers, no admission beyond defaults and checks, no quotas and no roles, and namespaces need not exist.
 
+mod access;
 mod ages;
 mod answer;
 mod asked;
@@ -41,6 +42,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
+use access::Access;
 pub use asked::Asked;
 use claims::Claims;
 pub use options::Options;
@@ -103,7 +105,7 @@ impl ApiServer {
         let token = identity.as_ref().map(|_| uuid::Uuid::new_v4().simple().to_string());
         let store =
             Store::new(Claims::new(options.service_networks, options.node_ports), options.history_limit);
-        let shared = Arc::new(Shared::new(store, token, acceptor, options.bookmark_interval));
+        let shared = Arc::new(Shared::new(store, Access::new(token), acceptor, options.bookmark_interval));
         let (stop, stopped) = oneshot::channel();
         let thread = spawn(&shared, &listener, stopped)?;
         let authority = identity.map(|it| it.authority);
@@ -111,6 +113,21 @@ impl ApiServer {
             Self { shared, listener, bound, address, authority, stop: Some(stop), thread: Some(thread) };
         server.make_namespaces();
         Ok(server)
+    }
+
+    /// Another server of the same cluster on its own listener: the same objects, certificate and token, other faults.
+    ///
+    /// # Errors
+    /// If the listener has no address, or there is no thread.
+    pub fn beside(&self, listener: TcpListener) -> Result<Self, ApiServerError> {
+        listener.set_nonblocking(true).map_err(ApiServerError::Listener)?;
+        let bound = listener.local_addr().map_err(ApiServerError::Listener)?;
+        let address = SocketAddr::new(self.address.ip(), bound.port());
+        let shared = Arc::new(self.shared.replica());
+        let (stop, stopped) = oneshot::channel();
+        let thread = Some(spawn(&shared, &listener, stopped)?);
+        let authority = self.authority.clone();
+        Ok(Self { shared, listener, bound, address, authority, stop: Some(stop), thread })
     }
 
     /// The two that every cluster has and every kubectl user expects.
@@ -126,9 +143,9 @@ impl ApiServer {
         format!("{}://{}", if self.authority.is_some() { "https" } else { "http" }, self.address)
     }
 
-    /// The bearer token; empty without TLS.
-    pub fn token(&self) -> &str {
-        self.shared.token.as_deref().unwrap_or_default()
+    /// The bearer token that counts now; empty without TLS.
+    pub fn token(&self) -> String {
+        self.shared.access.token().clone().unwrap_or_default()
     }
 
     /// The authority's certificate, PEM; empty without TLS.

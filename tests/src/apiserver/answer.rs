@@ -31,6 +31,13 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
     let mut faults = shared.faults.subscribe();
     // The sender lives in `shared`, so waiting ends only when the stall does.
     let _ = faults.wait_for(|it| !it.stalled).await;
+    let sick = *faults.borrow_and_update();
+    if let Some(code) = sick.failing.and_then(|code| StatusCode::from_u16(code).ok()) {
+        return response(code, "text/plain; charset=utf-8", "the server is in trouble\n".into());
+    }
+    if sick.babbling {
+        return response(StatusCode::OK, "application/json", "<html>welcome</html>\n".into());
+    }
     tracing::debug!(method = %request.method(), uri = %request.uri(), "request");
     match route(&shared, request).await {
         Ok(response) => response,
@@ -46,7 +53,7 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
     if ["/healthz", "/livez", "/readyz"].contains(&path.as_str()) {
         return Ok(response(StatusCode::OK, "text/plain; charset=utf-8", "ok".into()));
     }
-    authenticate(shared, header(&request, AUTHORIZATION))?;
+    shared.access.authenticate(header(&request, AUTHORIZATION))?;
     let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     if let Some(target) = Target::parse(&segments) {
         return act(shared, target, request).await;
@@ -59,13 +66,6 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
     }
     let found = discovery::find(&segments).or_else(|| openapi::find_v3(&segments));
     found.map(|found| document(StatusCode::OK, &found)).ok_or_else(Refusal::no_such_page)
-}
-
-fn authenticate(shared: &Shared, authorization: &str) -> Result<(), Refusal> {
-    match &shared.token {
-        Some(token) if authorization.strip_prefix("Bearer ") != Some(token) => Err(Refusal::unauthorized()),
-        _ => Ok(()),
-    }
 }
 
 async fn act(shared: &Arc<Shared>, target: Target, request: Request<Incoming>) -> Answer {

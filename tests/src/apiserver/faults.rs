@@ -21,11 +21,24 @@ pub(crate) struct Faults {
     pub(crate) streaming_lists: bool,
     /// The kind that nobody has a right to.
     pub(crate) forbidden: Option<&'static str>,
+    /// The HTTP code that everything is answered with.
+    pub(crate) failing: Option<u16>,
+    /// Whether everything is answered with what is no answer.
+    pub(crate) babbling: bool,
 }
 
 impl Default for Faults {
     fn default() -> Self {
-        Self { listening: true, closings: 0, stalled: false, cuts: 0, streaming_lists: true, forbidden: None }
+        Self {
+            listening: true,
+            closings: 0,
+            stalled: false,
+            cuts: 0,
+            streaming_lists: true,
+            failing: None,
+            babbling: false,
+            forbidden: None,
+        }
     }
 }
 
@@ -91,6 +104,21 @@ impl ApiServer {
     /// Refuses watches that begin with the list, as servers without `WatchList` do.
     pub fn disable_streaming_lists(&self) {
         self.switch(|faults| faults.streaming_lists = false);
+    }
+
+    /// Answers every request with this code, as a server that has lost its etcd does, until [`ApiServer::recover`].
+    pub fn fail(&self, code: u16) {
+        self.switch(|faults| faults.failing = Some(code));
+    }
+
+    /// Answers every request with 200 and a body that is no object, until [`ApiServer::recover`].
+    pub fn babble(&self) {
+        self.switch(|faults| faults.babbling = true);
+    }
+
+    /// Ends [`ApiServer::fail`] and [`ApiServer::babble`].
+    pub fn recover(&self) {
+        self.switch(|faults| (faults.failing, faults.babbling) = (None, false));
     }
 
     fn switch(&self, change: impl FnOnce(&mut Faults)) {

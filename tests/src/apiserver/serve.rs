@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::access::Access;
 use super::answer::answer;
 use super::asked::Asked;
 use super::faults::Faults;
@@ -31,14 +32,13 @@ pub(crate) struct Broken;
 
 /// What every connection shares.
 pub(crate) struct Shared {
-    store: Mutex<Store>,
+    store: Arc<Mutex<Store>>,
     /// Tells watches that the store has moved on.
     pub(crate) revisions: watch::Sender<u64>,
     pub(crate) faults: watch::Sender<Faults>,
     /// How many closings of the listener have been carried out, and who waits for that.
     closed: (Mutex<u64>, Condvar),
-    /// What a request must carry; None lets everyone in.
-    pub(crate) token: Option<String>,
+    pub(crate) access: Arc<Access>,
     pub(crate) acceptor: Option<TlsAcceptor>,
     pub(crate) bookmark_interval: Duration,
     /// What was asked for, and how often.
@@ -48,16 +48,16 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         store: Store,
-        token: Option<String>,
+        access: Access,
         acceptor: Option<TlsAcceptor>,
         bookmarks: Duration,
     ) -> Self {
         Self {
-            store: Mutex::new(store),
+            store: Arc::new(Mutex::new(store)),
             revisions: watch::Sender::new(0),
             faults: watch::Sender::new(Faults::default()),
             closed: (Mutex::new(0), Condvar::new()),
-            token,
+            access: Arc::new(access),
             acceptor,
             bookmark_interval: bookmarks,
             asked: Mutex::default(),
@@ -67,6 +67,20 @@ impl Shared {
     /// What was asked for, and how often.
     pub(crate) fn asked(&self) -> MutexGuard<'_, BTreeMap<Asked, usize>> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same objects and rules behind another listener, in good health.
+    pub(crate) fn replica(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            revisions: self.revisions.clone(),
+            faults: watch::Sender::new(Faults::default()),
+            closed: (Mutex::new(0), Condvar::new()),
+            access: Arc::clone(&self.access),
+            acceptor: self.acceptor.clone(),
+            asked: Mutex::default(),
+            bookmark_interval: self.bookmark_interval,
+        }
     }
 
     /// The store, to read.
