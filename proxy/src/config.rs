@@ -34,7 +34,7 @@ pub enum Source {
     ApiServer {
         /// Its address and our credentials; without it, those that a pod has.
         kubeconfig: Option<PathBuf>,
-        /// Its address, whatever the credentials say.
+        /// Its addresses, separated by commas, whatever the credentials say.
         master: Option<String>,
     },
 }

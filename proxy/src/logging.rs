@@ -4,17 +4,18 @@
 
 use crate::config::LogFormat;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 /// How much is logged, to be changed.
 #[derive(Clone, Debug)]
-pub struct Verbosity(reload::Handle<LevelFilter, Registry>);
+pub struct Verbosity(reload::Handle<Targets, Registry>);
 
 /// Starts to log to standard error, with klog's number for how much.
 pub fn start(format: LogFormat, verbosity: u32) -> Verbosity {
-    let (filter, handle) = reload::Layer::new(level(verbosity));
+    let (filter, handle) = reload::Layer::new(targets(verbosity));
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let lines = match format {
         LogFormat::Text => lines.with_ansi(false).boxed(),
@@ -28,7 +29,15 @@ impl Verbosity {
     /// Logs so much from now on.
     pub fn set(&self, verbosity: u32) {
         // It fails only when the logger is gone, and with it everything that could be told.
-        let _ = self.0.reload(level(verbosity));
+        let _ = self.0.reload(targets(verbosity));
+    }
+}
+
+fn targets(verbosity: u32) -> Targets {
+    match level(verbosity) {
+        // kube warns of each refused watch with the whole answer; we say once what is missing.
+        LevelFilter::INFO => Targets::new().with_default(LevelFilter::INFO).with_target("kube_runtime", LevelFilter::ERROR),
+        more => Targets::new().with_default(more),
     }
 }
 

@@ -8,15 +8,19 @@
 mod api;
 mod census;
 mod connect;
+mod credentials;
 pub mod documents;
 mod file;
 mod folder;
 mod lean;
 mod manifests;
+mod pace;
+mod reasons;
 pub mod roster;
+mod servers;
 mod yaml;
 
 pub use self::api::run_api;
-pub use self::connect::{ConnectError, connect};
+pub use self::connect::{ConnectError, Limits, connect, connect_within};
 pub use self::file::{FileError, WatchedFile};
 pub use self::manifests::{Manifests, ManifestsError, run_manifests};

@@ -37,9 +37,9 @@ pub(super) struct Flags {
     /// Name of this node; without it, the host's name.
     #[arg(long, value_name = "NAME")]
     pub(super) hostname_override: Option<String>,
-    /// Address of the API server, in place of the one that kubeconfig or pod have: that one may be a Service which
-    /// heddle-proxy itself is to set up.
-    #[arg(long, value_name = "URL")]
+    /// Addresses of API servers, separated by commas, in place of the one that kubeconfig or pod have: that one may be a
+    /// Service which heddle-proxy itself is to set up. The first is used until it fails, then the next.
+    #[arg(long, value_name = "URLS")]
     pub(super) master: Option<String>,
     /// Read Services, EndpointSlices and Nodes from the YAML and JSON files of this folder, and follow its changes.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "master"])]

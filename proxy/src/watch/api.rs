@@ -21,6 +21,7 @@ use tracing::{debug, info, warn};
 
 use super::census::Census;
 use super::lean::Lean;
+use super::reasons;
 use crate::convert::objects::{Metadata, ServiceCidr};
 use crate::convert::{self, FieldError, Names, Verdict};
 use crate::model::{Change, Kind, ObjectName};
@@ -144,8 +145,10 @@ where
                     record.take(event).into_iter().for_each(out.emit);
                     record.take_news().into_iter().for_each(out.tell);
                 }
-                Err(error) if self.kind == Kind::ServiceCidr && is_unknown(&error) => {
-                    record.is_unknown();
+                Err(error) if self.kind == Kind::ServiceCidr && is_withheld(&error) => {
+                    let why = reasons::of_watch(self.kind, &error);
+                    record
+                        .fail(format!("{why}; it is done without, and asked for again every {LONG_PAUSE:?}"));
                     return (start, LONG_PAUSE);
                 }
                 Err(error) if start == Start::Streaming && refuses_streaming(&error) => {
@@ -154,7 +157,7 @@ where
                 }
                 Err(error) => {
                     let is_expired = is_expired(&error);
-                    record.fail(&error);
+                    record.fail(reasons::of_watch(self.kind, &error));
                     if is_expired {
                         return (start, PAUSE);
                     }
@@ -171,8 +174,8 @@ struct Record<T> {
     census: Census,
     names: Names,
     convert: fn(&T, &mut Names) -> Result<Verdict, FieldError>,
-    /// The last thing that the server did was to fail.
-    is_failing: bool,
+    /// Why the last thing that the server did was to fail.
+    failing: Option<String>,
     /// What is wrong with each object, where something is.
     told: BTreeMap<ObjectName, BTreeSet<Problem>>,
     /// What of that is new.
@@ -186,7 +189,7 @@ impl<T: AsRef<Metadata>> Record<T> {
             census: Census::new(kind),
             names: Names::default(),
             convert,
-            is_failing: false,
+            failing: None,
             told: BTreeMap::new(),
             news: Vec::new(),
         }
@@ -198,8 +201,7 @@ impl<T: AsRef<Metadata>> Record<T> {
 
     fn take(&mut self, event: Event<Lean<T>>) -> Vec<Change> {
         // A list begins before the server has answered.
-        if self.is_failing && !matches!(event, Event::Init) {
-            self.is_failing = false;
+        if !matches!(event, Event::Init) && self.failing.take().is_some() {
             info!(kind = %self.kind, "the API server answers again");
         }
         match event {
@@ -261,18 +263,13 @@ impl<T: AsRef<Metadata>> Record<T> {
         }
     }
 
-    fn is_unknown(&mut self) {
-        if !mem::replace(&mut self.is_failing, true) {
-            info!(kind = %self.kind, "the API server does not have this kind; it is asked again every {LONG_PAUSE:?}");
-        }
-    }
-
-    fn fail(&mut self, error: &watcher::Error) {
-        if self.is_failing {
-            debug!(kind = %self.kind, %error, "the API server fails still");
+    /// Says what is wrong with the server, once until that changes.
+    fn fail(&mut self, why: String) {
+        if self.failing.as_ref() == Some(&why) {
+            debug!(kind = %self.kind, "the API server fails still: {why}");
         } else {
-            self.is_failing = true;
-            warn!(kind = %self.kind, %error, "the API server fails; what it said before stands");
+            warn!(kind = %self.kind, "the API server fails; what it said before stands: {why}");
+            self.failing = Some(why);
         }
     }
 }
@@ -298,10 +295,10 @@ fn is_expired(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
 }
 
-/// The server does not have the kind.
-fn is_unknown(error: &watcher::Error) -> bool {
+/// The server does not have the kind, or we may not see it.
+fn is_withheld(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+        | watcher::Error::InitialListFailed(kube::Error::Api(status)) if matches!(status.code, 403 | 404))
 }
 
 #[cfg(test)]
@@ -377,11 +374,11 @@ mod tests {
     #[test]
     fn a_list_that_only_begins_is_no_answer() {
         let mut record = Record::new(Kind::Service, convert::service);
-        record.fail(&watcher::Error::NoResourceVersion);
+        record.fail("it is away".to_owned());
         record.take(Event::Init);
-        assert!(record.is_failing);
+        assert!(record.failing.is_some());
         record.take(Event::InitDone);
-        assert!(!record.is_failing);
+        assert!(record.failing.is_none());
     }
 
     #[test]
@@ -422,7 +419,7 @@ mod tests {
         assert!(![401, 403, 410, 429, 500, 503].into_iter().any(|code| refuses_streaming(&failed(code))));
         assert!(is_expired(&failed(410)));
         assert!(!is_expired(&watcher::Error::NoResourceVersion));
-        assert!(is_unknown(&failed(404)));
-        assert!(![400, 403, 410, 500, 503].into_iter().any(|code| is_unknown(&failed(code))));
+        assert!([403, 404].into_iter().all(|code| is_withheld(&failed(code))));
+        assert!(![400, 401, 410, 500, 503].into_iter().any(|code| is_withheld(&failed(code))));
     }
 }

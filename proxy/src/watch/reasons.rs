@@ -1,0 +1,147 @@
+//! What went wrong with the API server, in one line that says what to look at.
+//!
+//! Pure: errors into text. Libraries wrap a cause several times, and the cause is what people can do something about.
+
+use std::error::Error;
+use std::io;
+
+use kube::runtime::watcher;
+use rustls::{AlertDescription, CertificateError};
+
+use crate::model::Kind;
+
+/// The cause of a failed request, without its wrappings.
+pub(super) fn of(error: &(dyn Error + 'static)) -> String {
+    let mut told: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return of_tls(tls);
+        }
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
+        let text = error.to_string();
+        // What only repeats its cause, or is contained in what was said, says nothing.
+        if !told.iter().any(|before| before.contains(&text)) {
+            told.retain(|before| !text.contains(before.as_str()));
+            told.push(text);
+        }
+    }
+    told.join(": ")
+}
+
+fn of_tls(error: &rustls::Error) -> String {
+    let why = match error {
+        rustls::Error::InvalidCertificate(wrong) => match wrong {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired, or this node's clock is wrong"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet, or this node's clock is wrong"
+            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "its certificate is not from the certificate authority that the credentials name"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is not for this address (tls-server-name in a kubeconfig gives the name to expect)"
+            }
+            _ => "its certificate is not accepted",
+        },
+        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            "it says that our client certificate has expired"
+        }
+        rustls::Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateRequired,
+        ) => "it does not accept our client certificate",
+        _ => "TLS failed",
+    };
+    format!("{why} ({error})")
+}
+
+/// Why a kind is not seen.
+pub(super) fn of_watch(kind: Kind, error: &watcher::Error) -> String {
+    let resource = match kind {
+        Kind::Service => "services",
+        Kind::Slice => "endpointslices.discovery.k8s.io",
+        Kind::Node => "nodes",
+        Kind::ServiceCidr => "servicecidrs.networking.k8s.io",
+    };
+    let (verb, error) = match error {
+        watcher::Error::InitialListFailed(error) => ("list", error),
+        watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => ("watch", error),
+        other => return other.to_string(),
+    };
+    match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            format!(
+                "no right to {verb} {resource} (the ClusterRole system:node-proxier has it): {}",
+                status.message
+            )
+        }
+        kube::Error::Api(status) if status.code == 404 => format!("the API server has no {resource}"),
+        kube::Error::Api(status) if status.code == 401 => {
+            "the API server does not accept our credentials (401); they are read again for each try"
+                .to_owned()
+        }
+        kube::Error::Service(error) => of(&**error),
+        other => of(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use thiserror::Error;
+
+    use super::*;
+
+    #[derive(Debug, Error)]
+    #[error("{text}")]
+    struct Wrapping {
+        text: &'static str,
+        source: io::Error,
+    }
+
+    fn tls(wrong: CertificateError) -> String {
+        // As hyper-rustls gives it: the kernel's kind of error twice around the library's.
+        let error = io::Error::other(io::Error::other(rustls::Error::InvalidCertificate(wrong)));
+        of(&Wrapping { text: "client error (Connect)", source: error })
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_said_first() {
+        assert!(
+            tls(CertificateError::Expired).starts_with("its certificate has expired, or this node's clock")
+        );
+        assert!(tls(CertificateError::NotValidYet).starts_with("its certificate is not valid yet"));
+        assert!(
+            tls(CertificateError::UnknownIssuer)
+                .starts_with("its certificate is not from the certificate authority")
+        );
+        assert!(tls(CertificateError::NotValidForName).contains("tls-server-name"));
+        assert!(tls(CertificateError::Revoked).starts_with("its certificate is not accepted"));
+        let alert = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
+        assert!(of(&alert).starts_with("it says that our client certificate has expired"));
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = Wrapping { text: "tcp connect error", source: io::Error::from_raw_os_error(111) };
+        assert_eq!(of(&error), "tcp connect error: Connection refused (os error 111)");
+        let repeated = Wrapping { text: "a: b", source: io::Error::other("b") };
+        assert_eq!(of(&repeated), "a: b");
+    }
+
+    #[test]
+    fn the_right_that_is_missing_is_named() {
+        let refused = |code| kube::Error::Api(Box::new(Status { code, ..Status::default() }));
+        let list = of_watch(Kind::Slice, &watcher::Error::InitialListFailed(refused(403)));
+        assert!(list.starts_with("no right to list endpointslices.discovery.k8s.io "), "{list}");
+        let watch = of_watch(Kind::Service, &watcher::Error::WatchStartFailed(refused(403)));
+        assert!(watch.starts_with("no right to watch services "), "{watch}");
+        let unknown = of_watch(Kind::Service, &watcher::Error::WatchStartFailed(refused(401)));
+        assert!(unknown.contains("(401)"), "{unknown}");
+    }
+}
