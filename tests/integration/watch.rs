@@ -2,10 +2,11 @@
 //! holds, and must never lose what the server has not taken back.
 
 use heddle_proxy::model::{Change, Model, ObjectName};
-use heddle_proxy::watch;
+use heddle_proxy::watch::{self, Limits};
 use heddle_tests::apiserver::{ApiServer, Options};
 use heddle_tests::namespace::Namespace;
 use heddle_tests::patience::{PATIENCE, eventually};
+use heddle_tests::process::Invocation;
 use heddle_tests::scratch::Scratch;
 use heddle_tests::wire::Wire;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 type Outcomes = Result<(), Box<dyn Error>>;
@@ -78,6 +80,12 @@ impl Cluster {
         Ok(found.ok_or("no count of failed attempts")?.1.parse()?)
     }
 
+    /// Another API server of the same cluster.
+    fn second_server(&self) -> Result<ApiServer, Box<dyn Error>> {
+        let listener = self.namespace.enter(|| TcpListener::bind("127.0.0.1:0"))??;
+        Ok(self.server.beside(listener)?)
+    }
+
     fn delete_service(&self, name: &str) -> Outcomes {
         self.server.delete("services", "shop", name)?;
         Ok(())
@@ -118,6 +126,10 @@ struct Source {
 
 impl Source {
     fn start(cluster: &Cluster) -> Result<Self, Box<dyn Error>> {
+        Self::start_with(cluster, cluster.server.url(), Limits::default())
+    }
+
+    fn start_with(cluster: &Cluster, masters: String, limits: Limits) -> Result<Self, Box<dyn Error>> {
         let kubeconfig = cluster.scratch.path().join("kubeconfig");
         fs::write(&kubeconfig, cluster.server.kubeconfig())?;
         let heard = Arc::new(Mutex::new(Heard::default()));
@@ -131,8 +143,8 @@ impl Source {
         let thread = cluster.namespace.spawn(move || -> Result<(), String> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.map_err(|error| error.to_string())?.block_on(async {
-                let client =
-                    watch::connect(Some(&kubeconfig), None).await.map_err(|error| error.to_string())?;
+                let client = watch::connect_within(Some(&kubeconfig), Some(&masters), limits).await;
+                let client = client.map_err(|error| error.to_string())?;
                 tokio::select! {
                     () = watch::run_api(client, "node-a", emit, drop) => Err("the watch ended".to_owned()),
                     _ = stopped => Ok(()),
@@ -431,5 +443,61 @@ fn a_server_that_stalls_goes_on_where_it_stopped() -> Outcomes {
     cluster.service("a", "10.96.0.1")?;
     cluster.server.resume();
     source.comes_to(&["a 10.96.0.1"])?;
+    source.stop()
+}
+
+/// Short enough for a test to wait for; an answer takes a millisecond.
+const SHORT: Limits = Limits {
+    connect: Duration::from_secs(1),
+    answer: Duration::from_secs(2),
+    silence: Duration::from_millis(500),
+};
+
+#[test]
+fn a_server_that_takes_connections_and_says_nothing_is_left_for_another() -> Outcomes {
+    let cluster = Cluster::new("watch-mute")?;
+    cluster.service("a", "10.96.0.1")?;
+    let mute = cluster.namespace.enter(|| TcpListener::bind("127.0.0.1:0"))??;
+    let masters = format!("https://{},{}", mute.local_addr()?, cluster.server.url());
+    let source = Source::start_with(&cluster, masters, SHORT)?;
+    source.comes_to(&["a 10.96.0.1"])?;
+    source.stop()
+}
+
+#[test]
+fn a_server_that_stalls_from_the_start_is_left_for_another() -> Outcomes {
+    let cluster = Cluster::new("watch-hang")?;
+    cluster.service("a", "10.96.0.1")?;
+    let second = cluster.second_server()?;
+    cluster.server.stall();
+    let masters = format!("{},{}", cluster.server.url(), second.url());
+    let source = Source::start_with(&cluster, masters, SHORT)?;
+    source.comes_to(&["a 10.96.0.1"])?;
+    source.stop()
+}
+
+/// The packets of a server that lost its network vanish; nothing says that the connection is over.
+#[test]
+fn a_watch_whose_server_fell_silent_goes_on_at_another_where_it_stopped() -> Outcomes {
+    let cluster = Cluster::new("watch-hole")?;
+    cluster.service("a", "10.96.0.1")?;
+    cluster.service("b", "10.96.0.2")?;
+    let second = cluster.second_server()?;
+    let masters = format!("{},{}", cluster.server.url(), second.url());
+    let source = Source::start_with(&cluster, masters, SHORT)?;
+    source.comes_to(&["a 10.96.0.1", "b 10.96.0.2"])?;
+    source.with(Heard::take);
+    let url = cluster.server.url();
+    let port = url.rsplit(':').next().ok_or("no port")?;
+    let hole = format!(
+        "table inet hole {{ chain input {{ type filter hook input priority 0\ntcp dport {port} drop\ntcp sport {port} drop\n}}\n}}\n"
+    );
+    let dug = Invocation::foreign("nft").args(["-f", "-"]).input(hole).run(&cluster.namespace)?;
+    assert!(dug.status.success(), "{dug:?}");
+    cluster.delete_service("a")?;
+    cluster.service("c", "10.96.0.3")?;
+    source.comes_to(&["b 10.96.0.2", "c 10.96.0.3"])?;
+    let changes = source.with(Heard::take);
+    assert!(!changes.iter().any(|change| matches!(change, Change::Complete(_))), "listed again: {changes:?}");
     source.stop()
 }
