@@ -36,7 +36,9 @@ impl Verbosity {
 fn targets(verbosity: u32) -> Targets {
     match level(verbosity) {
         // kube warns of each refused watch with the whole answer; we say once what is missing.
-        LevelFilter::INFO => Targets::new().with_default(LevelFilter::INFO).with_target("kube_runtime", LevelFilter::ERROR),
+        LevelFilter::INFO => {
+            Targets::new().with_default(LevelFilter::INFO).with_target("kube_runtime", LevelFilter::ERROR)
+        }
         more => Targets::new().with_default(more),
     }
 }
