@@ -171,7 +171,8 @@ fn an_object_that_flaps_costs_a_handful_of_requests() -> Outcomes {
     stage.balanced("b", "not an address")?;
     stage.event("b")?;
     assert!(stage.events("a").len() <= 1, "{:?}", stage.events("a"));
-    assert!(stage.writes() <= 3, "{:?}", stage.server.asked());
+    // Of the node, of both Services, and how often the first had begun before it was said.
+    assert!(stage.writes() <= 4, "{:?}", stage.server.asked());
     Ok(())
 }
 
