@@ -12,7 +12,7 @@ use crate::problems::{self, News, Problem};
 use crate::status::{Report, Reports};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info};
 
@@ -40,6 +40,8 @@ pub struct Agent<D> {
     /// The kinds that were last said to be awaited.
     awaited: Vec<Kind>,
     reports: Reports,
+    /// Who waits for the first time that all rules stand.
+    standing: Option<Sender<()>>,
     /// The frontends that the kernel refused last.
     set_aside: BTreeSet<Problem>,
 }
@@ -58,6 +60,7 @@ impl<D: Dataplane> Agent<D> {
             doubted: false,
             awaited: Vec::new(),
             reports: Reports::default(),
+            standing: None,
             set_aside: BTreeSet::new(),
         }
     }
@@ -70,6 +73,11 @@ impl<D: Dataplane> Agent<D> {
     /// The same agent, on a node whose own address is this one, whatever its object says.
     pub fn with_node_address(self, node_address: Option<IpAddr>) -> Self {
         Self { node_address, ..self }
+    }
+
+    /// The same agent, which says once when all rules stand.
+    pub fn with_standing(self, standing: Sender<()>) -> Self {
+        Self { standing: Some(standing), ..self }
     }
 
     /// The same agent, which also tells of itself.
@@ -129,6 +137,10 @@ impl<D: Dataplane> Agent<D> {
         self.report(&synced, start.elapsed());
         self.report_set_aside(&synced);
         self.synced_once |= synced.failures.is_empty();
+        if let Some(standing) = self.standing.take_if(|_| self.synced_once) {
+            // Nobody waits where there is nothing to take over.
+            let _ = standing.send(());
+        }
         self.doubted = false;
         self.backoff.after(!synced.failures.is_empty())
     }

@@ -57,6 +57,8 @@ pub enum Task {
     Init,
     /// To write the configuration to a file, and end.
     WriteConfig(PathBuf),
+    /// To remove the rules, and end.
+    Cleanup,
 }
 
 /// What heddle-proxy is to do.
@@ -64,6 +66,8 @@ pub enum Task {
 pub struct Config {
     /// What this process is for.
     pub task: Task,
+    /// What kube-proxy left in the kernel is to be removed.
+    pub replaces_kube_proxy: bool,
     /// Name of this node, trimmed and in lower case.
     pub node: String,
     /// The node's own address, in place of the first that its object has of this family.
@@ -182,6 +186,7 @@ impl CommandLine {
         remarks.extend(meaning::remarks(&file));
         Ok(Config {
             task: self.task(),
+            replaces_kube_proxy: self.flags.cleanup_kube_proxy == Some(true),
             node,
             node_address: meaning::node_address(&file),
             source: meaning::source(&file, self.flags.master.as_deref()),
@@ -193,10 +198,11 @@ impl CommandLine {
     }
 
     fn task(&self) -> Task {
-        match (&self.flags.write_config_to, self.flags.init_only) {
-            (Some(path), _) => Task::WriteConfig(path.clone()),
-            (None, Some(true)) => Task::Init,
-            (None, _) => Task::Run,
+        match &self.flags.write_config_to {
+            Some(path) => Task::WriteConfig(path.clone()),
+            None if self.flags.cleanup == Some(true) => Task::Cleanup,
+            None if self.flags.init_only == Some(true) => Task::Init,
+            None => Task::Run,
         }
     }
 }

@@ -29,6 +29,7 @@ fn start(line: &CommandLine, config: &Config) -> ExitCode {
     let ended = match &config.task {
         Task::WriteConfig(path) => run::write_config(config, path),
         Task::Init => run::init(config),
+        Task::Cleanup => run::cleanup(config),
         Task::Run => run::run(config, line, verbosity).inspect(|()| info!("stopped; the rules stay")),
     };
     match ended {

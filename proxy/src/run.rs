@@ -6,8 +6,10 @@
 
 mod prepare;
 mod reload;
+mod remove;
 
 pub use self::prepare::{init, write_config};
+pub use self::remove::cleanup;
 
 use crate::agent::{Agent, Event};
 use crate::config::{CommandLine, Config, Source};
@@ -70,6 +72,12 @@ pub enum RunError {
     /// A limit of the kernel's that was to be set before everything else is not.
     #[error(transparent)]
     Tune(Unset),
+    /// Something that was to be removed is still there.
+    #[error("{left} of what was to be removed is still there, as said above")]
+    Cleanup {
+        /// How much.
+        left: usize,
+    },
     /// A part ended that never should.
     #[error("{0} ended")]
     Ended(&'static str),
@@ -92,8 +100,10 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let (reports, told) = unbounded_channel();
     let reports = Reports::new(reports);
     let agent = agent.with_outbox(Outbox::new(outbox)).with_reports(reports.clone());
-    let mut agent = agent.with_node_address(config.node_address);
+    let (standing, stands) = mpsc::channel();
+    let mut agent = agent.with_node_address(config.node_address).with_standing(standing);
     info!(node = config.node, source = ?config.source, "heddle-proxy {}", env!("CARGO_PKG_VERSION"));
+    remove::mind_kube_proxy(config.replaces_kube_proxy, stands)?;
     spawn("agent", move || agent.run(&inbox))?;
     spawn("conntrack", move || forgetter.run(&changes))?;
     let doubts = events.clone();

@@ -2,8 +2,12 @@
 //! iptables, ipset and nft made them.
 
 use heddle_proxy::cleanup::{self, Outcome};
+use heddle_tests::lab::Lab;
 use heddle_tests::namespace::Namespace;
+use heddle_tests::objects::service;
+use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::Invocation;
+use heddle_tests::proxy::{Manifests, Proxy};
 use std::error::Error;
 
 type Outcomes = Result<(), Box<dyn Error>>;
@@ -140,6 +144,54 @@ fn only_our_own_tables_go_when_no_more_is_asked_for() -> Outcomes {
     assert_eq!(clean(&node, cleanup::ours)?.removed, ["table ip heddle-proxy", "table ip6 heddle-proxy"]);
     assert_eq!(run(&node, "nft", &["list", "tables"], "")?, "table ip kube-proxy\n");
     assert!(clean(&node, cleanup::ours)?.removed.is_empty());
+    Ok(())
+}
+
+/// kp:I2
+#[test]
+fn cleanup_removes_our_rules_and_on_request_kube_proxys_and_exits() -> Outcomes {
+    let node = Namespace::new("node")?;
+    let both = "table ip heddle-proxy { }; table ip6 kube-proxy { };";
+    for (flags, left) in
+        [(&["--cleanup"][..], "table ip6 kube-proxy\n"), (&["--cleanup", "--cleanup-kube-proxy"][..], "")]
+    {
+        run(&node, "nft", &["-f", "-"], both)?;
+        let ended = Invocation::of("heddle-proxy")?.args(flags).run(&node)?;
+        assert!(ended.status.success(), "{ended:?}");
+        assert!(ended.stderr.contains("table ip heddle-proxy"), "{ended:?}");
+        assert_eq!(run(&node, "nft", &["list", "tables"], "")?, left);
+    }
+    Ok(())
+}
+
+/// kp:I1: with a word from the operator, and make before break.
+#[test]
+fn kube_proxys_rules_go_once_ours_stand_when_we_take_its_place() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    let node = lab.node("node-1")?;
+    let manifests = Manifests::of(node)?;
+    manifests.put("service.json", &service("web", &["10.96.0.10".parse()?], 80, 8080).to_string())?;
+    run(node.namespace(), "nft", &["-f", "-"], "table ip kube-proxy { chain services { }; }")?;
+    let kube_proxys = || run(node.namespace(), "nft", &["list", "table", "ip", "kube-proxy"], "");
+
+    let beside = Proxy::start(node, &manifests)?;
+    beside.ready(node)?;
+    assert!(beside.log().contains("--cleanup-kube-proxy removes them"), "{}", beside.log());
+    kube_proxys()?;
+    drop(beside);
+
+    let folder = manifests.folder();
+    let replacing = Proxy::start_with(node, &["--manifests", &folder, "--cleanup-kube-proxy"])?;
+    eventually("kube-proxy's table to go", PATIENCE, || match kube_proxys() {
+        Err(_) => Ok(()),
+        Ok(_) => Err(replacing.log()),
+    })?;
+    assert!(
+        run(node.namespace(), "nft", &["list", "table", "ip", "heddle-proxy"], "")?.contains("10.96.0.10")
+    );
+    let log = replacing.log();
+    let (ours, theirs) = (log.find("wrote the Services"), log.find("removed of kube-proxy"));
+    assert!(ours.is_some() && ours < theirs, "{log}");
     Ok(())
 }
 

@@ -34,6 +34,13 @@ pub(super) struct Flags {
     /// Do what needs full privileges, and exit; CAP_NET_ADMIN is enough afterwards.
     #[arg(long)]
     pub(super) init_only: Option<bool>,
+    /// Remove the rules of heddle-proxy, and exit. Nothing else removes them.
+    #[arg(long)]
+    pub(super) cleanup: Option<bool>,
+    /// Remove what kube-proxy left in its iptables, ipvs or nftables mode: with --cleanup before the exit, without it as
+    /// soon as our own rules stand.
+    #[arg(long)]
+    pub(super) cleanup_kube_proxy: Option<bool>,
     /// Name of this node; without it, the host's name.
     #[arg(long, value_name = "NAME")]
     pub(super) hostname_override: Option<String>,

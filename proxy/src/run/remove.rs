@@ -1,0 +1,66 @@
+//! What is removed: our rules, when we are told to; kube-proxy's, when we take its place.
+//!
+//! Taking its place is make before break: its rules go once ours stand, so that at every moment a new connection finds
+//! rules that mean the same, and connections that are tracked stay as they are.
+
+use super::{RunError, spawn};
+use crate::cleanup::{self, Outcome};
+use crate::config::Config;
+use heddle_netlink::{Error, Family, Socket};
+use std::sync::mpsc::Receiver;
+use tracing::{error, info, warn};
+
+/// Removes our rules, and kube-proxy's when that is asked for.
+///
+/// # Errors
+/// When something is still there.
+pub fn cleanup(config: &Config) -> Result<(), RunError> {
+    let mut outcomes = vec![("heddle-proxy", cleanup::ours())];
+    if config.replaces_kube_proxy {
+        outcomes.push(("kube-proxy", cleanup::kube_proxys()));
+    }
+    let mut left = 0;
+    for (whose, outcome) in outcomes {
+        let outcome = outcome.map_err(RunError::Kernel)?;
+        say(whose, &outcome);
+        left += outcome.failures.len();
+    }
+    if left == 0 { Ok(()) } else { Err(RunError::Cleanup { left }) }
+}
+
+fn say(whose: &str, outcome: &Outcome) {
+    info!("removed of {whose}: {}", cleanup::list(&outcome.removed));
+    outcome.failures.iter().for_each(|failure| error!("{failure}"));
+    outcome.left.iter().for_each(|left| warn!("left alone: {left}"));
+}
+
+/// Removes kube-proxy's rules once ours stand, or says that they are there.
+pub(super) fn mind_kube_proxy(replace: bool, stands: Receiver<()>) -> Result<(), RunError> {
+    if replace {
+        return spawn("take over", move || take_over(&stands));
+    }
+    let is_here =
+        Socket::open(Family::Netfilter).and_then(|mut socket| cleanup::is_kube_proxy_here(&mut socket));
+    // What keeps us from asking is said by the first write.
+    if is_here.unwrap_or(false) {
+        warn!(
+            "rules of kube-proxy are in this kernel: if it runs, stop it; --cleanup-kube-proxy removes them once our own \
+             stand"
+        );
+    }
+    Ok(())
+}
+
+fn take_over(stands: &Receiver<()>) {
+    if stands.recv().is_err() {
+        return;
+    }
+    match cleanup::kube_proxys() {
+        Ok(outcome) => say("kube-proxy", &outcome),
+        Err(source) => not_removed(&source),
+    }
+}
+
+fn not_removed(source: &Error) {
+    error!("remove what kube-proxy left: {source}");
+}
