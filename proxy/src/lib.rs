@@ -27,6 +27,7 @@
 //! | [`problems`] | what is wrong with the cluster's objects, as one account |
 //! | [`events`] | problems as Events of the cluster |
 //! | [`status`] | what the parts tell of themselves, kept in one place |
+//! | [`packet`] | a packet, and what may become of it |
 //! | [`agent`] | the loop: gather, resolve, sync, retry |
 
 pub mod agent;
@@ -44,6 +45,7 @@ pub mod logging;
 pub mod model;
 pub mod nft;
 pub mod problems;
+pub mod packet;
 pub mod run;
 pub mod status;
 pub mod tuning;

@@ -18,6 +18,7 @@
 //! | [`blame`] | from a refused operation to the frontends that want it |
 //! | [`apply`] | the dataplane, and the door to the kernel |
 //! | [`fake`] | the other side of the door: a kernel in memory |
+//! | [`evaluate`](mod@evaluate) | what a table does to a packet |
 //!
 //! One table a family, with chains for the shapes of frontends and not for frontends: a first packet costs two hash
 //! lookups, a changed endpoint one removed and one added element.
@@ -27,6 +28,7 @@ pub mod apply;
 pub mod blame;
 pub mod chains;
 pub mod diff;
+pub mod evaluate;
 pub mod fake;
 pub mod family;
 pub mod plan;

@@ -23,8 +23,8 @@ mod segments;
 use heddle_netlink::nft::{Table, TableFamily};
 use heddle_proxy::agent::{Agent, Event};
 use heddle_proxy::model::{Change, Model, Protocol};
+use heddle_proxy::nft::evaluate::evaluate;
 use heddle_proxy::nft::{Kernel, Nft, settings};
-use heddle_tests::evaluate::evaluate;
 use heddle_tests::oracle::{Detector, Memory, NodePortAddresses, Outcome, Packet, Settings};
 use host::{Fate, Host};
 use proptest::prelude::*;
@@ -131,8 +131,8 @@ fn observe(tables: &[Table], settings: &Settings, packet: &Packet) -> Seen {
     let mut seen = Seen::new();
     for draw in 0..DRAWS {
         let passage = evaluate(tables, &settings.addresses, packet, draw).unwrap();
-        seen.entry(passage.outcome).or_insert((0, passage.path)).0 += 1;
-        if !passage.drawn {
+        seen.entry(passage.outcome).or_insert_with(|| (0, passage.told())).0 += 1;
+        if passage.choices == 1 {
             break;
         }
     }

@@ -14,7 +14,6 @@
 //! | [`demo`] | the story that `heddle-lab demo` tells |
 //! | [`scenario`] | text files with one Kubernetes situation each, and the traffic that must follow |
 //! | [`oracle`] | what may become of a packet, written from kube-proxy's checklist |
-//! | [`evaluate`] | what becomes of a packet, by the rules of nf_tables tables |
 //! | [`scratch`] | a directory that is gone with the test |
 //!
 //! Nothing here touches the namespace in which the test was started, and nothing outlives the test's process, even
@@ -22,7 +21,6 @@
 
 pub mod apiserver;
 pub mod demo;
-pub mod evaluate;
 pub mod lab;
 pub mod namespace;
 pub mod objects;

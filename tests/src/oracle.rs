@@ -1,12 +1,11 @@
 //! The oracle: what may become of the first packet of a connection, given the cluster's objects.
 //!
 //! It is written from the checklist of kube-proxy's behaviour, row by row, and shares nothing with the code that it judges
-//! but the model. It is slow and knows no kernel: it finds the Service that a packet is aimed at by looking at all of them.
+//! but the model, and the words for a packet and what becomes of it. It is slow and knows no kernel: it finds the Service that a packet is aimed at by looking at all of them.
 //! Rows are cited as `kp:C8`.
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `packet` | a packet and its outcome |
 //! | `settings` | what the proxy is told about its node, and whose traffic is whose |
 //! | `target` | the Service port that a packet is aimed at |
 //! | `endpoints` | which endpoints a Service port may use |
@@ -14,16 +13,15 @@
 
 mod endpoints;
 mod memory;
-mod packet;
 mod settings;
 mod target;
 
 pub use memory::Memory;
-pub use packet::{Outcome, Packet};
 pub use settings::{Detector, NodePortAddresses, Settings};
 
 use endpoints::Endpoints;
 use heddle_proxy::model::{Model, Policy};
+pub use heddle_proxy::packet::{Outcome, Packet};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use target::{Reach, Target};

@@ -1,12 +1,13 @@
 use super::{Fault, Passage, evaluate};
-use crate::oracle::{Outcome, Packet};
+use crate::model::Protocol;
+use crate::packet::{Outcome, Packet};
 use heddle_netlink::nft::{
     Cells, Chain, Data, DataType, End, Field, Hook, HookKind, HookPoint, Policy, Rule, Sense, Set, SetType,
     Statement, Table, TableFamily, Type,
 };
-use heddle_proxy::model::Protocol;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::LazyLock;
 
 const HOST: &str = "192.168.0.1";
 
@@ -84,8 +85,9 @@ fn packet(in_interface: Option<&str>, destination: &str) -> Packet {
     }
 }
 
-fn pass(tables: &[Table], packet: &Packet, draw: u32) -> Result<Passage, Fault> {
-    evaluate(tables, &BTreeSet::from([ip(HOST)]), packet, draw)
+fn pass<'a>(tables: &'a [Table], packet: &Packet, draw: u32) -> Result<Passage<'a>, Fault> {
+    static ADDRESSES: LazyLock<BTreeSet<IpAddr>> = LazyLock::new(|| BTreeSet::from([ip(HOST)]));
+    evaluate(tables, &ADDRESSES, packet, draw)
 }
 
 fn outcome(tables: &[Table], packet: &Packet) -> Outcome {
@@ -103,8 +105,8 @@ fn a_draw_chooses_the_slot() {
     assert_eq!(to(0), endpoint("10.1.0.1", 8080, true));
     assert_eq!(to(1), endpoint(HOST, 8081, true));
     assert_eq!(to(2), to(0));
-    assert!(pass(&tables, &packet(Some("eth0"), "10.0.0.1"), 0).unwrap().drawn);
-    assert!(!pass(&tables, &packet(Some("eth0"), "10.0.0.2"), 0).unwrap().drawn);
+    assert!(pass(&tables, &packet(Some("eth0"), "10.0.0.1"), 0).unwrap().choices > 1);
+    assert_eq!(pass(&tables, &packet(Some("eth0"), "10.0.0.2"), 0).unwrap().choices, 1);
 }
 
 #[test]
@@ -112,7 +114,7 @@ fn the_path_names_the_rules_that_did_something() {
     let rules = vec![vec![Statement::StatusDnat, Statement::Reject], to_services()];
     let tables = [with([("pre", base(HookKind::Nat, HookPoint::Prerouting, -100, rules))])];
     assert_eq!(
-        pass(&tables, &packet(Some("eth0"), "10.0.0.1"), 0).unwrap().path,
+        pass(&tables, &packet(Some("eth0"), "10.0.0.1"), 0).unwrap().told(),
         [
             "pre: ip daddr . th dport vmap @services",
             "two: dnat ip to ip daddr . numgen random mod 2 map @endpoints"
@@ -185,7 +187,7 @@ fn what_a_host_sends_to_itself_comes_in_again() {
     assert_eq!(outcome(&tables, &out), endpoint("10.1.0.1", 8080, true));
     let passage = pass(&tables, &to_itself, 0).unwrap();
     assert_eq!(passage.outcome, Outcome::Reject);
-    assert_eq!(passage.path, ["in: reject"], "its nat was decided on the way out");
+    assert_eq!(passage.told(), ["in: reject"], "its nat was decided on the way out");
 }
 
 #[test]

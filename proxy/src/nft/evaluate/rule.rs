@@ -1,7 +1,7 @@
 //! What one statement of a rule does to a packet.
 
-use super::Fault;
 use super::travel::{End, Travel};
+use super::{Fault, Hit};
 use heddle_netlink::nft::{
     Cells, Data, DataType, End as Side, Field, Name, Sense, Set, Statement, Table, TableFamily, Type,
 };
@@ -112,20 +112,24 @@ impl<'a> Travel<'a> {
         name.strip_suffix('*').map_or(own == name, |prefix| own.starts_with(prefix))
     }
 
-    fn lookup(&mut self, table: &'a Table, key: &[Field], set: &Name) -> Result<Option<&'a Data>, Fault> {
-        self.drawn |= key.iter().any(|field| matches!(field, Field::Random(bound) if *bound > 1));
-        let set: &Set = table.sets.get(set).ok_or_else(|| Fault::NoSet { set: set.clone() })?;
+    fn lookup(&mut self, table: &'a Table, key: &[Field], name: &'a Name) -> Result<Option<&'a Data>, Fault> {
+        for field in key {
+            if let Field::Random(bound) = field {
+                self.choices = self.choices.max(*bound);
+            }
+        }
+        let set: &Set = table.sets.get(name).ok_or_else(|| Fault::NoSet { set: name.clone() })?;
         let key = self.load_all(key);
         let holds = |start: &Cells, data: &Data| match data {
             Data::Until(end) => is_between(&set.kind.key, &key, (start, end)),
             Data::None | Data::Goto(_) | Data::Cells(_) => false,
         };
-        Ok(match set.kind.data {
-            DataType::Ranges => {
-                set.elements.iter().find(|(start, data)| holds(start, data)).map(|(_, data)| data)
-            }
-            DataType::None | DataType::Verdict | DataType::Cells(_) => set.elements.get(&key),
-        })
+        let found = match set.kind.data {
+            DataType::Ranges => set.elements.iter().find(|(start, data)| holds(start, data)),
+            DataType::None | DataType::Verdict | DataType::Cells(_) => set.elements.get_key_value(&key),
+        };
+        self.hits.extend(found.map(|(key, data)| Hit { set: name, kind: &set.kind, key, data }));
+        Ok(found.map(|(_, data)| data))
     }
 
     fn load_all(&self, fields: &[Field]) -> Cells {

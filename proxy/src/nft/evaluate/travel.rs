@@ -1,12 +1,11 @@
 //! A packet's way through the hooks, and what its connection remembers on it.
 
 use super::rule::Step;
-use super::{Fault, Passage};
-use crate::oracle::{Outcome, Packet};
-use heddle_netlink::nft::{
-    Cells, Chain, Data, HookKind, HookPoint, Name, Policy, Rule, Table, TableFamily, statement,
-};
+use super::{Fault, Hit, Passage, Visit};
+use crate::packet::{Outcome, Packet};
+use heddle_netlink::nft::{Cells, Chain, Data, HookKind, HookPoint, Name, Policy, Rule, Table, TableFamily};
 use std::collections::BTreeSet;
+use std::mem;
 use std::net::IpAddr;
 
 /// `NFT_JUMP_STACK_SIZE`
@@ -32,12 +31,13 @@ impl From<Fault> for End {
 /// A packet on its way, with its connection.
 #[derive(Debug)]
 pub(super) struct Travel<'a> {
-    tables: &'a [Table],
+    tables: Vec<&'a Table>,
     pub(super) addresses: &'a BTreeSet<IpAddr>,
     /// As it is now: translations change it.
     pub(super) packet: Packet,
     pub(super) draw: u32,
-    pub(super) drawn: bool,
+    /// How many numbers a rule could have drawn.
+    pub(super) choices: u32,
     pub(super) remembered: Vec<(Name, Cells, Data)>,
     /// The destination was translated (`IPS_DST_NAT`).
     pub(super) destination_translated: bool,
@@ -49,12 +49,14 @@ pub(super) struct Travel<'a> {
     /// Nat chains have decided about the destination, be it that it stays (`IPS_DST_NAT_DONE`).
     destination_decided: bool,
     source_decided: bool,
-    path: Vec<String>,
+    path: Vec<Visit<'a>>,
+    /// What the rule at hand has found.
+    pub(super) hits: Vec<Hit<'a>>,
 }
 
 impl<'a> Travel<'a> {
     pub(super) fn new(
-        tables: &'a [Table],
+        tables: Vec<&'a Table>,
         addresses: &'a BTreeSet<IpAddr>,
         packet: &Packet,
         draw: u32,
@@ -64,7 +66,7 @@ impl<'a> Travel<'a> {
             addresses,
             packet: packet.clone(),
             draw,
-            drawn: false,
+            choices: 1,
             remembered: Vec::new(),
             destination_translated: false,
             source_translated: false,
@@ -73,10 +75,11 @@ impl<'a> Travel<'a> {
             destination_decided: false,
             source_decided: false,
             path: Vec::new(),
+            hits: Vec::new(),
         }
     }
 
-    pub(super) fn run(mut self) -> Result<Passage, Fault> {
+    pub(super) fn run(mut self) -> Result<Passage<'a>, Fault> {
         let outcome = match self.pass() {
             Ok(()) if self.destination_translated || self.source_translated => Outcome::Endpoint {
                 address: self.packet.destination,
@@ -88,7 +91,7 @@ impl<'a> Travel<'a> {
             Err(End::Rejected) => Outcome::Reject,
             Err(End::Fault(fault)) => return Err(fault),
         };
-        Ok(Passage { outcome, path: self.path, drawn: self.drawn, remembered: self.remembered })
+        Ok(Passage { outcome, path: self.path, choices: self.choices, remembered: self.remembered })
     }
 
     /// Whether an address is this host's own (`RTN_LOCAL`).
@@ -124,7 +127,7 @@ impl<'a> Travel<'a> {
             let Some(hook) = hook else { continue };
             let accepted = self.chain(table, name, chain)?;
             if !accepted && hook.policy == Policy::Drop {
-                self.path.push(format!("{name}: policy drop"));
+                self.path.push(Visit { table, chain: name, rule: None, hits: Vec::new() });
                 return Err(End::Dropped);
             }
             self.nat_decides(point, hook.kind, false);
@@ -135,7 +138,7 @@ impl<'a> Travel<'a> {
 
     fn base_chains(&self, point: HookPoint) -> Vec<(&'a Table, &'a Name, &'a Chain)> {
         let family = TableFamily::of(self.packet.destination);
-        let tables = self.tables.iter().filter(|table| table.family == family && !table.dormant);
+        let tables = self.tables.iter().copied().filter(|table| table.family == family && !table.dormant);
         let chains =
             tables.flat_map(|table| table.chains.iter().map(move |(name, chain)| (table, name, chain)));
         chains.filter(|(_, _, chain)| chain.hook.is_some_and(|hook| hook.point == point)).collect()
@@ -183,11 +186,13 @@ impl<'a> Travel<'a> {
         Err(Fault::Endless { chain: name.clone() }.into())
     }
 
-    fn rules(&mut self, table: &'a Table, name: &Name, chain: &'a Chain) -> Result<Step<'a>, End> {
+    fn rules(&mut self, table: &'a Table, name: &'a Name, chain: &'a Chain) -> Result<Step<'a>, End> {
         for rule in &chain.rules {
+            self.hits.clear();
             let step = self.rule(table, name, rule);
             if !matches!(step, Ok(Step::NoMatch)) {
-                self.path.push(format!("{name}: {}", statement::show(rule, table.family)));
+                let hits = mem::take(&mut self.hits);
+                self.path.push(Visit { table, chain: name, rule: Some(rule), hits });
             }
             match step? {
                 Step::Next | Step::NoMatch => {}

@@ -1,6 +1,6 @@
 //! The first packet of a connection, and what may become of it.
 
-use heddle_proxy::model::Protocol;
+use crate::model::Protocol;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -12,22 +12,73 @@
 mod rule;
 mod travel;
 
-use crate::oracle::{Outcome, Packet};
-use heddle_netlink::nft::{Cells, Data, Name, Table};
+use crate::packet::{Outcome, Packet};
+use heddle_netlink::nft::{Cells, Data, Name, Rule, SetType, Table, statement};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 
 /// What became of a packet, and by which way.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passage {
+pub struct Passage<'a> {
     /// What became of it.
     pub outcome: Outcome,
-    /// The rules that did something, in order, each with its chain.
-    pub path: Vec<String>,
-    /// A rule had a choice and drew a number.
-    pub drawn: bool,
+    /// The rules that did something, in order.
+    pub path: Vec<Visit<'a>>,
+    /// How many numbers a rule could have drawn; 1 when there was no choice.
+    pub choices: u32,
     /// What the packet has put into dynamic maps: map, key and data.
     pub remembered: Vec<(Name, Cells, Data)>,
+}
+
+impl Passage<'_> {
+    /// The path, a line for each rule.
+    pub fn told(&self) -> Vec<String> {
+        self.path.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// A rule that did something to a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit<'a> {
+    /// The table.
+    pub table: &'a Table,
+    /// The rule's chain.
+    pub chain: &'a Name,
+    /// The rule; `None` for the policy at the end of a base chain.
+    pub rule: Option<&'a Rule>,
+    /// The elements that it found, in order.
+    pub hits: Vec<Hit<'a>>,
+}
+
+/// An element that a rule found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hit<'a> {
+    /// The set or map.
+    pub set: &'a Name,
+    /// Its shape.
+    pub kind: &'a SetType,
+    /// The element.
+    pub key: &'a Cells,
+    /// What it maps to.
+    pub data: &'a Data,
+}
+
+/// The rule after its chain, in nft's words.
+impl fmt::Display for Visit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rule {
+            Some(rule) => write!(f, "{}: {}", self.chain, statement::show(rule, self.table.family)),
+            None => write!(f, "{}: policy drop", self.chain),
+        }
+    }
+}
+
+/// The element after its set, in nft's words.
+impl fmt::Display for Hit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "@{} {{ {} }}", self.set, self.kind.show_element(self.key, self.data))
+    }
 }
 
 /// A table that says nothing about a packet because it does not hold together.
@@ -82,13 +133,13 @@ pub enum Fault {
 ///
 /// # Errors
 /// [`Fault`] when the tables refer to what they do not have.
-pub fn evaluate(
-    tables: &[Table],
-    addresses: &BTreeSet<IpAddr>,
+pub fn evaluate<'a>(
+    tables: impl IntoIterator<Item = &'a Table>,
+    addresses: &'a BTreeSet<IpAddr>,
     packet: &Packet,
     draw: u32,
-) -> Result<Passage, Fault> {
-    travel::Travel::new(tables, addresses, packet, draw).run()
+) -> Result<Passage<'a>, Fault> {
+    travel::Travel::new(tables.into_iter().collect(), addresses, packet, draw).run()
 }
 
 #[cfg(test)]
