@@ -7,9 +7,12 @@ use crate::backoff::Backoff;
 use crate::conntrack::Outbox;
 use crate::dataplane::{Dataplane, SetAside, Surroundings, Synced};
 use crate::frontends::{Dispute, Frontends};
+use crate::history::History;
+use crate::look::{Inside, Question};
 use crate::model::{Change, Kind, Model};
 use crate::problems::{self, News, Problem};
 use crate::status::{Report, Reports};
+use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -23,6 +26,8 @@ pub enum Event {
     Change(Change),
     /// Somebody else may have changed the kernel's state.
     Doubt,
+    /// Somebody wants to know something.
+    Look(Question),
 }
 
 /// Holds the model and the frontends, and drives a dataplane.
@@ -44,6 +49,9 @@ pub struct Agent<D> {
     standing: Option<Sender<()>>,
     /// The frontends that the kernel refused last.
     set_aside: BTreeSet<Problem>,
+    history: History,
+    /// They wait until nothing is to be written.
+    questions: Vec<Question>,
 }
 
 impl<D: Dataplane> Agent<D> {
@@ -62,6 +70,8 @@ impl<D: Dataplane> Agent<D> {
             reports: Reports::default(),
             standing: None,
             set_aside: BTreeSet::new(),
+            history: History::default(),
+            questions: Vec::new(),
         }
     }
 
@@ -93,7 +103,11 @@ impl<D: Dataplane> Agent<D> {
     /// Takes an event in. Never touches the kernel.
     pub fn take(&mut self, event: Event) {
         match event {
-            Event::Change(change) => self.model.apply(change),
+            Event::Change(change) => {
+                self.history.hear(&change, Timestamp::now());
+                self.model.apply(change);
+            }
+            Event::Look(question) => self.questions.push(question),
             Event::Doubt => {
                 self.doubted = true;
                 self.dataplane.doubt();
@@ -121,12 +135,7 @@ impl<D: Dataplane> Agent<D> {
             return None;
         }
         if surroundings_changed {
-            let of_the_object = self.model.node().addresses.iter().copied();
-            let surroundings = Surroundings {
-                node_addresses: self.node_address.into_iter().chain(of_the_object).collect(),
-                pod_cidrs: self.model.node().pod_cidrs.clone(),
-                service_cidrs: self.model.service_cidrs(),
-            };
+            let surroundings = Surroundings::of(&self.model, self.node_address);
             self.udp.surround(&surroundings);
             self.dataplane.surround(&surroundings);
         }
@@ -134,7 +143,9 @@ impl<D: Dataplane> Agent<D> {
         self.dataplane.stage(&delta);
         let synced = self.dataplane.sync(&self.frontends);
         self.udp.hand_over(&synced.written);
-        self.report(&synced, start.elapsed());
+        let elapsed = start.elapsed();
+        self.report(&synced, elapsed);
+        self.history.sync(&synced, elapsed, (self.doubted && self.synced_once, Timestamp::now()));
         self.report_set_aside(&synced);
         self.synced_once |= synced.failures.is_empty();
         if let Some(standing) = self.standing.take_if(|_| self.synced_once) {
@@ -143,6 +154,17 @@ impl<D: Dataplane> Agent<D> {
         }
         self.doubted = false;
         self.backoff.after(!synced.failures.is_empty())
+    }
+
+    /// Answers what was asked.
+    pub fn answer(&mut self) {
+        let questions = std::mem::take(&mut self.questions);
+        if questions.is_empty() {
+            return;
+        }
+        let (model, frontends, history) = (&self.model, &self.frontends, &self.history);
+        let inside = Inside { model, frontends, wanted: self.dataplane.wanted(), history };
+        questions.into_iter().for_each(|question| question.answer(&inside));
     }
 
     /// Said once for each set of kinds, not with every object of a long list.
@@ -209,6 +231,7 @@ impl<D: Dataplane> Agent<D> {
                 self.take(event);
             }
             retry = self.sync();
+            self.answer();
         }
     }
 }

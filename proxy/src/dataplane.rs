@@ -5,6 +5,8 @@
 
 use crate::delta::Delta;
 use crate::frontends::{Backends, Frontend, Frontends, IpFamily};
+use crate::model::Model;
+use heddle_netlink::nft::Table;
 use ipnetwork::IpNetwork;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,6 +25,11 @@ pub trait Dataplane {
     /// was staged adds up to.
     fn sync(&mut self, wanted: &Frontends) -> Synced;
 
+    /// The nf_tables tables that the kernel is to have; none, where it routes by other means.
+    fn wanted(&self) -> Vec<&Table> {
+        Vec::new()
+    }
+
     /// The kernel's state may not be what we left: the next sync reads it back.
     fn doubt(&mut self);
 }
@@ -36,6 +43,18 @@ pub struct Surroundings {
     pub pod_cidrs: Vec<IpNetwork>,
     /// The ranges that cluster IPs come from.
     pub service_cidrs: BTreeSet<IpNetwork>,
+}
+
+impl Surroundings {
+    /// What the model says of them, and before it the address that the node is said to have.
+    pub fn of(model: &Model, node_address: Option<IpAddr>) -> Self {
+        let of_the_object = model.node().addresses.iter().copied();
+        Self {
+            node_addresses: node_address.into_iter().chain(of_the_object).collect(),
+            pod_cidrs: model.node().pod_cidrs.clone(),
+            service_cidrs: model.service_cidrs(),
+        }
+    }
 }
 
 /// What a sync did.

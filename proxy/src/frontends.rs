@@ -293,6 +293,12 @@ impl Frontends {
         self.claims.get(frontend)?.first().map(|claim| &claim.backends)
     }
 
+    /// The Services that claim a frontend and do not have it, in the order in which they would get it.
+    pub fn rivals(&self, frontend: &Frontend) -> impl Iterator<Item = &ObjectName> {
+        let claims = self.claims.get(frontend).map(Vec::as_slice).unwrap_or_default();
+        claims.iter().skip(1).map(|claim| &claim.by.service)
+    }
+
     /// The Service that has a frontend.
     pub fn owner(&self, frontend: &Frontend) -> Option<&ObjectName> {
         self.claims.get(frontend)?.first().map(|claim| &claim.by.service)

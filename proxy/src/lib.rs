@@ -27,6 +27,8 @@
 //! | [`problems`] | what is wrong with the cluster's objects, as one account |
 //! | [`events`] | problems as Events of the cluster |
 //! | [`status`] | what the parts tell of themselves, kept in one place |
+//! | [`history`] | what the agent did and heard |
+//! | [`look`] | looking inside: status, trace, dump |
 //! | [`packet`] | a packet, and what may become of it |
 //! | [`agent`] | the loop: gather, resolve, sync, retry |
 
@@ -40,12 +42,14 @@ pub mod dataplane;
 pub mod delta;
 pub mod events;
 pub mod frontends;
+pub mod history;
 pub mod http;
 pub mod logging;
+pub mod look;
 pub mod model;
 pub mod nft;
-pub mod problems;
 pub mod packet;
+pub mod problems;
 pub mod run;
 pub mod status;
 pub mod tuning;

@@ -3,9 +3,10 @@
 //! Not on the way of a change: the parts only put a report into a channel, and never wait. Invariant: each problem is said
 //! once when it begins and once when it ends.
 
-use crate::problems::{Account, News};
+use crate::problems::{Account, News, Problem};
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 /// Something that a part of the process tells.
@@ -13,6 +14,8 @@ use tracing::{info, warn};
 pub enum Report {
     /// Something is wrong with an object, or not any more.
     Problem(News),
+    /// Somebody asks for the account of problems.
+    Asked(oneshot::Sender<Vec<(Problem, Timestamp)>>),
 }
 
 /// Where a part of the process tells what it knows; nowhere, if nobody asks.
@@ -44,6 +47,12 @@ impl Known {
     /// Takes a report in; returns what is new of problems.
     fn take(&mut self, report: Report, now: Timestamp) -> Option<News> {
         match report {
+            Report::Asked(answer) => {
+                let problems = self.problems.iter().map(|(problem, since)| (problem.clone(), *since));
+                // Who asked may have given up.
+                let _ = answer.send(problems.collect());
+                None
+            }
             Report::Problem(news) => {
                 let is_new = self.problems.take(&news, now);
                 is_new.then(|| say(&news))?;

@@ -490,8 +490,9 @@ impl Dataplane for Picky {
 fn news(reports: &mut UnboundedReceiver<Report>) -> Vec<News> {
     let mut news = Vec::new();
     while let Ok(report) = reports.try_recv() {
-        let Report::Problem(one) = report;
-        news.push(one);
+        if let Report::Problem(one) = report {
+            news.push(one);
+        }
     }
     news
 }

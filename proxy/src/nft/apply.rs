@@ -143,6 +143,10 @@ impl<K: Kernel> Dataplane for Nft<K> {
         synced
     }
 
+    fn wanted(&self) -> Vec<&Table> {
+        self.tables().collect()
+    }
+
     fn doubt(&mut self) {
         for family in &mut self.families {
             family.doubt();
