@@ -76,6 +76,8 @@ pub struct Config {
     pub source: Source,
     /// What is decided about routing.
     pub settings: Settings,
+    /// The socket on which questions are answered; `None` for none.
+    pub status_socket: Option<PathBuf>,
     /// How log lines look.
     pub log_format: LogFormat,
     /// All of it, in kube-proxy's fields, defaults filled in.
@@ -191,6 +193,7 @@ impl CommandLine {
             node_address: meaning::node_address(&file),
             source: meaning::source(&file, self.flags.master.as_deref()),
             settings: meaning::settings(&file),
+            status_socket: Some(&self.flags.status_socket).filter(|path| !path.is_empty()).map(PathBuf::from),
             log_format: if file.logging.format == "json" { LogFormat::Json } else { LogFormat::Text },
             file,
             remarks,

@@ -1,6 +1,27 @@
 //! Looking inside: what the process believes, what the kernel has, and what would become of a connection.
 //!
 //! Not on the way of a change: a question waits until the agent has nothing to write, and copies no more than its answer.
+//! Invariant: what a trace says is what the plan's own tables do to the packet; nothing is decided a second time.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`words`] | who and where, as people write it, into a packet |
+//! | [`trace`](mod@trace) | what would become of a packet, and why |
+//! | [`dump`] | model, frontends, plan and kernel as text or JSON |
+//! | [`protocol`] | a question and its answer, as they go over the socket |
+//! | [`socket`] | the door of the running process |
+//! | [`status`] | how the process does |
+//! | [`offline`] | the same answers from a folder of manifests, without a process |
+//! | [`command`] | the subcommands |
+
+pub mod command;
+pub mod dump;
+pub mod offline;
+pub mod protocol;
+pub mod socket;
+pub mod status;
+pub mod trace;
+pub mod words;
 
 use crate::frontends::Frontends;
 use crate::history::History;

@@ -1,12 +1,18 @@
 //! heddle-proxy's process: configuration, logging, run, exit code.
 
 use heddle_proxy::config::{CommandLine, Config, ConfigError, Task};
+use heddle_proxy::look::command;
 use heddle_proxy::{logging, run};
 use std::error::Error;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use tracing::{error, info, warn};
 
 fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if command::is_asked(&arguments) {
+        return command::run(&arguments);
+    }
     let read = CommandLine::of_process().and_then(|line| line.config().map(|config| (line, config)));
     match read {
         Ok((line, config)) => start(&line, &config),

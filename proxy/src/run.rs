@@ -16,12 +16,15 @@ use crate::config::{CommandLine, Config, Source};
 use crate::conntrack::{Forgetter, Outbox, Tracked};
 use crate::events;
 use crate::logging::Verbosity;
+use crate::look::socket::{self, Door};
+use crate::look::status::Process;
 use crate::nft::{Netlink, Nft};
 use crate::problems::News;
 use crate::status::{self, Report, Reports};
 use crate::tuning::Unset;
 use crate::watch;
 use heddle_netlink::nft::{Heard, Listener};
+use jiff::Timestamp;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
 use std::{io, thread};
@@ -110,15 +113,31 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     spawn("listener", move || listen(listener, own_port, &doubts))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| RunError::Start { what: "the runtime", source })?;
+    let door = door(config, events.clone(), reports.clone());
     runtime.block_on(async {
         let (news, to_post) = unbounded_channel();
         let posts = Posts { reports, to_post };
         tokio::select! {
             ended = serve(config, events, posts) => ended,
+            () = look(config, &door) => Err(RunError::Ended("the status socket")),
             () = status::keep(told, news) => Err(RunError::Ended("the status")),
             ended = reload::follow(config.clone(), line, verbosity) => ended,
         }
     })
+}
+
+fn door(config: &Config, agent: Sender<Event>, reports: Reports) -> Door {
+    let mode = "nftables".to_owned();
+    let process = Process { node: config.node.clone(), mode, started: Timestamp::now() };
+    Door { agent, reports, settings: config.settings.clone(), process }
+}
+
+/// Answers questions, unless nobody may ask.
+async fn look(config: &Config, door: &Door) {
+    match &config.status_socket {
+        Some(path) => socket::serve(path, door).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {

@@ -90,7 +90,10 @@ fn ruleset_of(node: &Node) -> Result<String, Box<dyn Error>> {
 
 /// Runs the proxy with arguments that must make it end.
 fn refused(arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
-    Ok(Invocation::of("heddle-proxy")?.args(arguments).run(&Namespace::new("node")?)?)
+    Ok(Invocation::of("heddle-proxy")?
+        .args(["--status-socket="])
+        .args(arguments)
+        .run(&Namespace::new("node")?)?)
 }
 
 #[test]

@@ -87,6 +87,11 @@ impl Manifests {
     }
 }
 
+/// The socket on which a node's proxy answers questions.
+pub fn socket(node: &Node) -> String {
+    node.directory().join("proxy/status.sock").to_string_lossy().into_owned()
+}
+
 /// A running proxy. Its tables stay when it is dropped, as they do when a daemon is restarted.
 #[derive(Debug)]
 pub struct Proxy {
@@ -113,7 +118,9 @@ impl Proxy {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_with(node: &Node, source: &[&str]) -> Result<Self, Error> {
-        let fixed = ["--proxy-mode", "nftables", "--hostname-override", node.name()];
+        let socket = socket(node);
+        let fixed =
+            ["--proxy-mode", "nftables", "--hostname-override", node.name(), "--status-socket", &socket];
         Ok(Self { process: node.start("heddle-proxy", source.iter().copied().chain(fixed))? })
     }
 

@@ -5,11 +5,18 @@
 
 use super::duration::GoDuration;
 use super::file::{File, OomScoreAdj, Qps, VmoduleItem};
+use crate::look::socket;
 use clap::builder::ValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
 use std::path::PathBuf;
+
+/// What clap says of the subcommands, which have flags of their own.
+const LOOK: &str = "Looking inside a running heddle-proxy (each has its --help):
+  heddle-proxy status                      how it does
+  heddle-proxy trace SRC DST:PORT[/PROTO]  what would become of a connection, and why
+  heddle-proxy dump                        what it believes, and what the kernel has";
 
 /// Services and EndpointSlices into nftables: a kube-proxy replacement.
 ///
@@ -22,7 +29,8 @@ use std::path::PathBuf;
     version,
     max_term_width = 100,
     args_override_self = true,
-    next_help_heading = "Process"
+    next_help_heading = "Process",
+    after_help = LOOK
 )]
 pub(super) struct Flags {
     /// A KubeProxyConfiguration file. Beside it, only the flags under Process and Logging count.
@@ -51,6 +59,9 @@ pub(super) struct Flags {
     /// Read Services, EndpointSlices and Nodes from the YAML and JSON files of this folder, and follow its changes.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "master"])]
     manifests: Option<String>,
+    /// The socket on which `heddle-proxy status`, `trace` and `dump` are answered; empty for none. Only root may open it.
+    #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
+    pub(super) status_socket: String,
     #[command(flatten)]
     logging: LoggingFlags,
     #[command(flatten)]

@@ -1,0 +1,261 @@
+//! The door of the running process: a Unix socket that only root may open.
+//!
+//! Questions come one after the other. A stale file of a process that was killed is replaced, in one step; the file of one
+//! that lives is left to it, and looked at again later. Invariant: nobody but root, or the process's own user, is answered.
+
+use super::protocol::{Answer, Ask, LONGEST, Output, Request};
+use super::status::{Holds, Process, Status};
+use super::words::{Here, Words};
+use super::{Inside, Question, dump, trace::trace};
+use crate::agent::Event;
+use crate::nft::{Kernel, Netlink, Settings};
+use crate::status::{Report, Reports};
+use heddle_netlink::nft::Table;
+use heddle_netlink::{Family, Socket, address};
+use jiff::Timestamp;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info, warn};
+
+/// Where the socket is unless somebody says otherwise.
+pub const DEFAULT: &str = "/run/heddle/proxy.sock";
+/// How soon a door that could not be opened is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+/// For how long one conversation may hold up the next.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the agent may be busy with something else.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Whom the door leads to.
+#[derive(Debug)]
+pub struct Door {
+    /// The agent.
+    pub agent: Sender<Event>,
+    /// Who keeps what the parts tell.
+    pub reports: Reports,
+    /// What was decided at the start.
+    pub settings: Settings,
+    /// What the process is.
+    pub process: Process,
+}
+
+/// Answers for ever.
+pub async fn serve(path: &Path, door: &Door) {
+    let mut said = false;
+    let listener = loop {
+        match open(path) {
+            Ok(listener) => break listener,
+            Err(error) if said => debug!(?path, "the status socket is still not open: {error}"),
+            Err(error) => warn!(?path, "no status socket, it is tried again: {error}"),
+        }
+        said = true;
+        sleep(AGAIN).await;
+    };
+    if said {
+        info!(?path, "the status socket is open");
+    }
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => match timeout(PATIENCE, converse(stream, door)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!("a question was not answered: {error}"),
+                Err(_) => debug!("a question was not answered in time"),
+            },
+            Err(error) => {
+                warn!("accept on the status socket: {error}");
+                sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Binds beside the path and moves there, so that the socket is never seen with other rights than its own.
+fn open(path: &Path) -> io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another heddle-proxy answers there"));
+    }
+    if let Some(folder) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&new)?;
+    fs::set_permissions(&new, Permissions::from_mode(0o600))?;
+    fs::rename(&new, path)?;
+    Ok(listener)
+}
+
+async fn converse(stream: UnixStream, door: &Door) -> io::Result<()> {
+    let peer = stream.peer_cred()?.uid();
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(LONGEST)).read_line(&mut line).await?;
+    let answer = if peer == 0 || peer == rustix::process::geteuid().as_raw() {
+        match Request::read(&line) {
+            Ok((ask, output)) => door.answer(ask, output).await,
+            Err(refusal) => Err(refusal),
+        }
+    } else {
+        Err("only root may ask".to_owned())
+    };
+    let mut answer = serde_json::to_vec(&answer)?;
+    answer.push(b'\n');
+    write.write_all(&answer).await?;
+    write.shutdown().await
+}
+
+impl Door {
+    async fn answer(&self, ask: Ask, output: Output) -> Answer {
+        match ask {
+            Ask::Status => self.status(output).await,
+            Ask::Trace(words) => self.trace(words, output).await,
+            Ask::Dump(parts) => self.dump(&parts, output).await,
+        }
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Inside<'_>) -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let (answer, answered) = oneshot::channel();
+        let question = Question::new(move |inside| {
+            // Who asked may have given up.
+            let _ = answer.send(ask(inside));
+        });
+        let gone = || "the agent has ended".to_owned();
+        self.agent.send(Event::Look(question)).map_err(|_| gone())?;
+        match timeout(BUSY, answered).await {
+            Ok(answered) => answered.map_err(|_| gone()),
+            Err(_) => {
+                Err(format!("the agent did not answer within {BUSY:?}: it is busy, or the kernel holds it"))
+            }
+        }
+    }
+
+    async fn status(&self, output: Output) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        self.reports.tell(Report::Asked(answer));
+        let problems = answered.await.map_err(|_| "nobody keeps an account of problems".to_owned())?;
+        let holds = self.ask(Holds::of).await?;
+        let status = Status { process: self.process.clone(), holds, problems, now: Timestamp::now() };
+        Ok(match output {
+            Output::Text => status.to_string(),
+            Output::Json => pretty(&status.json()),
+        })
+    }
+
+    async fn trace(&self, words: Words, output: Output) -> Answer {
+        let addresses = spawn_blocking(own_addresses).await.map_err(|error| error.to_string())?;
+        let addresses = addresses.map_err(|error| format!("list the node's addresses: {error}"))?;
+        let settings = self.settings.clone();
+        self.ask(move |inside| answer_trace(inside, (&settings, &addresses), &words, output)).await?
+    }
+
+    /// A question for each part, so that changes find their way in between.
+    async fn dump(&self, parts: &[dump::Part], output: Output) -> Answer {
+        let mut text = String::new();
+        let mut object = serde_json::Map::new();
+        for &part in parts {
+            match output {
+                Output::Text => text += &self.part_text(part).await?,
+                Output::Json => object.extend([self.part_json(part).await?]),
+            }
+        }
+        Ok(if output == Output::Json { pretty(&object.into()) } else { text })
+    }
+
+    async fn part_text(&self, part: dump::Part) -> Answer {
+        match part {
+            dump::Part::Kernel => Ok(dump::kernel_text(&self.compare().await?)),
+            part => self.ask(move |inside| dump::text(inside, part)).await,
+        }
+    }
+
+    async fn part_json(&self, part: dump::Part) -> Result<(String, Value), String> {
+        match part {
+            dump::Part::Kernel => Ok(dump::kernel_json(&self.compare().await?)),
+            part => self.ask(move |inside| dump::json(inside, part)).await,
+        }
+    }
+
+    /// The kernel's tables beside the plan, read again when the plan changed meanwhile: what is on its way is no difference.
+    async fn compare(&self) -> Result<Vec<dump::Compared>, String> {
+        const TRIES: usize = 3;
+        let mut compared = Vec::new();
+        let mut wanted = self.wanted().await?;
+        for _ in 0..TRIES {
+            let before = wanted.clone();
+            let read =
+                spawn_blocking(move || read_kernel(wanted)).await.map_err(|error| error.to_string())?;
+            compared = read.map_err(|error| format!("read the kernel's tables: {error}"))?;
+            wanted = self.wanted().await?;
+            if wanted == before {
+                break;
+            }
+        }
+        Ok(compared)
+    }
+
+    async fn wanted(&self) -> Result<Vec<Table>, String> {
+        self.ask(|inside| inside.wanted.iter().map(|table| (*table).clone()).collect()).await
+    }
+}
+
+/// What a trace answers to words, for people or for programs.
+///
+/// # Errors
+/// A sentence that says what in the words cannot be understood.
+pub fn answer_trace(
+    inside: &Inside<'_>,
+    (settings, addresses): (&Settings, &BTreeSet<IpAddr>),
+    words: &Words,
+    output: Output,
+) -> Answer {
+    let here = Here { inside, settings, addresses };
+    let packet = words.packet(&here).map_err(|error| error.to_string())?;
+    let traced =
+        trace(inside.frontends, (&inside.wanted, addresses), &packet).map_err(|error| error.to_string())?;
+    Ok(match output {
+        Output::Text => traced.to_string(),
+        Output::Json => pretty(&traced.json()),
+    })
+}
+
+/// JSON for eyes and for `diff`.
+pub fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
+
+/// The addresses that the node has now.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn own_addresses() -> Result<BTreeSet<IpAddr>, heddle_netlink::Error> {
+    let mut socket = Socket::open(Family::Route)?;
+    Ok(address::list_all(&mut socket)?.into_iter().map(|found| found.address.ip()).collect())
+}
+
+/// The kernel's tables beside the wanted ones.
+///
+/// # Errors
+/// When they cannot be read.
+pub fn read_kernel(wanted: Vec<Table>) -> Result<Vec<dump::Compared>, heddle_netlink::Error> {
+    let mut kernel = Netlink::open()?;
+    dump::Compared::read(wanted, |family| kernel.load(family))
+}

@@ -1,0 +1,179 @@
+//! How the process does, as a table or as JSON.
+
+use super::Inside;
+use super::protocol::VERSION;
+use crate::history::History;
+use crate::model::Kind;
+use crate::problems::Problem;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use std::fmt;
+
+/// What the process is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Name of the node.
+    pub node: String,
+    /// How packets are routed.
+    pub mode: String,
+    /// When it was started.
+    pub started: Timestamp,
+}
+
+/// How much the agent holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holds {
+    /// The kinds still awaited.
+    pub awaited: Vec<Kind>,
+    /// How many Services.
+    pub services: usize,
+    /// How many frontends.
+    pub frontends: usize,
+    /// Each wanted table, and how many elements are in its sets.
+    pub tables: Vec<(String, usize)>,
+    /// What it did and heard.
+    pub history: History,
+}
+
+impl Holds {
+    /// Counted now.
+    pub fn of(inside: &Inside<'_>) -> Self {
+        let table = |table: &&heddle_netlink::nft::Table| {
+            let elements = table.sets.values().map(|set| set.elements.len()).sum();
+            (format!("{} {}", table.family, table.name), elements)
+        };
+        Self {
+            awaited: inside.model.awaited().collect(),
+            services: inside.model.services().count(),
+            frontends: inside.frontends.len(),
+            tables: inside.wanted.iter().map(table).collect(),
+            history: inside.history.clone(),
+        }
+    }
+}
+
+/// How the process does.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// What it is.
+    pub process: Process,
+    /// What it holds.
+    pub holds: Holds,
+    /// What is wrong with objects, and since when.
+    pub problems: Vec<(Problem, Timestamp)>,
+    /// When this was asked.
+    pub now: Timestamp,
+}
+
+impl Status {
+    fn ago(&self, then: Timestamp) -> String {
+        let seconds = self.now.as_second().saturating_sub(then.as_second()).max(0);
+        match seconds {
+            0..120 => format!("{seconds} s ago"),
+            120..7200 => format!("{} min ago", seconds / 60),
+            7200..172_800 => format!("{} h ago", seconds / 3600),
+            _ => format!("{} d ago", seconds / 86_400),
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match &self.holds.history {
+            _ if !self.holds.awaited.is_empty() => "waiting: nothing is written before all is known",
+            history if !history.failing.is_empty() => "failing: it is tried again",
+            history if history.last.is_none() => "starting",
+            _ => "in sync",
+        }
+    }
+
+    /// The same for programs.
+    pub fn json(&self) -> Value {
+        let history = &self.holds.history;
+        let heard = history.heard.iter().map(|(kind, at)| (kind.to_string(), at.to_string().into()));
+        let tables = self.holds.tables.iter().map(|(name, elements)| (name.clone(), (*elements).into()));
+        let problem = |(problem, since): &(Problem, Timestamp)| {
+            json!({
+                "object": problem.subject.to_string(),
+                "reason": problem.reason.to_string(),
+                "text": problem.text,
+                "since": since.to_string(),
+            })
+        };
+        json!({
+            "version": VERSION,
+            "node": self.process.node,
+            "mode": self.process.mode,
+            "started": self.process.started.to_string(),
+            "now": self.now.to_string(),
+            "state": self.state(),
+            "lastSync": history.last.map(|last| json!({
+                "at": last.at.to_string(),
+                "seconds": last.took.as_secs_f64(),
+                "operations": last.operations,
+            })),
+            "syncs": history.syncs,
+            "failedSyncs": history.failed,
+            "failing": history.failing,
+            "repairs": history.repairs,
+            "lastRepair": history.repaired.map(|at| at.to_string()),
+            "awaited": self.holds.awaited.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "heard": heard.collect::<serde_json::Map<String, Value>>(),
+            "services": self.holds.services,
+            "frontends": self.holds.frontends,
+            "elements": tables.collect::<serde_json::Map<String, Value>>(),
+            "problems": self.problems.iter().map(problem).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (process, holds) = (&self.process, &self.holds);
+        writeln!(f, "heddle-proxy {VERSION} on {}, mode {}", process.node, process.mode)?;
+        writeln!(f, "state      {}", self.state())?;
+        writeln!(f, "started    {} ({})", process.started, self.ago(process.started))?;
+        self.write_syncs(f)?;
+        if !holds.awaited.is_empty() {
+            let awaited: Vec<String> = holds.awaited.iter().map(ToString::to_string).collect();
+            writeln!(f, "awaited    {}", awaited.join(", "))?;
+        }
+        let heard: Vec<String> =
+            holds.history.heard.iter().map(|(kind, at)| format!("{kind} {}", self.ago(*at))).collect();
+        writeln!(
+            f,
+            "heard      {}",
+            if heard.is_empty() { "nothing yet".to_owned() } else { heard.join(", ") }
+        )?;
+        writeln!(f, "holds      {} Services, {} frontends", holds.services, holds.frontends)?;
+        for (table, elements) in &holds.tables {
+            writeln!(f, "table      {table}, {elements} elements")?;
+        }
+        if self.problems.is_empty() {
+            return writeln!(f, "problems   none");
+        }
+        writeln!(f, "problems   {}", self.problems.len())?;
+        self.problems.iter().try_for_each(|(problem, since)| {
+            writeln!(f, "  {problem} ({}, {})", problem.reason, self.ago(*since))
+        })
+    }
+}
+
+impl Status {
+    fn write_syncs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let history = &self.holds.history;
+        match history.last {
+            None => writeln!(f, "last sync  none yet")?,
+            Some(last) => {
+                let (at, took, operations) = (self.ago(last.at), last.took, last.operations);
+                writeln!(f, "last sync  {} ({at}), {operations} operations in {took:.1?}", last.at)?;
+            }
+        }
+        writeln!(f, "syncs      {}, of which {} failed", history.syncs, history.failed)?;
+        history.failing.iter().try_for_each(|failure| writeln!(f, "failing    {failure}"))?;
+        match history.repaired {
+            None => writeln!(f, "drift      none"),
+            Some(at) => {
+                writeln!(f, "drift      undone {} times, last {at} ({})", history.repairs, self.ago(at))
+            }
+        }
+    }
+}
