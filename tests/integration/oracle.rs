@@ -22,15 +22,18 @@ mod segments;
 
 use heddle_netlink::nft::{Table, TableFamily};
 use heddle_proxy::agent::{Agent, Event};
-use heddle_proxy::model::{Change, Model, Protocol};
+use heddle_proxy::look::Question;
+use heddle_proxy::look::trace::{Reason, trace};
+use heddle_proxy::model::{Change, Model, ObjectName, Protocol};
 use heddle_proxy::nft::evaluate::evaluate;
 use heddle_proxy::nft::{Kernel, Nft, settings};
-use heddle_tests::oracle::{Detector, Memory, NodePortAddresses, Outcome, Packet, Settings};
+use heddle_tests::oracle::{self, Detector, Memory, NodePortAddresses, Outcome, Packet, Settings};
 use host::{Fate, Host};
 use proptest::prelude::*;
 use remembering::Remembering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::mpsc;
 
 /// A multiple of every number of endpoints that a Service has here, so that as many draws give each of them its share.
 const DRAWS: u32 = 60;
@@ -190,6 +193,58 @@ proptest! {
         run.apply(&situation.then);
         let changed = situation.then.iter().any(|change| matches!(change, Change::ServiceApplied(..)));
         run.send(&situation.packets, changed).map_err(TestCaseError::fail)?;
+    }
+}
+
+/// What a trace says, without what only people read.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    shares: BTreeMap<Outcome, u32>,
+    owner: Option<ObjectName>,
+    by_source: bool,
+}
+
+impl<K: Kernel> Run<K> {
+    /// Asks the running agent.
+    fn trace(&mut self, packet: &Packet) -> Told {
+        let (answer, answered) = mpsc::channel();
+        let (packet, addresses) = (packet.clone(), self.settings.addresses.clone());
+        self.agent.take(Event::Look(Question::new(move |inside| {
+            let traced = trace(inside.frontends, (&inside.wanted, &addresses), &packet).unwrap();
+            let told = Told {
+                shares: traced.ways.iter().map(|(outcome, way)| (*outcome, way.share)).collect(),
+                owner: traced.reached.map(|reached| reached.owner.clone()),
+                by_source: traced.reason == Reason::SourceRange,
+            };
+            answer.send(told).unwrap();
+        })));
+        self.agent.answer();
+        answered.try_recv().unwrap()
+    }
+
+    /// What the oracle says of the same packet, where nobody is remembered.
+    fn foretold(&self, packet: &Packet) -> Told {
+        let outcomes = oracle::outcomes(&self.model, &self.settings, packet);
+        Told {
+            shares: outcomes.into_iter().map(|outcome| (outcome, 1)).collect(),
+            owner: oracle::owner(&self.model, &self.settings, packet).cloned(),
+            by_source: oracle::refuses_source(&self.model, &self.settings, packet),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_trace_names_the_service_the_shares_and_the_reason_that_the_checklist_gives(situation in situation()) {
+        let mut run = Run::new(&situation.settings, Remembering::default());
+        run.apply(&situation.before);
+        run.apply(&situation.then);
+        for packet in &situation.packets {
+            let (told, foretold) = (run.trace(packet), run.foretold(packet));
+            prop_assert_eq!(told, foretold, "{}", packet);
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub use memory::Memory;
 pub use settings::{Detector, NodePortAddresses, Settings};
 
 use endpoints::Endpoints;
-use heddle_proxy::model::{Model, Policy};
+use heddle_proxy::model::{Model, ObjectName, Policy};
 pub use heddle_proxy::packet::{Outcome, Packet};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -30,6 +30,16 @@ use target::{Reach, Target};
 /// get its share.
 pub fn outcomes(model: &Model, settings: &Settings, packet: &Packet) -> BTreeSet<Outcome> {
     Memory::default().outcomes(model, settings, packet)
+}
+
+/// The Service that a packet is aimed at.
+pub fn owner<'a>(model: &'a Model, settings: &Settings, packet: &Packet) -> Option<&'a ObjectName> {
+    Target::find(model, settings, packet).map(|target| target.name)
+}
+
+/// Whether that Service does not let the packet's source in.
+pub fn refuses_source(model: &Model, settings: &Settings, packet: &Packet) -> bool {
+    Target::find(model, settings, packet).is_some_and(|target| target.refuses_source(model, packet))
 }
 
 impl Memory {

@@ -1,0 +1,161 @@
+//! What people see of a proxy's inside, word by word. `BLESS=1` rewrites the files in `look/`.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
+#![expect(clippy::disallowed_methods, reason = "a test's switch comes from the environment")]
+
+use heddle_proxy::frontends::{Frontend, Place};
+use heddle_proxy::history::{History, Sync};
+use heddle_proxy::look::dump::{self, Part};
+use heddle_proxy::look::offline::Offline;
+use heddle_proxy::look::protocol::Output;
+use heddle_proxy::look::socket::answer_trace;
+use heddle_proxy::look::status::{Holds, Process, Status};
+use heddle_proxy::look::words::Words;
+use heddle_proxy::model::{Kind, ObjectName, Protocol};
+use heddle_proxy::nft::Settings;
+use heddle_proxy::nft::settings::Locality;
+use heddle_proxy::problems::Problem;
+use heddle_proxy::watch::Manifests;
+use jiff::Timestamp;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Source and destination of each trace.
+const TRACES: [[&str; 2]; 15] = [
+    // A cluster IP, from a pod and from elsewhere.
+    ["pod", "shop/web:80"],
+    ["outside", "10.96.0.10:80/tcp"],
+    ["node", "shop/web:80"],
+    // A pod behind the Service that it connects to.
+    ["10.244.1.2", "shop/web:80"],
+    // Only the local endpoint counts.
+    ["pod", "shop/self:53/udp"],
+    // An external IP that two Services want.
+    ["outside", "198.51.100.7:80"],
+    // Node ports: served, without a local endpoint, from inside, and on an address that does not serve them.
+    ["outside", "node:30080"],
+    ["outside", "node:30081"],
+    ["pod", "node:30081"],
+    ["node", "127.0.0.1:30080"],
+    // Source ranges: let in, and then without a local endpoint; and kept out.
+    ["203.0.113.1", "192.0.2.20:80"],
+    ["203.0.113.99", "192.0.2.20:80"],
+    // No endpoint, no such port, no such address.
+    ["pod", "shop/empty:80"],
+    ["pod", "shop/web:81"],
+    ["pod", "10.96.7.7:80"],
+];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/look")
+}
+
+fn settings() -> Settings {
+    Settings { locality: Locality::Networks(vec!["10.244.0.0/16".parse().unwrap()]), ..Settings::default() }
+}
+
+fn cluster() -> Offline {
+    let mut manifests = Manifests::open(&folder().join("manifests"), "node-1").unwrap();
+    let changes = manifests.first().unwrap();
+    assert_eq!(manifests.take_news(), []);
+    Offline::of("node-1", &settings(), changes)
+}
+
+fn assert_golden(name: &str, text: &str) {
+    let file = folder().join(name);
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&file, text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(golden == text, "{name} is not what is printed now (BLESS=1 rewrites it):\n{text}");
+}
+
+fn traced(source: &str, destination: &str, output: Output) -> String {
+    let cluster = cluster();
+    let words = Words { source: source.into(), destination: destination.into(), in_interface: None };
+    answer_trace(&cluster.inside(), (&settings(), &cluster.addresses()), &words, output).unwrap()
+}
+
+#[test]
+fn traces_say_what_would_become_of_a_connection_and_why() {
+    let all = TRACES.map(|[source, destination]| {
+        format!(
+            "$ heddle-proxy trace {source} {destination}\n{}\n",
+            traced(source, destination, Output::Text)
+        )
+    });
+    assert_golden("trace.txt", &all.concat());
+}
+
+#[test]
+fn a_trace_for_programs_has_what_people_read() {
+    let [source, destination] = TRACES[0];
+    assert_golden("trace.json", &traced(source, destination, Output::Json));
+}
+
+#[test]
+fn dumps_are_sorted_and_one_thing_is_one_line() {
+    let cluster = cluster();
+    let inside = cluster.inside();
+    let text: String = Part::DEFAULT.into_iter().map(|part| dump::text(&inside, part)).collect();
+    assert_golden("dump.txt", &text);
+    let json: serde_json::Map<_, _> =
+        Part::DEFAULT.into_iter().map(|part| dump::json(&inside, part)).collect();
+    assert_golden("dump.json", &format!("{:#}\n", serde_json::Value::from(json)));
+}
+
+#[test]
+fn what_the_kernel_lacks_is_named_below_its_tables() {
+    let cluster = cluster();
+    let want = (*cluster.inside().wanted.first().unwrap()).clone();
+    let mut have = want.clone();
+    have.sets.get_mut("services").unwrap().elements.pop_first();
+    let text = dump::kernel_text(&[dump::Compared { have: Some(have), want: want.clone() }]);
+    let last = text.lines().last().unwrap();
+    assert!(
+        last.starts_with("# table ip heddle-proxy: + element services { 10.96.0.10 . tcp . 80 :"),
+        "{last}"
+    );
+    let text = dump::kernel_text(&[dump::Compared { have: Some(want.clone()), want }]);
+    assert!(text.ends_with("# table ip heddle-proxy is as planned\n"), "{text}");
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_767_225_600 + second).unwrap()
+}
+
+fn status() -> Status {
+    let took = Duration::from_micros(234);
+    let history = History {
+        last: Some(Sync { at: at(3_590), took, operations: 2 }),
+        syncs: 41,
+        failed: 1,
+        failing: Vec::new(),
+        repairs: 2,
+        repaired: Some(at(600)),
+        heard: [(Kind::Service, at(0)), (Kind::Slice, at(3_590))].into(),
+    };
+    let holds = Holds { history, ..Holds::of(&cluster().inside()) };
+    let place = Place::Address([198, 51, 100, 7].into());
+    let frontend = Frontend { place, protocol: Protocol::Tcp, port: 80 };
+    let problem = Problem::set_aside(&frontend, &ObjectName::new("shop", "web"), "file exists");
+    let process = Process { node: "node-1".into(), mode: "nftables".into(), started: at(-9_000) };
+    Status { process, holds, problems: vec![(problem, at(3_000))], now: at(3_600) }
+}
+
+#[test]
+fn the_status_is_a_table() {
+    assert_golden("status.txt", &status().to_string());
+    assert_golden("status.json", &format!("{:#}\n", status().json()));
+}
+
+#[test]
+fn a_status_says_what_is_awaited_and_what_fails() {
+    let mut status = status();
+    status.holds.history.failing = vec!["write table ip heddle-proxy: busy".into()];
+    assert!(status.to_string().contains("state      failing"), "{status}");
+    assert!(status.to_string().contains("failing    write table ip heddle-proxy: busy"), "{status}");
+    status.holds.awaited = vec![Kind::Slice];
+    assert!(status.to_string().contains("state      waiting"), "{status}");
+    assert!(status.to_string().contains("awaited    EndpointSlice"), "{status}");
+}

@@ -1,0 +1,138 @@
+//! Questions to the real `heddle-proxy` on a node of the lab.
+
+use heddle_tests::lab::{Lab, Node};
+use heddle_tests::objects::{service, slice};
+use heddle_tests::patience::{PATIENCE, eventually};
+use heddle_tests::process::{Invocation, Output};
+use heddle_tests::proxy::{Manifests, Proxy, socket};
+use serde_json::Value;
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+type Outcomes = Result<(), Box<dyn Error>>;
+
+const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
+const ENDPOINTS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(10, 244, 1, 11)), IpAddr::V4(Ipv4Addr::new(10, 244, 2, 11))];
+
+/// A node with a proxy that knows one Service.
+struct Stage {
+    proxy: Proxy,
+    manifests: Manifests,
+    lab: Lab,
+}
+
+impl Stage {
+    fn new() -> Result<Self, Box<dyn Error>> {
+        let lab = Lab::new(&["node-1"])?;
+        let node = lab.node("node-1")?;
+        let manifests = Manifests::of(node)?;
+        manifests.put("service.json", &service("web", &[VIP], 80, 8080).to_string())?;
+        manifests.put("endpoints.json", &slice("web", "node-1", &ENDPOINTS, 8080).to_string())?;
+        let proxy = Proxy::start(node, &manifests)?;
+        proxy.ready(node)?;
+        Ok(Self { proxy, manifests, lab })
+    }
+
+    fn node(&self) -> Result<&Node, Box<dyn Error>> {
+        Ok(self.lab.node("node-1")?)
+    }
+
+    /// What the program says to these arguments.
+    fn run(&self, arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
+        let socket = socket(self.node()?);
+        let all = arguments.iter().copied().chain(["--status-socket", &socket]);
+        Ok(Invocation::of("heddle-proxy")?.args(all).run(self.node()?.namespace())?)
+    }
+
+    /// The same, where it must succeed.
+    fn ask(&self, arguments: &[&str]) -> Result<String, Box<dyn Error>> {
+        let output = self.run(arguments)?;
+        assert!(output.status.success(), "{output:?}");
+        Ok(output.stdout)
+    }
+}
+
+#[test]
+fn a_running_proxy_answers_what_it_does_believes_and_would_do() -> Outcomes {
+    let stage = Stage::new()?;
+    let status = stage.ask(&["status"])?;
+    for part in
+        ["on node-1, mode nftables", "state      in sync", "1 Services, 1 frontends", "problems   none"]
+    {
+        assert!(status.contains(part), "{part} in {status}");
+    }
+    let traced = stage.ask(&["trace", "node", "default/web:80"])?;
+    for part in [
+        "cluster-ip of Service default/web",
+        "1/2  10.244.1.11:8080",
+        "1/2  10.244.2.11:8080",
+        "vmap @services",
+    ] {
+        assert!(traced.contains(part), "{part} in {traced}");
+    }
+    let json: Value =
+        serde_json::from_str(&stage.ask(&["dump", "-o", "json", "--part", "frontends,kernel"])?)?;
+    assert_eq!(json["frontends"][0]["service"], "default/web");
+    assert_eq!(json["kernel"][0]["difference"], Value::Array(Vec::new()));
+    assert_eq!(json["kernel"][0]["table"]["name"], "heddle-proxy");
+    Ok(())
+}
+
+#[test]
+fn the_status_counts_what_others_did_to_our_table() -> Outcomes {
+    let stage = Stage::new()?;
+    assert!(stage.ask(&["status"])?.contains("drift      none"));
+    stage.node()?.nft(["flush", "map", "ip", "heddle-proxy", "services"])?;
+    eventually("the repair", PATIENCE, || {
+        let status = stage.ask(&["status"]).map_err(|error| error.to_string())?;
+        if status.contains("drift      undone 1 times") { Ok(()) } else { Err(status) }
+    })?;
+    Ok(())
+}
+
+#[test]
+fn only_root_may_open_the_socket_and_a_stale_one_is_replaced() -> Outcomes {
+    let mut stage = Stage::new()?;
+    let path = socket(stage.node()?);
+    let mode = |path: &Path| path.metadata().map(|found| found.permissions().mode() & 0o777);
+    stage.ask(&["status"])?;
+    assert_eq!(mode(Path::new(&path))?, 0o600);
+    assert_eq!(mode(Path::new(&path).parent().ok_or("a folder")?)?, 0o700);
+    stage.proxy.process().kill()?;
+    let output = stage.run(&["status"])?;
+    assert!(!output.status.success());
+    assert!(output.stderr.starts_with(&format!("error: no heddle-proxy answers at {path}")), "{output:?}");
+    assert_eq!(output.stderr.lines().count(), 1, "{output:?}");
+    stage.proxy = Proxy::start(stage.lab.node("node-1")?, &stage.manifests)?;
+    eventually("an answer of the next process", PATIENCE, || {
+        let output = stage.run(&["status"]).map_err(|error| error.to_string())?;
+        if output.status.success() { Ok(()) } else { Err(output.stderr) }
+    })?;
+    Ok(())
+}
+
+#[test]
+fn without_a_process_the_answers_come_from_manifests() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    let node = lab.node("node-1")?;
+    let manifests = Manifests::of(node)?;
+    manifests.put("service.json", &service("web", &[VIP], 80, 8080).to_string())?;
+    manifests.put("endpoints.json", &slice("web", "node-1", &ENDPOINTS, 8080).to_string())?;
+    let folder = manifests.folder();
+    let run = |arguments: &[&str]| -> Result<Output, Box<dyn Error>> {
+        let flags =
+            ["--manifests", &folder, "--hostname-override", "node-1", "--cluster-cidr", "10.244.0.0/16"];
+        let all = arguments.iter().copied().chain(flags);
+        Ok(Invocation::of("heddle-proxy")?.args(all).run(node.namespace())?)
+    };
+    let traced = run(&["trace", "outside", "10.96.0.10:80"])?;
+    assert!(traced.stdout.contains("source becomes the node's address"), "{traced:?}");
+    let dumped = run(&["dump", "--part", "kernel"])?;
+    assert!(dumped.stdout.contains("# table ip heddle-proxy: + the whole table is missing"), "{dumped:?}");
+    let refused = run(&["trace", "pods", "10.96.0.10:80"])?;
+    assert_eq!(refused.stderr, "error: \"pods\" is not a source: write an address, pod, node or outside\n");
+    Ok(())
+}
