@@ -58,7 +58,7 @@ fn cluster() -> Offline {
     let mut manifests = Manifests::open(&folder().join("manifests"), "node-1").unwrap();
     let changes = manifests.first().unwrap();
     assert_eq!(manifests.take_news(), []);
-    Offline::of("node-1", &settings(), changes)
+    Offline::of(("node-1", None), &settings(), changes)
 }
 
 fn assert_golden(name: &str, text: &str) {

@@ -23,7 +23,11 @@ pub struct Offline {
 
 impl Offline {
     /// After these changes, on the node with this name, and this address where its object is not to say it.
-    pub fn of((node, address): (&str, Option<IpAddr>), settings: &Settings, changes: impl IntoIterator<Item = Change>) -> Self {
+    pub fn of(
+        (node, address): (&str, Option<IpAddr>),
+        settings: &Settings,
+        changes: impl IntoIterator<Item = Change>,
+    ) -> Self {
         let mut model = Model::default();
         changes.into_iter().for_each(|change| model.apply(change));
         let frontends = resolve(&model, node);
