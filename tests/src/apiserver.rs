@@ -186,6 +186,25 @@ impl ApiServer {
         })
     }
 
+    /// Stores an object as it is, without defaults and checks, like one from before a check was added or of a server with a defect;
+    /// only with a uid, if it has none. Returns it as stored.
+    ///
+    /// # Errors
+    /// `BadRequest` for an unknown kind.
+    pub fn plant(&self, mut object: Value) -> Result<Arc<Value>, Refusal> {
+        let (version, kind) = (paths::text(&object, "apiVersion"), paths::text(&object, "kind"));
+        let resource = resource::find_by_kind(version, kind).ok_or_else(|| {
+            Refusal::bad_request(format!("no kind {kind:?} in version {version:?} is served"))
+        })?;
+        let key = Key::new(resource, &namespace_of(resource, &object), paths::text(&object, "metadata.name"));
+        Ok(self.shared.write(|store| {
+            let uid = store.get(&key).map(|old| old["metadata"]["uid"].clone());
+            let uid = uid.unwrap_or_else(|| json!(uuid::Uuid::new_v4().to_string()));
+            paths::set_default(&mut object, "metadata.uid", uid);
+            store.commit(&key, Some(object), resource)
+        }))
+    }
+
     /// Deletes an object of a kind given by its plural, `services`. The namespace is ignored for kinds without.
     ///
     /// # Errors

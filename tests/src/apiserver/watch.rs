@@ -134,7 +134,7 @@ impl Stream {
             Ok(events) => events,
             Err(compacted) => {
                 let status = Refusal::expired(cursor, compacted.oldest).to_status();
-                self.write(&json!({"type": "ERROR", "object": status})).await?;
+                self.write("ERROR", &status).await?;
                 return Err(End::Over);
             }
         };
@@ -183,12 +183,12 @@ impl Stream {
     async fn send(&mut self, kind: &str, object: &Value) -> Result<(), Broken> {
         let object = self.watch.encoding.encode_one(self.watch.target.resource, object, !self.headed);
         self.headed = true;
-        self.write(&json!({"type": kind, "object": object})).await
+        self.write(kind, &object).await
     }
 
-    async fn write(&mut self, event: &Value) -> Result<(), Broken> {
-        let mut line = event.to_string();
-        line.push('\n');
+    /// The type comes first, as in Go's `metav1.WatchEvent`: clients may know by it how to read what follows.
+    async fn write(&mut self, kind: &str, object: &Value) -> Result<(), Broken> {
+        let line = format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n");
         self.sender.send_data(Bytes::from(line)).await.map_err(|_| Broken)
     }
 }
