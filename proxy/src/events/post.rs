@@ -80,12 +80,9 @@ struct Found {
 
 #[derive(Deserialize)]
 struct Item {
-    metadata: Identity,
-}
-
-#[derive(Deserialize)]
-struct Identity {
-    uid: String,
+    /// Of any shape: the object may be in question because of its own.
+    #[serde(default)]
+    metadata: Value,
 }
 
 impl Poster {
@@ -172,10 +169,13 @@ impl Poster {
     async fn find_uid(&self, key: &Key) -> Result<Option<String>, Failure> {
         let (base, _, plural) = write::resource(key.kind);
         let namespace = &key.name.namespace;
+        if !is_plain(namespace) || !is_plain(&key.name.name) {
+            return Ok(None);
+        }
         let within = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
         let path = format!("{base}{within}/{plural}?fieldSelector=metadata.name%3D{}", key.name.name);
         let found: Found = self.send(Method::GET, &path, &Value::Null).await?;
-        Ok(found.items.into_iter().next().map(|item| item.metadata.uid))
+        Ok(found.items.first().and_then(|item| Some(item.metadata["uid"].as_str()?.to_owned())))
     }
 
     async fn send<T: serde::de::DeserializeOwned>(
@@ -195,6 +195,11 @@ impl Poster {
             Err(_) => Err(Failure::Other(format!("no answer in {PATIENCE:?}"))),
         }
     }
+}
+
+/// Whether it can stand in a path as it is, as every name can that an API server checked.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:_".contains(&byte))
 }
 
 fn events(namespace: &str) -> String {
