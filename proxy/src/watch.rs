@@ -18,6 +18,7 @@ mod pace;
 mod reasons;
 pub mod roster;
 mod servers;
+mod shape;
 mod yaml;
 
 pub use self::api::run_api;

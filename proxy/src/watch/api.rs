@@ -210,22 +210,25 @@ impl<T: AsRef<Metadata>> Record<T> {
                 Vec::new()
             }
             Event::InitDone => {
-                let gone = |name: &ObjectName| !self.census.is_listed(name);
-                let gone: Vec<ObjectName> = self.told.keys().filter(|name| gone(name)).cloned().collect();
+                let gone = |name: &&ObjectName| self.census.is_missing(name);
+                let gone: Vec<ObjectName> = self.told.keys().filter(gone).cloned().collect();
                 gone.iter().for_each(|name| self.tell(name, BTreeSet::new()));
                 self.census.end()
             }
-            Event::InitApply(object) => self.object(&object.object, Seen::Listed).into_iter().collect(),
-            Event::Apply(object) => self.object(&object.object, Seen::Changed).into_iter().collect(),
-            Event::Delete(object) => self.object(&object.object, Seen::Deleted).into_iter().collect(),
+            Event::InitApply(lean) => self.object(&lean, Seen::Listed).into_iter().collect(),
+            Event::Apply(lean) => self.object(&lean, Seen::Changed).into_iter().collect(),
+            Event::Delete(lean) => self.object(&lean, Seen::Deleted).into_iter().collect(),
         }
     }
 
-    fn object(&mut self, object: &T, seen: Seen) -> Option<Change> {
-        let key = match convert::key(self.kind, object.as_ref(), &mut self.names) {
+    fn object(&mut self, lean: &Lean<T>, seen: Seen) -> Option<Change> {
+        let key = match convert::key(self.kind, lean.as_ref(), &mut self.names) {
             Ok(key) => key,
             Err(error) => {
                 warn!(kind = %self.kind, %error, "ignored an object of the API server");
+                if matches!(seen, Seen::Listed) {
+                    self.census.lists_nameless();
+                }
                 return None;
             }
         };
@@ -237,7 +240,8 @@ impl<T: AsRef<Metadata>> Record<T> {
             Seen::Listed => self.census.lists(key.name.clone()),
             Seen::Changed => {}
         }
-        match (self.convert)(object, &mut self.names) {
+        let read = lean.object.as_ref().map_err(|unreadable| unreadable.error.clone());
+        match read.and_then(|object| (self.convert)(object, &mut self.names)) {
             Ok(Verdict::Ours(object, passed_over)) => {
                 let problems = passed_over.iter().map(|error| Problem::passed_over(&key, error)).collect();
                 self.tell(&key.name, problems);
@@ -349,6 +353,28 @@ mod tests {
         record.take(Event::Apply(lean("a", 80)));
         assert_eq!(record.take(Event::Apply(lean("a", 70_000))), []);
         assert_eq!(record.take(Event::Delete(lean("a", 70_000))), [gone("a")]);
+    }
+
+    #[test]
+    fn an_object_of_another_shape_keeps_its_last_good_state_until_it_is_deleted() {
+        let mut record = Record::new(Kind::Service, convert::service);
+        record.take(Event::Apply(lean("a", 80)));
+        let bad = || -> Lean<Service> {
+            let object = json!({"metadata": {"name": "a", "namespace": "x"}, "spec": {"ports": "80"}});
+            serde_json::from_value(object).unwrap()
+        };
+        assert_eq!(record.take(Event::Apply(bad())), []);
+        let news = record.take_news();
+        assert!(
+            matches!(&news[..], [News::Began(problem)] if problem.text.starts_with("spec.ports: ")),
+            "{news:?}"
+        );
+        record.take(Event::Init);
+        assert_eq!(record.take(Event::InitApply(bad())), []);
+        assert_eq!(record.take(Event::InitDone), [Change::Complete(Kind::Service)]);
+        assert_eq!(record.take_news(), []);
+        assert_eq!(record.take(Event::Delete(bad())), [gone("a")]);
+        assert!(matches!(record.take_news()[..], [News::Ended(_)]));
     }
 
     #[tokio::test]

@@ -5,7 +5,6 @@
 //! lists everything and leaves it out.
 
 use std::collections::BTreeSet;
-use std::mem;
 
 use crate::convert::{Key, Verdict};
 use crate::model::{Change, Kind, ObjectName};
@@ -17,16 +16,19 @@ pub(super) struct Census {
     held: BTreeSet<ObjectName>,
     /// What the list that is being read holds so far.
     listed: BTreeSet<ObjectName>,
+    /// The list that is being read holds something that cannot be told to be any object.
+    has_nameless: bool,
 }
 
 impl Census {
     pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, held: BTreeSet::new(), listed: BTreeSet::new() }
+        Self { kind, held: BTreeSet::new(), listed: BTreeSet::new(), has_nameless: false }
     }
 
     /// A list begins.
     pub(super) fn begin(&mut self) {
         self.listed.clear();
+        self.has_nameless = false;
     }
 
     /// The list that began holds this object; what it says comes by [`Census::exists`].
@@ -34,14 +36,21 @@ impl Census {
         self.listed.insert(name);
     }
 
-    pub(super) fn is_listed(&self, name: &ObjectName) -> bool {
-        self.listed.contains(name)
+    /// The list that began holds something without a name, which may be any object.
+    pub(super) fn lists_nameless(&mut self) {
+        self.has_nameless = true;
+    }
+
+    /// Whether the list, which is complete, leaves this object out.
+    pub(super) fn is_missing(&self, name: &ObjectName) -> bool {
+        !self.has_nameless && !self.listed.contains(name)
     }
 
     /// The list is complete: what it left out is gone.
     pub(super) fn end(&mut self) -> Vec<Change> {
-        let listed = mem::take(&mut self.listed);
-        let missing: Vec<ObjectName> = self.held.difference(&listed).cloned().collect();
+        let missing: Vec<ObjectName> =
+            self.held.iter().filter(|name| self.is_missing(name)).cloned().collect();
+        self.begin();
         let gone = missing.into_iter().filter_map(|name| self.is_gone(name)).collect::<Vec<_>>();
         gone.into_iter().chain([Change::Complete(self.kind)]).collect()
     }
@@ -116,6 +125,18 @@ mod tests {
         // It is listed, and nothing is said of its content.
         census.lists(name("a"));
         assert_eq!(census.end(), [Change::Complete(Kind::Service)]);
+    }
+
+    #[test]
+    fn a_list_with_something_nameless_takes_nothing_back_and_the_next_one_does() {
+        let mut census = Census::new(Kind::Service);
+        census.exists(name("a"), ours());
+        census.begin();
+        census.lists_nameless();
+        assert!(!census.is_missing(&name("a")));
+        assert_eq!(census.end(), [Change::Complete(Kind::Service)]);
+        census.begin();
+        assert_eq!(census.end(), [Change::ServiceGone(name("a")), Change::Complete(Kind::Service)]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::debug;
 
+use super::shape::read;
 use super::yaml;
 use crate::convert::objects::Head;
 use crate::convert::{self, Fault, FieldError, Key, Names, Object, Verdict};
@@ -239,14 +240,6 @@ struct List<'a> {
 
 fn is_list(kind: Option<&str>) -> bool {
     kind.is_some_and(|kind| kind.ends_with("List"))
-}
-
-fn read<'de, D: Deserializer<'de>, T: Deserialize<'de>>(document: D) -> Result<T, FieldError> {
-    serde_path_to_error::deserialize(document).map_err(|error| {
-        let field = error.path().to_string();
-        let field = if field == "." { "the document".to_owned() } else { field };
-        Fault::Shape { message: error.inner().to_string() }.at(field)
-    })
 }
 
 #[cfg(test)]
