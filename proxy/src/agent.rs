@@ -80,6 +80,11 @@ impl<D: Dataplane> Agent<D> {
         Self { udp, ..self }
     }
 
+    /// The same agent, which serves external IPs only if this says so.
+    pub fn with_external_ips(self, served: bool) -> Self {
+        Self { frontends: self.frontends.with_external_ips(served), ..self }
+    }
+
     /// The same agent, on a node whose own address is this one, whatever its object says.
     pub fn with_node_address(self, node_address: Option<IpAddr>) -> Self {
         Self { node_address, ..self }

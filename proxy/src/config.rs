@@ -72,6 +72,8 @@ pub struct Config {
     pub node: String,
     /// The node's own address, in place of the first that its object has of this family.
     pub node_address: Option<IpAddr>,
+    /// Services' external IPs are served.
+    pub serves_external_ips: bool,
     /// Where objects come from.
     pub source: Source,
     /// What is decided about routing.
@@ -191,6 +193,7 @@ impl CommandLine {
             replaces_kube_proxy: self.flags.cleanup_kube_proxy == Some(true),
             node,
             node_address: meaning::node_address(&file),
+            serves_external_ips: gates::is_on(gates::EXTERNAL_IPS, &file.feature_gates),
             source: meaning::source(&file, self.flags.master.as_deref()),
             settings: meaning::settings(&file),
             status_socket: Some(&self.flags.status_socket).filter(|path| !path.is_empty()).map(PathBuf::from),

@@ -20,6 +20,7 @@ use crate::delta::Delta;
 use crate::model::{Dirty, Model, ObjectName, Policy, Protocol};
 use ipnetwork::IpNetwork;
 use jiff::Timestamp;
+use resolve::Scope;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -187,6 +188,7 @@ struct Claim {
 #[derive(Clone, Debug)]
 pub struct Frontends {
     node: Arc<str>,
+    serves_external_ips: bool,
     /// The claims of each frontend, in order; the first holds.
     claims: BTreeMap<Frontend, Vec<Claim>>,
     claimed: BTreeMap<ObjectName, (Claimant, Vec<Frontend>)>,
@@ -207,10 +209,16 @@ impl Frontends {
     pub fn new(node: &str) -> Self {
         Self {
             node: node.into(),
+            serves_external_ips: true,
             claims: BTreeMap::new(),
             claimed: BTreeMap::new(),
             disputes: Delta::default(),
         }
+    }
+
+    /// The same, but external IPs are served only if this says so.
+    pub fn with_external_ips(self, served: bool) -> Self {
+        Self { serves_external_ips: served, ..self }
     }
 
     /// Resolves again what is dirty and returns the frontends whose backends differ.
@@ -229,7 +237,8 @@ impl Frontends {
 
     fn update_service(&mut self, model: &Model, name: &ObjectName, delta: &mut Delta<Frontend, Backends>) {
         let service = model.service(name);
-        let wanted = service.map(|s| resolve::service(model, &self.node, name, s)).unwrap_or_default();
+        let scope = Scope { node: &self.node, external_ips: self.serves_external_ips };
+        let wanted = service.map(|s| resolve::service(model, scope, name, s)).unwrap_or_default();
         let by = Claimant { created: service.and_then(|s| s.created), service: name.clone() };
         if let Some((old, frontends)) = self.claimed.remove(name) {
             for frontend in frontends.iter().filter(|frontend| old != by || !wanted.contains_key(frontend)) {

@@ -104,7 +104,10 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let reports = Reports::new(reports);
     let agent = agent.with_outbox(Outbox::new(outbox)).with_reports(reports.clone());
     let (standing, stands) = mpsc::channel();
-    let mut agent = agent.with_node_address(config.node_address).with_standing(standing);
+    let mut agent = agent
+        .with_node_address(config.node_address)
+        .with_standing(standing)
+        .with_external_ips(config.serves_external_ips);
     info!(node = config.node, source = ?config.source, "heddle-proxy {}", env!("CARGO_PKG_VERSION"));
     remove::mind_kube_proxy(config.replaces_kube_proxy, stands)?;
     spawn("agent", move || agent.run(&inbox))?;

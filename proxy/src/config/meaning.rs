@@ -38,7 +38,7 @@ const WITHOUT_EFFECT: [&str; 21] = [
 /// The same, for those that mean something to kube-proxy elsewhere only.
 const ELSEWHERE: [&str; 3] = ["showHiddenMetricsForVersion", "windowsRunAsService", "winkernel"];
 
-/// None of them changes anything; `gates` has the reasons.
+/// One of them changes something; `gates` has the reasons.
 const GATES: &str = "featureGates";
 
 /// What is decided about routing.
@@ -148,7 +148,8 @@ pub(super) fn has_effect(field: &str) -> bool {
     let is_below = |path: &str| {
         field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
-    !WITHOUT_EFFECT.iter().chain(&ELSEWHERE).any(|path| is_below(path)) && !field.starts_with(GATES)
+    let is_idle_gate = field.starts_with(GATES) && !field.ends_with(gates::EXTERNAL_IPS);
+    !WITHOUT_EFFECT.iter().chain(&ELSEWHERE).any(|path| is_below(path)) && !is_idle_gate
 }
 
 /// The paths of the fields in which two configurations differ.
@@ -160,11 +161,17 @@ pub(super) fn changed(before: &File, after: &File) -> Vec<String> {
 }
 
 fn compare(before: &Value, after: &Value, path: &str, paths: &mut Vec<String>) {
-    let (Value::Object(left), Value::Object(right)) = (before, after) else {
-        if before != after {
-            paths.push(path.to_owned());
+    let nothing = serde_json::Map::new();
+    let (left, right) = match (before, after) {
+        (Value::Object(left), Value::Object(right)) => (left, right),
+        (Value::Null, Value::Object(right)) => (&nothing, right),
+        (Value::Object(left), Value::Null) => (left, &nothing),
+        _ => {
+            if before != after {
+                paths.push(path.to_owned());
+            }
+            return;
         }
-        return;
     };
     let names: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
     for name in names {

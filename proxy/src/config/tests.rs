@@ -52,6 +52,13 @@ fn the_api_server_is_the_source_without_manifests() {
     assert_eq!(with_file("heddle: {manifests: /m}\n", &[]).unwrap().source, Source::Manifests("/m".into()));
 }
 
+#[test]
+fn external_ips_are_served_unless_their_gate_is_closed() {
+    assert!(config(&[]).unwrap().serves_external_ips);
+    assert!(!config(&["--feature-gates", "AllowServiceExternalIPs=false"]).unwrap().serves_external_ips);
+    assert!(!with_file("featureGates: {AllowServiceExternalIPs: false}\n", &[]).unwrap().serves_external_ips);
+}
+
 /// kp:D1
 #[test]
 fn pods_are_known_in_the_way_that_is_asked_for() {
@@ -217,6 +224,8 @@ fn a_new_file_asks_for_what_its_changes_need() {
         restart(&["clusterCIDR"])
     );
     assert_eq!(step("mode: iptables\n"), restart(&["mode"]));
+    let gates = "mode: nftables\nfeatureGates: {AllowServiceExternalIPs: false, NativeHistograms: true}\n";
+    assert_eq!(step(gates), restart(&["featureGates.AllowServiceExternalIPs"]));
 }
 
 /// The ConfigMap that kubeadm makes: nearly every field is there, and says nothing.

@@ -364,7 +364,7 @@ mod tests {
     #[test]
     fn locked_feature_gates_stay() {
         assert_eq!(
-            wrong("featureGates: {AllowServiceExternalIPs: true, NFTablesProxyMode: true}\n"),
+            wrong("featureGates: {AllowServiceExternalIPs: false, NFTablesProxyMode: true}\n"),
             [""; 0]
         );
         assert_eq!(

@@ -8,18 +8,28 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// Where, and how far, Services are resolved.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope<'a> {
+    /// The node's name.
+    pub node: &'a str,
+    /// External IPs are served.
+    pub external_ips: bool,
+}
+
 /// What a Service claims. It is served in the families of its cluster IPs alone.
 pub fn service(
     model: &Model,
-    node: &str,
+    scope: Scope<'_>,
     name: &ObjectName,
     service: &Service,
 ) -> BTreeMap<Frontend, Backends> {
     let mut claimed = BTreeMap::new();
-    let here = Here { node, zone: model.node().zone.as_deref() };
+    let here = Here { node: scope.node, zone: model.node().zone.as_deref() };
     for &cluster_ip in &service.cluster_ips {
         let family = IpFamily::of(cluster_ip);
-        let places = places(service, family);
+        let mut places = places(service, family);
+        places.retain(|(reach, _)| scope.external_ips || *reach != Reach::ExternalIp);
         for port in &service.ports {
             let lists = endpoints::lists(model, name, port, (family, here));
             let affinity = affinity(name, service, port);
@@ -93,4 +103,33 @@ fn without_nested(sorted: Vec<IpNetwork>) -> Vec<IpNetwork> {
         }
     }
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::frontends::{Frontends, Reach};
+    use crate::model::{Change, Model, ObjectName, Protocol, Service, ServicePort};
+
+    /// kp:C7: and what is not served is no claim that another Service could lose against.
+    #[test]
+    fn external_ips_are_no_frontends_where_they_are_not_allowed() {
+        let port = ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80, node_port: None };
+        let service = Service {
+            cluster_ips: vec![[10, 96, 0, 1].into()],
+            external_ips: vec![[192, 0, 2, 1].into()],
+            ports: vec![port],
+            ..Service::default()
+        };
+        let mut model = Model::default();
+        model.apply(Change::ServiceApplied(ObjectName::new("shop", "web"), service));
+        let dirty = model.take_dirty();
+        for (allowed, expected) in
+            [(true, &[Reach::ClusterIp, Reach::ExternalIp][..]), (false, &[Reach::ClusterIp][..])]
+        {
+            let mut frontends = Frontends::new("node").with_external_ips(allowed);
+            frontends.update(&model, &dirty);
+            let reached: Vec<Reach> = frontends.iter().map(|(_, _, backends)| backends.reach).collect();
+            assert_eq!(reached, expected);
+        }
+    }
 }
