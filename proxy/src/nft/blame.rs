@@ -6,7 +6,7 @@ use super::chains;
 use super::plan::Plan;
 use super::ruleset;
 use super::shape::Shape;
-use crate::frontends::{Backends, Frontend, Frontends, Place, Reach};
+use crate::frontends::{Affinity, Backends, Frontend, Frontends, Place, Reach};
 use heddle_netlink::Errno;
 use heddle_netlink::nft::{Cells, CommitError, Data, Op, RefusedOps};
 use std::collections::BTreeMap;
@@ -81,9 +81,9 @@ fn among(plan: &Plan, wanted: &Frontends, wants: impl Fn(&Frontend, &Backends) -
 
 /// Whether the chain is the frontend's, together with all others of its shape or of its time of affinity.
 fn goes_through(frontend: &Frontend, backends: &Backends, chain: &str) -> bool {
-    let affinity = backends.affinity.as_ref();
-    Shape::of(frontend, backends).is_some_and(|shape| &*shape.name() == chain)
-        || affinity.is_some_and(|affinity| &*chains::remember(affinity.seconds.get()).0 == chain)
+    let remembers = |affinity: &Affinity| &*chains::remember(affinity.seconds.get()).0 == chain;
+    Shape::of(frontend, backends)
+        .is_some_and(|shape| &*shape.name() == chain || backends.affinity.as_ref().is_some_and(remembers))
 }
 
 /// Whether the frontend is one of those for which the element is there, in a set whose keys are not frontends.

@@ -2,7 +2,7 @@
 
 use super::affinity::Affinities;
 use super::apply::Kernel;
-use heddle_netlink::nft::{Cells, CommitError, Data, Op, RefusedOps, Table, TableFamily, Transaction};
+use heddle_netlink::nft::{Cells, CommitError, Data, Name, Op, RefusedOps, Table, TableFamily, Transaction};
 use heddle_netlink::{Errno, Error, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +19,10 @@ pub struct FakeKernel {
     pub refuse_deleted_chains: bool,
     /// Refuse to add elements that have one of these cells at the start of their key, or map to them.
     pub refuse_cells: BTreeSet<Cells>,
+    /// Refuse to add rules to these chains.
+    pub refuse_rules: BTreeSet<Name>,
+    /// Refuse verdicts that lead to these chains, as where a chain has what its hook does not allow.
+    pub refuse_gotos: BTreeSet<Name>,
 }
 
 impl Kernel for FakeKernel {
@@ -42,10 +46,7 @@ impl Kernel for FakeKernel {
         if self.refuse_deleted_chains && deletes_chain {
             return Err(refusal(transaction, [(0, Errno::BUSY)]));
         }
-        let poisoned: Vec<_> = (0..transaction.ops.len())
-            .filter(|at| self.is_poisoned(&transaction.ops[*at]))
-            .map(|at| (at, Errno::INVAL))
-            .collect();
+        let poisoned = self.poisoned(transaction);
         if !poisoned.is_empty() {
             return Err(refusal(transaction, poisoned));
         }
@@ -60,11 +61,36 @@ impl Kernel for FakeKernel {
 }
 
 impl FakeKernel {
+    /// What it was told to refuse, and the error numbers. Once a chain leads where it may not, the kernel meets that again
+    /// at each later rule and verdict.
+    fn poisoned(&self, transaction: &Transaction) -> Vec<(usize, Errno)> {
+        let mut astray = false;
+        let mut refused = Vec::new();
+        for (at, op) in transaction.ops.iter().enumerate() {
+            astray |=
+                matches!(op, Op::AddElement(_, _, Data::Goto(chain)) if self.refuse_gotos.contains(chain));
+            let is_walked = matches!(op, Op::AddRule(..) | Op::AddElement(_, _, Data::Goto(_)));
+            if astray && is_walked {
+                refused.push((at, Errno::OPNOTSUPP));
+            } else if self.is_poisoned(op) {
+                refused.push((at, Errno::INVAL));
+            }
+        }
+        refused
+    }
+
     fn is_poisoned(&self, op: &Op) -> bool {
-        let Op::AddElement(_, key, data) = op else { return false };
-        self.refuse_cells.iter().any(|cells| {
-            key.as_bytes().starts_with(cells.as_bytes()) || matches!(data, Data::Cells(data) if data == cells)
-        })
+        let poisoned = |key: &Cells, data: &Data| {
+            self.refuse_cells.iter().any(|cells| {
+                key.as_bytes().starts_with(cells.as_bytes())
+                    || matches!(data, Data::Cells(data) if data == cells)
+            })
+        };
+        match op {
+            Op::AddElement(_, key, data) => poisoned(key, data),
+            Op::AddRule(chain, _) => self.refuse_rules.contains(chain),
+            _ => false,
+        }
     }
 }
 
