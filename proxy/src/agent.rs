@@ -3,9 +3,12 @@
 //! It runs on a thread of its own and waits in one place, for the next event or for the time of a retry. A quiet agent
 //! acts at once on what comes; while it is busy, what comes gathers, and is handled as one.
 
+mod turn;
+
 use crate::backoff::Backoff;
 use crate::conntrack::Outbox;
 use crate::dataplane::{Dataplane, SetAside, Surroundings, Synced};
+use crate::doubts::Doubts;
 use crate::frontends::{Dispute, Frontends};
 use crate::history::History;
 use crate::look::{Inside, Question};
@@ -15,7 +18,7 @@ use crate::status::{Report, Reports};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info};
 
@@ -40,8 +43,13 @@ pub struct Agent<D> {
     node_address: Option<IpAddr>,
     udp: Outbox,
     backoff: Backoff,
+    /// When what failed is tried again.
+    retry: Option<Instant>,
     synced_once: bool,
     doubted: bool,
+    doubts: Doubts,
+    /// Tables that others had edited were repaired since that was last said.
+    repaired: bool,
     /// The kinds that were last said to be awaited.
     awaited: Vec<Kind>,
     reports: Reports,
@@ -64,8 +72,11 @@ impl<D: Dataplane> Agent<D> {
             node_address: None,
             udp: Outbox::default(),
             backoff: Backoff::default(),
+            retry: None,
             synced_once: false,
             doubted: false,
+            doubts: Doubts::default(),
+            repaired: false,
             awaited: Vec::new(),
             reports: Reports::default(),
             standing: None,
@@ -150,8 +161,9 @@ impl<D: Dataplane> Agent<D> {
         self.udp.hand_over(&synced.written);
         let elapsed = start.elapsed();
         self.report(&synced, elapsed);
-        self.history.sync(&synced, elapsed, (self.doubted && self.synced_once, Timestamp::now()));
+        self.history.sync(&synced, elapsed, Timestamp::now());
         self.report_set_aside(&synced);
+        self.repaired |= synced.repaired > 0;
         self.synced_once |= synced.failures.is_empty();
         if let Some(standing) = self.standing.take_if(|_| self.synced_once) {
             // Nobody waits where there is nothing to take over.
@@ -187,8 +199,7 @@ impl<D: Dataplane> Agent<D> {
         }
         let frontends = self.frontends.len();
         let (operations, compared) = (synced.operations, synced.compared);
-        let notable = !self.synced_once || (self.doubted && operations > 0);
-        if notable && synced.failures.is_empty() {
+        if !self.synced_once && synced.failures.is_empty() {
             info!(frontends, operations, ?elapsed, "wrote the Services of this node");
         } else {
             debug!(frontends, operations, compared, ?elapsed, "synced");
@@ -217,26 +228,5 @@ impl<D: Dataplane> Agent<D> {
 
     fn tell(&self, news: impl IntoIterator<Item = News>) {
         news.into_iter().for_each(|news| self.reports.tell(Report::Problem(news)));
-    }
-
-    /// Runs until every sender of events is gone.
-    pub fn run(&mut self, events: &Receiver<Event>) {
-        let mut retry: Option<Duration> = None;
-        loop {
-            let next = match retry {
-                Some(wait) => events.recv_timeout(wait),
-                None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            match next {
-                Ok(event) => self.take(event),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            while let Ok(event) = events.try_recv() {
-                self.take(event);
-            }
-            retry = self.sync();
-            self.answer();
-        }
     }
 }

@@ -66,6 +66,8 @@ pub struct Synced {
     pub written: Vec<IpFamily>,
     /// Tables that were read back and compared.
     pub compared: usize,
+    /// Tables among these that were not as they had been left: somebody else had edited them.
+    pub repaired: usize,
     /// What failed, a sentence each. The rest was done.
     pub failures: Vec<Failure>,
     /// All frontends that are left out because the kernel refuses them, those of earlier syncs included.

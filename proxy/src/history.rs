@@ -51,13 +51,13 @@ impl History {
         self.heard.insert(kind, now);
     }
 
-    /// A sync ended. Where it was `for_damage`, operations are repairs.
-    pub fn sync(&mut self, synced: &Synced, took: Duration, (for_damage, now): (bool, Timestamp)) {
+    /// A sync ended.
+    pub fn sync(&mut self, synced: &Synced, took: Duration, now: Timestamp) {
         self.syncs += 1;
         self.failed += u64::from(!synced.failures.is_empty());
         self.failing = synced.failures.iter().map(ToString::to_string).collect();
         self.last = Some(Sync { at: now, took, operations: synced.operations });
-        if for_damage && synced.operations > 0 {
+        if synced.repaired > 0 {
             self.repairs += 1;
             self.repaired = Some(now);
         }
@@ -74,14 +74,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_written_after_damage_is_a_repair() {
+    fn only_what_undoes_edits_of_others_is_a_repair() {
         let mut history = History::default();
         let wrote = Synced { operations: 3, ..Synced::default() };
         let took = Duration::from_millis(1);
-        history.sync(&wrote, took, (false, at(1)));
-        history.sync(&Synced::default(), took, (true, at(2)));
+        history.sync(&wrote, took, at(1));
+        history.sync(&Synced::default(), took, at(2));
         assert_eq!((history.repairs, history.repaired), (0, None));
-        history.sync(&wrote, took, (true, at(3)));
+        history.sync(&Synced { repaired: 1, ..wrote }, took, at(3));
         assert_eq!((history.repairs, history.repaired, history.syncs), (1, Some(at(3)), 3));
     }
 
@@ -90,9 +90,9 @@ mod tests {
         let mut history = History::default();
         let failure = Failure { what: "write".to_owned(), source: "no".into() };
         let failed = Synced { failures: vec![failure], ..Synced::default() };
-        history.sync(&failed, Duration::ZERO, (false, at(1)));
+        history.sync(&failed, Duration::ZERO, at(1));
         assert_eq!(history.failing, ["write: no"]);
-        history.sync(&Synced::default(), Duration::ZERO, (false, at(2)));
+        history.sync(&Synced::default(), Duration::ZERO, at(2));
         assert_eq!((history.failing.len(), history.failed), (0, 1));
     }
 }

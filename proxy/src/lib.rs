@@ -24,6 +24,7 @@
 //! | [`http`] | a small HTTP server: a listener, and a function from request to response |
 //! | [`cleanup`] | removes what a proxy left in the kernel: ours, or kube-proxy's |
 //! | [`backoff`] | how long to wait before a next try |
+//! | [`doubts`] | when to look whether others edited our tables |
 //! | [`problems`] | what is wrong with the cluster's objects, as one account |
 //! | [`events`] | problems as Events of the cluster |
 //! | [`status`] | what the parts tell of themselves, kept in one place |
@@ -40,6 +41,7 @@ pub mod conntrack;
 pub mod convert;
 pub mod dataplane;
 pub mod delta;
+pub mod doubts;
 pub mod events;
 pub mod frontends;
 pub mod history;

@@ -13,6 +13,8 @@ pub struct FakeKernel {
     pub tables: BTreeMap<TableFamily, Table>,
     /// Every transaction that was taken.
     pub taken: Vec<Transaction>,
+    /// How often a table was read.
+    pub loads: usize,
     /// Errors for the next commits, whatever they hold; the last one is used first.
     pub refuse: Vec<Errno>,
     /// Refuse to remove chains, as kernels before 6.2 do for a moment.
@@ -32,6 +34,7 @@ impl Kernel for FakeKernel {
     }
 
     fn load(&mut self, family: TableFamily) -> Result<Option<Table>, Error> {
+        self.loads += 1;
         Ok(self.tables.get(&family).cloned())
     }
 

@@ -3,7 +3,7 @@
 use super::apply::Kernel;
 use super::blame;
 use super::diff::{self, Update};
-use super::plan::Plan;
+use super::plan::{Edits, Plan};
 use super::ruleset;
 use super::settings::Settings;
 use crate::dataplane::{Failure, SetAside, Surroundings, Synced};
@@ -24,6 +24,8 @@ pub struct FamilyTable {
     plan: Plan,
     /// The kernel's table may not be the plan's.
     in_doubt: bool,
+    /// Somebody may have edited it when it still was the plan's.
+    edited: bool,
     /// Chains that the kernel may still have and the plan does not; those that go to others come first.
     idle_chains: Vec<Name>,
     /// Frontends that the kernel refuses, and why. They are not in the plan.
@@ -38,6 +40,7 @@ impl FamilyTable {
         Self {
             plan: Plan::new(family, settings.clone()),
             in_doubt: true,
+            edited: false,
             idle_chains: Vec::new(),
             set_aside: BTreeMap::new(),
             forgiving: false,
@@ -56,6 +59,8 @@ impl FamilyTable {
 
     /// The kernel's table may be another one. Who caused that may also have caused a refusal.
     pub fn doubt(&mut self) {
+        // What failed before leaves the table in doubt, too: then nobody can tell who made the difference.
+        self.edited |= !self.in_doubt;
         self.in_doubt = true;
         self.forgiving = true;
     }
@@ -145,10 +150,19 @@ impl FamilyTable {
             return Ok(diff::update(want.family, &edits));
         }
         synced.compared += 1;
-        match kernel.load(want.family) {
-            Ok(have) => Ok(diff::diff(have.as_ref(), want)),
-            Err(source) => Err(self.failure("read back", source)),
+        let have = kernel.load(want.family).map_err(|source| self.failure("read back", source))?;
+        let update = diff::diff(have.as_ref(), want);
+        if std::mem::take(&mut self.edited) {
+            synced.repaired += usize::from(self.undoes_more(&update, &edits));
         }
+        Ok(update)
+    }
+
+    /// Whether the update does more than send the edits: what it does besides, it does to what others did.
+    fn undoes_more(&self, update: &Update, edits: &Edits) -> bool {
+        let known = diff::update(self.table().family, edits);
+        let is_known = |name: &Name| known.idle_chains.contains(name) || self.idle_chains.contains(name);
+        update.main != known.main || !update.idle_chains.iter().all(is_known)
     }
 
     fn failure(&self, verb: &str, source: impl std::error::Error + Send + Sync + 'static) -> Failure {
