@@ -1,0 +1,165 @@
+//! What the real kernel refuses, and what others do to our tables there.
+
+use heddle_netlink::nft::{self, Cells, CommitError, Data, Op, Table, TableFamily, Transaction};
+use heddle_netlink::{Error as NetlinkError, Family, Socket};
+use heddle_proxy::agent::{Agent, Event};
+use heddle_proxy::frontends::{Frontend, Place};
+use heddle_proxy::model::{
+    Change, Kind, ObjectName, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
+};
+use heddle_proxy::nft::affinity::Affinities;
+use heddle_proxy::nft::{Kernel, Netlink, Nft, Settings, ruleset};
+use heddle_tests::lab::Lab;
+use heddle_tests::namespace::Namespace;
+use heddle_tests::objects::{list, service, slice};
+use heddle_tests::patience::eventually;
+use heddle_tests::proxy::{Manifests, Proxy};
+use std::error::Error;
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+type Outcomes = Result<(), Box<dyn Error>>;
+
+const NODE: &str = "node-1";
+
+/// Three Services with two endpoints each, which have this port.
+fn three_services(target: u16) -> Vec<Change> {
+    let of = |number: u8| {
+        let name = format!("s{number}");
+        let port = ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80, node_port: None };
+        let cluster_ips = [[10, 96, 0, number].into()].into();
+        let service = Service { cluster_ips, ports: vec![port], ..Service::default() };
+        let endpoint = |last: u8| SliceEndpoint {
+            address: [10, 244, number, last].into(),
+            ready: true,
+            serving: true,
+            terminating: false,
+            hints: None,
+            node: Some(NODE.into()),
+        };
+        let slice = Slice {
+            service: name.as_str().into(),
+            ports: vec![SlicePort { name: "".into(), protocol: Protocol::Tcp, port: target }],
+            endpoints: [1, 2].map(endpoint).into(),
+        };
+        let name = ObjectName::new("default", &name);
+        [Change::ServiceApplied(name.clone(), service), Change::SliceApplied(name, slice)]
+    };
+    (1..=3).flat_map(of).collect()
+}
+
+/// The kernel, and an IPv6 endpoint in place of those of one frontend on the way there: no object can lead to that.
+struct Garbled {
+    kernel: Netlink,
+    frontend: Option<Frontend>,
+}
+
+impl Kernel for Garbled {
+    fn load(&mut self, family: TableFamily) -> Result<Option<Table>, NetlinkError> {
+        self.kernel.load(family)
+    }
+
+    fn forget(&mut self, family: TableFamily, allowed: &Affinities) -> Result<usize, NetlinkError> {
+        self.kernel.forget(family, allowed)
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), CommitError> {
+        let mut garbled = transaction.clone();
+        let of_frontend = |key: &Cells| {
+            let garbles = |frontend| key.as_bytes().starts_with(ruleset::frontend_key(frontend).as_bytes());
+            self.frontend.as_ref().is_some_and(garbles)
+        };
+        for op in &mut garbled.ops {
+            match op {
+                Op::AddElement(_, key, Data::Cells(endpoint)) if of_frontend(key) => {
+                    *endpoint = Cells::default().address(Ipv6Addr::LOCALHOST.into()).port(8080);
+                }
+                _ => {}
+            }
+        }
+        self.kernel.commit(&garbled)
+    }
+}
+
+/// The names of the frontends that are set aside; what the kernel has is what is wanted of the rest.
+fn set_aside(agent: &mut Agent<Nft<Garbled>>, written: usize) -> Vec<String> {
+    assert_eq!(agent.sync(), None);
+    let dataplane = agent.dataplane();
+    let want = dataplane.tables().next().cloned();
+    let have = dataplane.kernel().load(TableFamily::Ip).expect("the table can be read");
+    assert_eq!(have, want);
+    assert_eq!(have.map(|table| table.sets[ruleset::SERVICES].elements.len()), Some(written));
+    dataplane.set_aside().map(|aside| format!("{}: {}", aside.frontend, aside.why)).collect()
+}
+
+#[test]
+fn a_frontend_that_the_real_kernel_refuses_is_set_aside_and_named_and_the_others_are_written() -> Outcomes {
+    let frontend =
+        Frontend { place: Place::Address([10, 96, 0, 2].into()), protocol: Protocol::Tcp, port: 80 };
+    Namespace::new("node")?.enter(|| -> Result<(), NetlinkError> {
+        let kernel = Garbled { kernel: Netlink::open()?, frontend: Some(frontend) };
+        let mut agent = Agent::new(NODE, Nft::new(kernel, &Settings::default()));
+        let complete = [Kind::Service, Kind::Slice].map(Change::Complete);
+        let tell = |agent: &mut Agent<Nft<Garbled>>, target, garbled: bool| {
+            agent.dataplane().kernel().frontend = garbled.then_some(frontend);
+            let changes = three_services(target).into_iter().chain(complete.clone());
+            changes.for_each(|change| agent.take(Event::Change(change)));
+            set_aside(agent, if garbled { 2 } else { 3 })
+        };
+        // At the start, and then beside others that are changed.
+        for (target, garbled) in [(8080, true), (8081, false), (8082, true)] {
+            let refused = tell(&mut agent, target, garbled);
+            assert_eq!(refused.len(), usize::from(garbled), "{refused:?}");
+            let right = |line: &String| {
+                line.starts_with("10.96.0.2:80/tcp: element 10.96.0.2 . tcp . 80 . 0 : ")
+                    && line.ends_with(" of endpoints: Invalid argument (os error 22)")
+            };
+            assert!(refused.iter().all(right), "{refused:?}");
+        }
+        Ok(())
+    })??;
+    Ok(())
+}
+
+/// Empties a map of ours as often as it can, for some time. Returns how often somebody had filled it meanwhile.
+fn edit_in_a_loop(time: Duration) -> Result<u32, Box<dyn Error + Send + Sync>> {
+    let mut socket = Socket::open(Family::Netfilter)?;
+    let table = nft::load(&mut socket, TableFamily::Ip, ruleset::TABLE)?.ok_or("no table")?;
+    let map = &table.sets[ruleset::ENDPOINTS];
+    let mut delete = Transaction::new(TableFamily::Ip, ruleset::TABLE.into(), ruleset::COMMENT);
+    let gone = |(key, data): (&_, &_)| Op::DeleteElement(ruleset::ENDPOINTS.into(), *key, Clone::clone(data));
+    delete.ops = map.elements.iter().map(gone).collect();
+    let (start, mut found) = (Instant::now(), 0);
+    while start.elapsed() < time {
+        found += u32::from(nft::commit(&mut socket, &delete).is_ok());
+    }
+    Ok(found)
+}
+
+/// kp:P6
+#[test]
+fn who_empties_a_map_in_a_loop_is_answered_at_a_pace_and_named_once_and_the_map_is_whole_soon_after()
+-> Outcomes {
+    let lab = Lab::new(&[NODE])?;
+    let node = lab.node(NODE)?;
+    let manifests = Manifests::of(node)?;
+    let endpoints: Vec<IpAddr> = vec!["10.244.1.11".parse()?, "10.244.1.12".parse()?];
+    let objects = [service("web", &["10.96.0.10".parse()?], 80, 8080), slice("web", NODE, &endpoints, 8080)];
+    manifests.put("web.json", &list(&objects).to_string())?;
+    let mut proxy = Proxy::start(node, &manifests)?;
+    proxy.ready(node)?;
+    let listed = || node.nft(["list", "ruleset"]).map(|listed| listed.stdout);
+    let before = listed()?;
+    let time = Duration::from_secs(2);
+    let found = node.namespace().enter(|| edit_in_a_loop(time))?.map_err(|error| error.to_string())?;
+    eventually("the map as it was", Duration::from_secs(1), || {
+        let now = listed().map_err(|error| error.to_string())?;
+        if now == before { Ok(()) } else { Err(now) }
+    })?;
+    assert!((4..=12).contains(&found), "emptied {found} times in {time:?}");
+    proxy.process().prints("nobody else edits the tables of heddle-proxy any more")?;
+    let log = proxy.log();
+    assert_eq!(log.matches("somebody else edits the tables of heddle-proxy").count(), 1, "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
+    Ok(())
+}
