@@ -275,7 +275,11 @@ impl Frontends {
         match (found, backends) {
             (Ok(at), Some(backends)) => claims[at].backends = backends,
             (Ok(at), None) => drop(claims.remove(at)),
-            (Err(at), Some(backends)) => claims.insert(at, Claim { by: by.clone(), backends }),
+            (Err(at), Some(backends)) => {
+                // Nearly every frontend has one claim: no room is kept for more.
+                claims.reserve_exact(1);
+                claims.insert(at, Claim { by: by.clone(), backends });
+            }
             (Err(_), None) => {}
         }
         delta.record(frontend, before.as_ref(), claims.first().map(|claim| &claim.backends));
