@@ -95,6 +95,7 @@ pub struct Output {
 #[derive(Debug)]
 pub struct Process {
     program: PathBuf,
+    id: u32,
     handle: OwnedFd,
     out: Captured,
     err: Captured,
@@ -103,6 +104,11 @@ pub struct Process {
 }
 
 impl Process {
+    /// Its process id. No other program has it before this value is dropped or has seen the end.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
     /// What it has printed to standard output so far.
     pub fn stdout(&self) -> String {
         self.out.text()

@@ -91,14 +91,14 @@ impl Invocation {
         inside.spawn(move || match self.launch() {
             Err(error) => drop(started.send(Err(error))),
             Ok((child, handle)) => {
-                let _ = started.send(Ok(handle));
+                let _ = started.send(Ok((child.id(), handle)));
                 let _ = ended.send(attend(child, &self.input, &captured));
             }
         })?;
-        let handle = start.recv().unwrap_or_else(|_| {
+        let (id, handle) = start.recv().unwrap_or_else(|_| {
             Err(Error::Start { program: program.clone(), source: io::ErrorKind::BrokenPipe.into() })
         })?;
-        Ok(Process { program, handle, out, err, end, status: None })
+        Ok(Process { program, id, handle, out, err, end, status: None })
     }
 
     /// Runs the program inside a namespace until it ends by itself.
