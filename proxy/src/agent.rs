@@ -12,6 +12,7 @@ use crate::doubts::Doubts;
 use crate::frontends::{Dispute, Frontends};
 use crate::history::History;
 use crate::look::{Inside, Question};
+use crate::memory;
 use crate::model::{Change, Kind, Model};
 use crate::problems::{self, News, Problem};
 use crate::status::{Report, Reports};
@@ -164,6 +165,10 @@ impl<D: Dataplane> Agent<D> {
         self.history.sync(&synced, elapsed, Timestamp::now());
         self.report_set_aside(&synced);
         self.repaired |= synced.repaired > 0;
+        if synced.compared > 0 {
+            drop(delta);
+            memory::give_back();
+        }
         self.synced_once |= synced.failures.is_empty();
         if let Some(standing) = self.standing.take_if(|_| self.synced_once) {
             // Nobody waits where there is nothing to take over.

@@ -31,6 +31,7 @@
 //! | [`history`] | what the agent did and heard |
 //! | [`look`] | looking inside: status, trace, dump |
 //! | [`packet`] | a packet, and what may become of it |
+//! | [`memory`] | gives back what a start took for a moment |
 //! | [`agent`] | the loop: gather, resolve, sync, retry |
 
 pub mod agent;
@@ -48,6 +49,7 @@ pub mod history;
 pub mod http;
 pub mod logging;
 pub mod look;
+pub mod memory;
 pub mod model;
 pub mod nft;
 pub mod packet;
