@@ -5,7 +5,7 @@ CARGO_PROFILE := $(if $(filter debug,$(PROFILE)),dev,$(PROFILE))
 BIN := target/$(PROFILE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check build deps clean
+.PHONY: help demo up test check build bench deps clean
 
 help:
 	@awk '/^$$/ { text = "" } /^# / { text = substr($$0, 3) } \
@@ -35,6 +35,11 @@ check: deps
 # The programs, in target/release
 build:
 	cargo build --release
+
+# Measures service routing in a lab, in some minutes; `make bench FLAGS=--quick` in less than one (needs root)
+bench: deps
+	cargo build --quiet --release --bins
+	target/release/heddle-bench --commit "$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" $(FLAGS)
 
 # The Debian packages that building and testing need; nothing happens when they are there
 deps:

@@ -1,0 +1,97 @@
+//! A made-up cluster: Services of one port, each with one slice.
+//!
+//! Nothing of it exists but what a caller adds: addresses of endpoints are drawn from a range without hosts.
+
+use heddle_tests::objects;
+use serde_json::Value;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The port of every Service.
+pub const PORT: u16 = 80;
+/// The port of every endpoint.
+pub const TARGET: u16 = 8080;
+/// Where cluster IPs come from (10.96.0.0/12), where endpoints do (10.128.0.0/9), and where the endpoints do that replace
+/// others (172.16.0.0/12).
+const SERVICES: u32 = 0x0a60_0000;
+const ENDPOINTS: u32 = 0x0a80_0000;
+const REPLACEMENTS: u32 = 0xac10_0000;
+/// The node that the endpoints are said to be on: not the one that is measured.
+const ELSEWHERE: &str = "node-2";
+
+/// How large a cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Services.
+    pub services: u32,
+    /// Endpoints of each.
+    pub endpoints: u32,
+}
+
+impl From<(u32, u32)> for Size {
+    fn from((services, endpoints): (u32, u32)) -> Self {
+        Self { services, endpoints }
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} × {}", self.services, self.endpoints)
+    }
+}
+
+impl Size {
+    /// Name of a Service, by its number.
+    pub fn name(self, number: u32) -> String {
+        format!("service-{number:06}")
+    }
+
+    /// Its cluster IP.
+    pub fn cluster_ip(self, number: u32) -> IpAddr {
+        Ipv4Addr::from(SERVICES + 1 + number).into()
+    }
+
+    /// The addresses of its endpoints.
+    pub fn endpoints(self, number: u32) -> Vec<IpAddr> {
+        let first = ENDPOINTS + number * self.endpoints;
+        (first..first + self.endpoints).map(|bits| Ipv4Addr::from(bits).into()).collect()
+    }
+
+    /// The Service's object.
+    pub fn service(self, number: u32) -> Value {
+        objects::service(&self.name(number), &[self.cluster_ip(number)], PORT, TARGET)
+    }
+
+    /// The object of its slice.
+    pub fn slice(self, number: u32) -> Value {
+        objects::slice(&self.name(number), ELSEWHERE, &self.endpoints(number), TARGET)
+    }
+
+    /// The slice, with its last endpoint replaced by one that no other slice has; `serial` counts them.
+    pub fn changed_slice(self, number: u32, serial: u32) -> Value {
+        let mut endpoints = self.endpoints(number);
+        endpoints.pop();
+        endpoints.push(Ipv4Addr::from(REPLACEMENTS + 1 + serial).into());
+        objects::slice(&self.name(number), ELSEWHERE, &endpoints, TARGET)
+    }
+
+    /// All objects, slices first.
+    pub fn objects(self) -> impl Iterator<Item = Value> {
+        let slices = (0..self.services).map(move |number| self.slice(number));
+        slices.chain((0..self.services).map(move |number| self.service(number)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_slice_differs_in_one_endpoint() {
+        let size = Size::from((10, 3));
+        let (before, after) = (size.slice(4), size.changed_slice(4, 7));
+        let differing = (0..3).filter(|&i| before["endpoints"][i] != after["endpoints"][i]);
+        assert_eq!(differing.collect::<Vec<_>>(), [2]);
+        assert_eq!(before["metadata"], after["metadata"]);
+    }
+}

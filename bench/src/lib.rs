@@ -1,0 +1,39 @@
+//! heddle-bench: Service routing, measured in namespaces of its own.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`profile`] | how much is measured |
+//! | [`cluster`] | the Services and slices of a made-up cluster |
+//! | [`eye`] | what the kernel of a node holds, and when it changes |
+//! | [`memory`] | how much memory a process has |
+//! | [`control`] | the control plane: every cluster of the profile, followed |
+//! | [`follow`] | one cluster: start, changes and repair of a real proxy |
+//! | [`synclog`] | what the proxy itself says of its syncs |
+//! | [`layout`] | a ruleset in the layout of kube-proxy's nftables mode |
+//! | [`subject`] | hosts between which connections are made, by a Service or not |
+//! | [`load`] | the load: connections and bulk data, in CPU time |
+//! | [`travel`] | the data plane: subjects in turn, round by round |
+//! | [`stats`] | medians, ratios, and whether a bound is held |
+//! | [`report`] | what was found, as a table and as JSON |
+//! | [`progress`] | what is being done, and how long it may still take |
+//!
+//! Times are what this machine took in this run: nothing here asserts them. Invariant: the namespace in which the bench
+//! was started sees neither a rule nor a packet.
+
+pub mod cluster;
+pub mod control;
+pub mod eye;
+pub mod follow;
+pub mod layout;
+pub mod load;
+pub mod memory;
+pub mod profile;
+pub mod progress;
+pub mod report;
+pub mod stats;
+pub mod subject;
+pub mod synclog;
+pub mod travel;
+
+/// Why something could not be measured.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;

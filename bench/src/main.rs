@@ -1,0 +1,70 @@
+//! heddle-bench's process: flags, the two halves, the report.
+
+use clap::Parser;
+use heddle_bench::profile::Profile;
+use heddle_bench::progress::Progress;
+use heddle_bench::report::{Machine, Report};
+use heddle_bench::{Failure, control, travel};
+use std::fs;
+use std::io::{Write, stderr, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Measures what heddle-proxy takes to follow a cluster, and what a connection through a Service costs.
+///
+/// Needs root, heddle-proxy and heddle-cni beside it, and nft for the ruleset that heddle is compared with. Everything
+/// happens in network namespaces of its own. Missed bounds are said, and do not fail.
+#[derive(Debug, Parser)]
+#[command(name = "heddle-bench", version, max_term_width = 100)]
+struct Flags {
+    /// Less of everything: about half a minute where the whole takes several.
+    #[arg(long, conflicts_with = "smallest")]
+    quick: bool,
+    /// Only enough to see that everything works; the figures mean nothing.
+    #[arg(long)]
+    smallest: bool,
+    /// Writes the report there too, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The commit that the programs were built from, for the report.
+    #[arg(long, value_name = "ID", default_value = "unknown")]
+    commit: String,
+}
+
+fn main() -> ExitCode {
+    match run(&Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(stderr(), "error: {}", with_causes(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: &Flags) -> Result<(), Failure> {
+    let profile = match (flags.quick, flags.smallest) {
+        (_, true) => Profile::smallest(),
+        (true, _) => Profile::quick(),
+        _ => Profile::full(),
+    };
+    let mut report = Report::new(profile.name, Machine::this(&flags.commit));
+    let mut progress = Progress::new(control::weight(&profile) + travel::weight(&profile));
+    control::measure(&profile, &mut progress, &mut report)?;
+    travel::measure(&profile, &mut progress, &mut report)?;
+    write!(stdout(), "{report}")?;
+    if let Some(file) = &flags.json {
+        fs::write(file, format!("{:#}\n", report.json()))
+            .map_err(|cause| format!("write {}: {cause}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn with_causes(error: &Failure) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,67 @@
+//! What the proxy itself says of its syncs, with `-v 4 --logging-format json`.
+
+use serde_json::Value;
+
+/// One sync, from the objects in memory to the kernel's yes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sync {
+    /// The whole state was compared: a start or a repair.
+    pub whole: bool,
+    /// Operations that the kernel took.
+    pub operations: f64,
+    /// How long it took, in milliseconds.
+    pub milliseconds: f64,
+}
+
+/// All syncs of a log, in order.
+pub fn read(log: &str) -> Vec<Sync> {
+    log.lines().filter_map(|line| parse(&serde_json::from_str(line).ok()?)).collect()
+}
+
+fn parse(line: &Value) -> Option<Sync> {
+    let fields = line.get("fields")?;
+    let whole = match fields.get("message")?.as_str()? {
+        "synced" => false,
+        "wrote the Services of this node" => true,
+        _ => return None,
+    };
+    let milliseconds = milliseconds(fields.get("elapsed")?.as_str()?)?;
+    Some(Sync { whole, operations: fields.get("operations")?.as_f64()?, milliseconds })
+}
+
+/// Reads what `Duration` prints for people.
+fn milliseconds(text: &str) -> Option<f64> {
+    let units = [("ns", 1e-6), ("µs", 1e-3), ("ms", 1.0), ("s", 1e3)];
+    units.iter().find_map(|(unit, factor)| Some(text.strip_suffix(unit)?.parse::<f64>().ok()? * factor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn durations_are_read_as_rust_prints_them() {
+        for (duration, expected) in [(Duration::from_micros(1500), 1.5), (Duration::from_secs(2), 2000.0)] {
+            assert_eq!(milliseconds(&format!("{duration:?}")), Some(expected));
+        }
+        assert_eq!(milliseconds(&format!("{:?}", Duration::from_micros(250))), Some(0.25));
+        assert_eq!(milliseconds("soon"), None);
+    }
+
+    #[test]
+    fn syncs_are_found_among_other_lines() {
+        let log = concat!(
+            "not json\n",
+            r#"{"level":"INFO","fields":{"message":"wrote the Services of this node","operations":12,"elapsed":"3ms"}}"#,
+            "\n",
+            r#"{"level":"DEBUG","fields":{"message":"synced","frontends":1,"operations":2,"compared":0,"elapsed":"90µs"}}"#,
+            "\n",
+            r#"{"level":"DEBUG","fields":{"message":"something else"}}"#,
+        );
+        let syncs = read(log);
+        assert_eq!(syncs[0], Sync { whole: true, operations: 12.0, milliseconds: 3.0 });
+        assert!(!syncs[1].whole && (syncs[1].milliseconds - 0.09).abs() < 1e-9);
+        assert_eq!(syncs.len(), 2);
+    }
+}

@@ -1,0 +1,44 @@
+//! The bench as a whole, on its smallest profile: that it runs and tells everything, not what it finds.
+
+use heddle_tests::namespace::Namespace;
+use heddle_tests::process::Invocation;
+use serde_json::Value;
+use std::fs;
+use std::time::Duration;
+
+/// Far more than it needs on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[test]
+fn the_smallest_profile_runs_and_its_report_is_complete() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.json");
+    let host = Namespace::new("bench").unwrap();
+    let bench = Invocation::foreign(env!("CARGO_BIN_EXE_heddle-bench"));
+    let bench = bench.args(["--smallest", "--commit", "abc123", "--json", file.to_str().unwrap()]);
+    let mut bench = bench.start(&host).unwrap();
+    let status = bench.wait(LIMIT).unwrap();
+    assert!(status.success(), "{status}\n{}", bench.stderr());
+    let report: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!((&report["schema"], &report["machine"]["commit"]), (&1.into(), &"abc123".into()));
+    let rows = report["rows"].as_array().unwrap();
+    let lacking: Vec<&Value> = rows.iter().filter(|row| !row["median"].is_f64()).collect();
+    assert!(lacking.is_empty(), "figures without a number: {lacking:?}");
+    for (what, samples) in [
+        ("20 × 3: one endpoint: event to kernel committed", 5),
+        ("20 × 3: one endpoint: kernel operations", 5),
+        ("20 × 3: new Service: API write to kernel notified", 2),
+        ("new connection: heddle nft, 20 / heddle nft, 1", 2),
+        ("new connection: heddle nft, 20 / kube-proxy's nft layout, 20", 2),
+        ("bulk TCP: heddle nft, 20 / direct", 2),
+    ] {
+        let row = rows.iter().find(|row| row["what"] == what).unwrap_or_else(|| panic!("no row {what}"));
+        assert_eq!(row["samples"], samples, "{what}");
+        assert!(bench.stdout().contains(what), "not printed: {what}");
+    }
+    let operations =
+        rows.iter().find(|row| row["what"] == "20 × 3: one endpoint: kernel operations").unwrap();
+    assert_eq!(operations["median"], 2.0, "one element goes and one comes");
+    let elements = rows.iter().find(|row| row["what"] == "20 × 3: elements").unwrap();
+    assert_eq!(elements["median"], 100.0, "a Service, its address and three endpoints, twenty times");
+}
