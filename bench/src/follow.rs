@@ -78,9 +78,12 @@ pub fn api_server(size: Size, changes: u32, additions: u32) -> Result<Followed, 
     let holding = eye.count()?;
     let before = run.syncs().len();
     let changed = |serial: u32| size.changed_slice(serial.wrapping_mul(7919) % size.services, serial);
-    let changes_seen = (1..=changes).map(|serial| seen(&server, &eye, changed(serial)));
-    let changes_seen = changes_seen.collect::<Result<Vec<_>, _>>()?;
-    let syncs: Vec<Sync> = run.syncs_after(before, changes)?;
+    let (mut changes_seen, mut syncs) = (Vec::new(), Vec::new());
+    for serial in 1..=changes {
+        changes_seen.push(seen(&server, &eye, changed(serial))?);
+        // A commit gives several notifications: the last may come while the next change is awaited, and two would be one.
+        syncs = run.syncs_after(before, serial)?;
+    }
     let mut additions_seen = Vec::new();
     for number in size.services..size.services + additions {
         // Nobody routes to a slice whose Service is not there.
