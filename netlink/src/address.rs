@@ -7,7 +7,7 @@
 
 use crate::link::LinkIndex;
 use crate::message::{ACK, Batch, CREATE, DUMP, EXCL, Reply};
-use crate::socket::{Error, Socket};
+use crate::socket::{Error, Family, Socket};
 use ipnetwork::{IpNetwork, Ipv4Network};
 use std::net::IpAddr;
 
@@ -128,4 +128,46 @@ fn dump(socket: &mut Socket, link: LinkIndex) -> Result<Vec<Address>, Error> {
     let mut batch = Batch::new();
     batch.push(RTM_GETADDR, DUMP, &header(0, 0, 0, link), |_| ());
     socket.dump(&mut batch, |found: &mut Vec<Address>, reply| found.extend(Address::read(reply)))
+}
+
+/// `RTNLGRP_IPV4_IFADDR` and `RTNLGRP_IPV6_IFADDR`.
+const GROUPS: [u32; 2] = [5, 9];
+
+/// Follows the addresses of all links.
+///
+/// It lists them again whenever the kernel says that some of them changed, and so cannot lose one: there are hundreds, and
+/// they seldom change.
+#[derive(Debug)]
+pub struct Follower {
+    notices: Socket,
+    requests: Socket,
+}
+
+impl Follower {
+    /// Opens it in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// As [`Socket::open`] and [`Socket::subscribe`].
+    pub fn open() -> Result<Self, Error> {
+        let mut notices = Socket::open(Family::Route)?;
+        GROUPS.into_iter().try_for_each(|group| notices.subscribe(group))?;
+        Ok(Self { notices, requests: Socket::open(Family::Route)? })
+    }
+
+    /// The addresses now. A change after this ends the next [`wait`](Self::wait).
+    ///
+    /// # Errors
+    /// As [`Socket::dump`].
+    pub fn list(&mut self) -> Result<Vec<Address>, Error> {
+        list_all(&mut self.requests)
+    }
+
+    /// Waits until addresses change.
+    ///
+    /// # Errors
+    /// As [`Socket::listen`].
+    pub fn wait(&mut self) -> Result<(), Error> {
+        // Whatever it is: notices that were lost are one too.
+        self.notices.listen(|_| ()).map(drop)
+    }
 }
