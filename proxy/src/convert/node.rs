@@ -6,6 +6,9 @@ use super::objects::{self, NodeSpec};
 use super::{FieldError, Names, Object, PassedOver, Verdict, ip, prefix};
 use crate::model::Node;
 
+/// The taint of a node that the cluster autoscaler is about to delete.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// Converts a Node.
 ///
 /// # Errors
@@ -24,7 +27,13 @@ pub fn node(object: &objects::Node, names: &mut Names) -> Result<Verdict, FieldE
     let zone = object.metadata.labels.zone.as_deref().filter(|zone| !zone.is_empty());
     let mut passed_over = PassedOver::default();
     let pod_cidrs = pod_cidrs(&object.spec, &mut passed_over);
-    let node = Node { addresses, zone: zone.map(|zone| names.share(zone)), pod_cidrs };
+    let node = Node {
+        addresses,
+        zone: zone.map(|zone| names.share(zone)),
+        pod_cidrs,
+        is_leaving: object.metadata.deletion_timestamp.is_some()
+            || object.spec.taints.iter().any(|taint| taint.key == TO_BE_DELETED),
+    };
     Ok(passed_over.verdict(Object::Node(node)))
 }
 

@@ -34,6 +34,8 @@ pub struct Metadata {
     pub resource_version: Option<String>,
     /// When it was made, as RFC 3339 has it.
     pub creation_timestamp: Option<String>,
+    /// It is being deleted. It counts by being there, whatever its value.
+    pub deletion_timestamp: Option<IgnoredAny>,
     /// The labels that decide whether and how we read it.
     #[serde(deserialize_with = "or_default")]
     pub labels: Labels,
@@ -263,6 +265,18 @@ pub struct NodeSpec {
     /// Its pods' ranges, the first of them equal to `podCIDR`.
     #[serde(rename = "podCIDRs", deserialize_with = "or_default")]
     pub pod_cidrs: Vec<String>,
+    /// What keeps pods away from it.
+    #[serde(deserialize_with = "or_default")]
+    pub taints: Vec<Taint>,
+}
+
+/// core/v1 `Taint`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Taint {
+    /// Its name.
+    #[serde(deserialize_with = "or_default")]
+    pub key: String,
 }
 
 /// core/v1 `NodeStatus`.

@@ -173,4 +173,6 @@ pub struct Node {
     pub zone: Option<Arc<str>>,
     /// The ranges that its pods get their addresses from.
     pub pod_cidrs: Vec<IpNetwork>,
+    /// It is being deleted, or the cluster autoscaler is about to do so.
+    pub is_leaving: bool,
 }

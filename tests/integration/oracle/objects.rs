@@ -63,6 +63,7 @@ pub(crate) fn node_changes(draft: &NodeDraft) -> Vec<Change> {
         addresses: addresses.into(),
         zone: draft.zone.then(|| ZONES[0].into()),
         pod_cidrs: networks(|ipv4| pod(ipv4, OUR_NODE, 0), (24, 64)),
+        ..Node::default()
     };
     let ranges = draft.service_cidrs.into_iter().zip(["kubernetes", "more"]).map(|(there, name)| {
         let ranges = networks(|ipv4| cluster_ip(ipv4, 0), (16, 32));

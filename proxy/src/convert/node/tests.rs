@@ -43,6 +43,19 @@ fn pod_ranges_are_read_from_either_field() {
     assert_eq!(passed_over, ["spec.podCIDRs[0]: \"x\" is not an IP prefix such as 10.0.0.0/8"]);
 }
 
+/// kp:G4: whatever the taint's value and effect.
+#[test]
+fn a_node_is_leaving_when_it_is_deleted_or_the_autoscaler_is_about_to() {
+    let leaving = |object: Value| converted(object).0.is_leaving;
+    assert!(!leaving(json!({"spec": {"taints": null}})));
+    assert!(!leaving(
+        json!({"metadata": {"deletionTimestamp": null}, "spec": {"taints": [{"key": "other"}]}})
+    ));
+    assert!(leaving(json!({"metadata": {"deletionTimestamp": "2026-05-01T12:00:00Z"}})));
+    let taint = json!({"key": "ToBeDeletedByClusterAutoscaler", "value": "17", "effect": "NoSchedule"});
+    assert!(leaving(json!({"spec": {"taints": [{"key": "other"}, taint]}})));
+}
+
 /// kp:A9
 #[test]
 fn the_ranges_of_services_are_canonical() {
