@@ -9,7 +9,8 @@ use crate::backoff::Backoff;
 use crate::conntrack::Outbox;
 use crate::dataplane::{Dataplane, SetAside, Surroundings, Synced};
 use crate::doubts::Doubts;
-use crate::frontends::{Dispute, Frontends};
+use crate::frontends::{Dispute, Frontends, IpFamily};
+use crate::health::{self, Pulse};
 use crate::history::History;
 use crate::look::{Inside, Question};
 use crate::memory;
@@ -43,6 +44,8 @@ pub struct Agent<D> {
     /// The node's own address, in place of the first that its object has of this family.
     node_address: Option<IpAddr>,
     udp: Outbox,
+    checks: health::Outbox,
+    pulse: Pulse,
     backoff: Backoff,
     /// When what failed is tried again.
     retry: Option<Instant>,
@@ -72,6 +75,8 @@ impl<D: Dataplane> Agent<D> {
             dataplane,
             node_address: None,
             udp: Outbox::default(),
+            checks: health::Outbox::default(),
+            pulse: Pulse::default(),
             backoff: Backoff::default(),
             retry: None,
             synced_once: false,
@@ -95,6 +100,16 @@ impl<D: Dataplane> Agent<D> {
     /// The same agent, which serves external IPs only if this says so.
     pub fn with_external_ips(self, served: bool) -> Self {
         Self { frontends: self.frontends.with_external_ips(served), ..self }
+    }
+
+    /// The same agent, which also tells of health checks that changed, once the kernel has taken the change.
+    pub fn with_checks(self, checks: health::Outbox) -> Self {
+        Self { checks, ..self }
+    }
+
+    /// The same agent, whose health can be asked for.
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
     }
 
     /// The same agent, on a node whose own address is this one, whatever its object says.
@@ -122,7 +137,11 @@ impl<D: Dataplane> Agent<D> {
         match event {
             Event::Change(change) => {
                 self.history.hear(&change, Timestamp::now());
+                let is_of_node = matches!(change, Change::NodeApplied(_) | Change::NodeGone);
                 self.model.apply(change);
+                if is_of_node {
+                    self.pulse.set_eligible(self.model.node_exists() && !self.model.node().is_leaving);
+                }
             }
             Event::Look(question) => self.questions.push(question),
             Event::Doubt => {
@@ -135,6 +154,13 @@ impl<D: Dataplane> Agent<D> {
     /// Brings the kernel to what the model says, unless the model is not complete yet. Returns how long to wait before
     /// the next try when something failed.
     pub fn sync(&mut self) -> Option<Duration> {
+        self.pulse.step();
+        let retry = self.bring();
+        self.pulse.rest();
+        retry
+    }
+
+    fn bring(&mut self) -> Option<Duration> {
         if !self.model.ready() {
             self.report_awaited();
             return None;
@@ -142,6 +168,8 @@ impl<D: Dataplane> Agent<D> {
         let start = Instant::now();
         let dirty = self.model.take_dirty();
         let delta = self.frontends.update(&self.model, &dirty);
+        self.pulse.step();
+        self.checks.stage(&self.model, &dirty);
         self.report_disputes();
         // An address that is configured holds without a Node object too.
         let is_first = self.node_address.is_some() && !self.synced_once;
@@ -149,17 +177,22 @@ impl<D: Dataplane> Agent<D> {
         let quiet = delta.is_empty() && !surroundings_changed;
         let idle = quiet && self.synced_once && !self.doubted && !self.backoff.is_failing();
         if idle {
+            // The kernel has all that it is to have.
+            self.checks.hand_over(&IpFamily::ALL);
             return None;
         }
         if surroundings_changed {
             let surroundings = Surroundings::of(&self.model, self.node_address);
             self.udp.surround(&surroundings);
+            self.checks.surround(&surroundings);
             self.dataplane.surround(&surroundings);
         }
         self.udp.stage(&delta);
         self.dataplane.stage(&delta);
         let synced = self.dataplane.sync(&self.frontends);
         self.udp.hand_over(&synced.written);
+        self.checks.hand_over(&synced.written);
+        self.pulse.synced(&synced.written);
         let elapsed = start.elapsed();
         self.report(&synced, elapsed);
         self.history.sync(&synced, elapsed, Timestamp::now());

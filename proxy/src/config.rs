@@ -19,10 +19,12 @@ pub use self::file::{Conntrack, File};
 pub use self::validate::{Invalid, socket_address};
 
 use self::flags::Flags;
+use crate::health::servers::Probes;
 use crate::nft::settings::Settings;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fs, io};
 
 /// Where objects come from.
@@ -80,6 +82,10 @@ pub struct Config {
     pub settings: Settings,
     /// The socket on which questions are answered; `None` for none.
     pub status_socket: Option<PathBuf>,
+    /// Where health is asked for, if anywhere.
+    pub probes: Option<Probes>,
+    /// The measure of how long writes may fail before the node counts as unhealthy.
+    pub sync_period: Duration,
     /// How log lines look.
     pub log_format: LogFormat,
     /// All of it, in kube-proxy's fields, defaults filled in.
@@ -197,6 +203,8 @@ impl CommandLine {
             source: meaning::source(&file, self.flags.master.as_deref()),
             settings: meaning::settings(&file),
             status_socket: Some(&self.flags.status_socket).filter(|path| !path.is_empty()).map(PathBuf::from),
+            probes: meaning::probes(&file),
+            sync_period: meaning::sync_period(&file),
             log_format: if file.logging.format == "json" { LogFormat::Json } else { LogFormat::Text },
             file,
             remarks,
@@ -229,8 +237,11 @@ impl Config {
     pub fn step_to(&self, new: &Self) -> Step {
         const VERBOSITY: &str = "logging.verbosity";
         let changed = meaning::changed(&self.file, &new.file);
-        let mut changed: Vec<String> =
-            changed.into_iter().filter(|field| meaning::has_effect(field)).collect();
+        let counts = meaning::has_effect;
+        let mut changed: Vec<String> = changed
+            .into_iter()
+            .filter(|field| counts(field, &self.file) && counts(field, &new.file))
+            .collect();
         let before = changed.len();
         changed.retain(|field| field != VERBOSITY);
         match (changed.len(), before) {

@@ -22,6 +22,7 @@
 //! | [`nft`] | the dataplane that speaks nf_tables |
 //! | [`conntrack`] | forgets UDP flows whose endpoint is gone |
 //! | [`http`] | a small HTTP server: a listener, and a function from request to response |
+//! | [`health`] | whether the proxy works, for probes and load balancers |
 //! | [`cleanup`] | removes what a proxy left in the kernel: ours, or kube-proxy's |
 //! | [`backoff`] | how long to wait before a next try |
 //! | [`doubts`] | when to look whether others edited our tables |
@@ -45,6 +46,7 @@ pub mod delta;
 pub mod doubts;
 pub mod events;
 pub mod frontends;
+pub mod health;
 pub mod history;
 pub mod http;
 pub mod logging;

@@ -18,6 +18,7 @@
 //! | [`blame`] | from a refused operation to the frontends that want it |
 //! | [`apply`] | the dataplane, and the door to the kernel |
 //! | [`fake`] | the other side of the door: a kernel in memory |
+//! | [`attended`] | a door that tells of each answer of the kernel |
 //! | [`evaluate`](mod@evaluate) | what a table does to a packet |
 //!
 //! One table a family, with chains for the shapes of frontends and not for frontends: a first packet costs two hash
@@ -25,6 +26,7 @@
 
 pub mod affinity;
 pub mod apply;
+pub mod attended;
 pub mod blame;
 pub mod chains;
 pub mod diff;
@@ -38,5 +40,6 @@ pub mod shape;
 pub mod slots;
 
 pub use apply::{Kernel, Netlink, Nft};
+pub use attended::Attended;
 pub use fake::FakeKernel;
 pub use settings::Settings;

@@ -49,6 +49,8 @@ pub enum Reason {
     FrontendConflict,
     /// The node's kernel refuses a frontend of this Service.
     FrontendSetAside,
+    /// A Service's health check cannot be asked for on this node; kube-proxy's word.
+    FailedToStartServiceHealthcheck,
 }
 
 impl fmt::Display for Reason {
@@ -58,6 +60,7 @@ impl fmt::Display for Reason {
             Self::ObjectRefused => "ObjectRefused",
             Self::FrontendConflict => "FrontendConflict",
             Self::FrontendSetAside => "FrontendSetAside",
+            Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
         })
     }
 }

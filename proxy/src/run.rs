@@ -1,8 +1,8 @@
 //! Starts the parts, connects them, and waits for the end.
 //!
-//! Four threads: the agent, the listener for outside damage, the one that forgets UDP flows, and this one, where the
-//! source of objects, the signals and the configuration's changes are; the watches that block, of manifests and of the configuration
-//! file, have one each. Stopping leaves the rules standing.
+//! Threads: the agent, the listener for outside damage, the one that forgets UDP flows, the health servers with the one that
+//! follows the node's addresses, and this one, where the source of objects, the signals and the configuration's changes are; the
+//! watches that block, of manifests and of the configuration file, have one each. Stopping leaves the rules standing.
 
 mod prepare;
 mod reload;
@@ -15,10 +15,12 @@ use crate::agent::{Agent, Event};
 use crate::config::{CommandLine, Config, Source};
 use crate::conntrack::{Forgetter, Outbox, Tracked};
 use crate::events;
+use crate::health::servers::{Servers, StartError};
+use crate::health::{self, Health, Pulse};
 use crate::logging::Verbosity;
 use crate::look::socket::{self, Door};
 use crate::look::status::Process;
-use crate::nft::{Netlink, Nft};
+use crate::nft::{Attended, Netlink, Nft};
 use crate::problems::News;
 use crate::status::{self, Report, Reports};
 use crate::tuning::Unset;
@@ -27,6 +29,7 @@ use heddle_netlink::nft::{Heard, Listener};
 use jiff::Timestamp;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Sender};
+use std::time::Instant;
 use std::{io, thread};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -81,6 +84,9 @@ pub enum RunError {
         /// How much.
         left: usize,
     },
+    /// The health servers cannot be started.
+    #[error(transparent)]
+    Health(#[from] StartError),
     /// A part ended that never should.
     #[error("{0} ended")]
     Ended(&'static str),
@@ -99,9 +105,13 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let own_port = kernel.port();
     let (outbox, changes) = mpsc::channel();
     let mut forgetter = Forgetter::new(Tracked::open().map_err(RunError::Kernel)?, &config.settings);
-    let agent = Agent::new(&config.node, Nft::new(kernel, &config.settings));
+    let pulse = Pulse::new(Health::new(config.sync_period), Instant::now);
+    let kernel = Attended::new(kernel, pulse.clone());
+    let agent = Agent::new(&config.node, Nft::new(kernel, &config.settings)).with_pulse(pulse.clone());
     let (reports, told) = unbounded_channel();
     let reports = Reports::new(reports);
+    let (checks, checked) = unbounded_channel();
+    let agent = agent.with_checks(health::Outbox::new(&config.node, checks));
     let agent = agent.with_outbox(Outbox::new(outbox)).with_reports(reports.clone());
     let (standing, stands) = mpsc::channel();
     let mut agent = agent
@@ -109,7 +119,11 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
         .with_standing(standing)
         .with_external_ips(config.serves_external_ips);
     info!(node = config.node, source = ?config.source, "heddle-proxy {}", env!("CARGO_PKG_VERSION"));
+    let servers = Servers::new(config.probes, &config.settings, pulse, reports.clone())?;
     remove::mind_kube_proxy(config.replaces_kube_proxy, stands)?;
+    let (serve_health, follow_addresses) = servers.split(checked);
+    spawn("health", serve_health)?;
+    spawn("addresses", follow_addresses)?;
     spawn("agent", move || agent.run(&inbox))?;
     spawn("conntrack", move || forgetter.run(&changes))?;
     let doubts = events.clone();

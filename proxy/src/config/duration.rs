@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt::{self, Write};
 use std::str::FromStr;
+use std::time::Duration;
 
 /// The units, the longest first, in nanoseconds.
 const UNITS: [(&str, i64); 8] = [
@@ -34,6 +35,11 @@ impl GoDuration {
     /// Whole seconds, cut off towards zero.
     pub const fn as_seconds(self) -> i64 {
         self.0 / 1_000_000_000
+    }
+
+    /// The same, and zero for a negative one.
+    pub fn as_duration(self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.0).unwrap_or_default())
     }
 }
 

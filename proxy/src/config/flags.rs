@@ -169,13 +169,13 @@ struct ApiFlags {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Health and metrics")]
 struct ServingFlags {
-    /// Where the health check is to be served. Checked, not served yet.
+    /// Where /healthz, /livez and /readyz are served: an address, with or without a port [default: 0.0.0.0:10256].
     #[arg(long, value_name = "IP:PORT")]
     healthz_bind_address: Option<String>,
     /// Where metrics are to be served. Checked, not served yet.
     #[arg(long, value_name = "IP:PORT")]
     metrics_bind_address: Option<String>,
-    /// Accepted, without effect yet.
+    /// End when that address is in use, and do not try again every 5 s.
     #[arg(long)]
     bind_address_hard_fail: Option<bool>,
     /// Accepted, without effect yet.

@@ -3,23 +3,23 @@
 //! Pure, and only for a file in which [`validate`](super::validate::validate) finds no fault.
 
 use super::file::File;
-use super::validate::{PRIMARY, cluster_cidrs};
-use super::{Source, gates};
+use super::validate::{PRIMARY, cluster_cidrs, socket_address};
+use super::{GoDuration, Source, gates};
 use crate::convert::{parse_address, parse_prefix};
+use crate::health::servers::Probes;
 use crate::nft::settings::{Locality, NodePortAddresses, Settings};
 use serde_json::Value;
 use std::net::IpAddr;
+use std::time::Duration;
 
-/// Fields that are read and checked, and change nothing.
-const WITHOUT_EFFECT: [&str; 21] = [
-    "bindAddressHardFail",
+/// Fields that are read and checked, and change nothing, but for `syncPeriod` of the mode that is named.
+const WITHOUT_EFFECT: [&str; 19] = [
     "clientConnection.acceptContentTypes",
     "clientConnection.burst",
     "clientConnection.contentType",
     "clientConnection.qps",
     "configSyncPeriod",
     "enableProfiling",
-    "healthzBindAddress",
     "iptables.localhostNodePorts",
     "iptables.masqueradeBit",
     "iptables.minSyncPeriod",
@@ -92,6 +92,25 @@ pub(super) fn node_address(file: &File) -> Option<IpAddr> {
     parse_address(&file.bind_address).filter(|address| !address.is_unspecified())
 }
 
+/// Where health is asked for. Only a flag can leave the address empty, and then nowhere.
+pub(super) fn probes(file: &File) -> Option<Probes> {
+    let address = socket_address(&file.healthz_bind_address).ok()?;
+    Some(Probes { address, hard_fail: file.bind_address_hard_fail })
+}
+
+/// `syncPeriod` of the mode that is named.
+pub(super) fn sync_period(file: &File) -> Duration {
+    period(file).1.as_duration()
+}
+
+fn period(file: &File) -> (&'static str, GoDuration) {
+    match file.mode.as_str() {
+        "nftables" => ("nftables.syncPeriod", file.nftables.sync_period),
+        "ipvs" => ("ipvs.syncPeriod", file.ipvs.sync_period),
+        _ => ("iptables.syncPeriod", file.iptables.sync_period),
+    }
+}
+
 /// Where objects come from.
 pub(super) fn source(file: &File, master: Option<&str>) -> Source {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -116,7 +135,7 @@ pub(super) fn remarks(file: &File) -> Vec<String> {
     let defaults = File::defaults_for(&file.mode, &file.bind_address);
     let idle: Vec<String> = changed(&defaults, file)
         .into_iter()
-        .filter(|field| !has_effect(field))
+        .filter(|field| !has_effect(field, file))
         .filter(|field| !field.starts_with(GATES))
         .collect();
     if !idle.is_empty() {
@@ -143,13 +162,14 @@ fn family_remark(file: &File) -> Option<String> {
     is_missing.then(|| format!("clusterCIDR has no network of the family of bindAddress, {address}"))
 }
 
-/// Whether a change of a field, given by its path, changes what is done.
-pub(super) fn has_effect(field: &str) -> bool {
+/// Whether a field of this file, given by its path, changes what is done.
+pub(super) fn has_effect(field: &str, file: &File) -> bool {
     let is_below = |path: &str| {
         field.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
     let is_idle_gate = field.starts_with(GATES) && !field.ends_with(gates::EXTERNAL_IPS);
-    !WITHOUT_EFFECT.iter().chain(&ELSEWHERE).any(|path| is_below(path)) && !is_idle_gate
+    let is_idle = WITHOUT_EFFECT.iter().chain(&ELSEWHERE).any(|path| is_below(path)) || is_idle_gate;
+    !is_idle || field == period(file).0
 }
 
 /// The paths of the fields in which two configurations differ.
@@ -240,6 +260,32 @@ mod tests {
         assert_eq!((of(""), of("::")), (None, None));
     }
 
+    /// kp:G1
+    #[test]
+    fn health_is_served_where_the_file_says_and_nowhere_without_an_address() {
+        let on = |address: &str, hard_fail| Some(Probes { address: address.parse().unwrap(), hard_fail });
+        assert_eq!(probes(&File::defaults()), on("0.0.0.0:10256", false));
+        assert_eq!(probes(&File::defaults_for("", "fd00::1")), on("[::]:10256", false));
+        let strict = file(|file| {
+            file.healthz_bind_address = "192.0.2.1:7".into();
+            file.bind_address_hard_fail = true;
+        });
+        assert_eq!(probes(&strict), on("192.0.2.1:7", true));
+        assert_eq!(probes(&file(|file| file.healthz_bind_address.clear())), None);
+    }
+
+    #[test]
+    fn the_sync_period_is_that_of_the_mode() {
+        for (mode, seconds) in [("", 1), ("iptables", 1), ("ipvs", 2), ("nftables", 3)] {
+            let mut file = of_mode(mode);
+            assert_eq!(sync_period(&file), Duration::from_secs(30), "{mode:?}");
+            file.iptables.sync_period = GoDuration::seconds(1);
+            file.ipvs.sync_period = GoDuration::seconds(2);
+            file.nftables.sync_period = GoDuration::seconds(3);
+            assert_eq!(sync_period(&file), Duration::from_secs(seconds), "{mode:?}");
+        }
+    }
+
     #[test]
     fn what_has_no_effect_is_named_once_and_only_when_it_is_set() {
         assert_eq!(remarks(&File::defaults()), [""; 0]);
@@ -250,13 +296,15 @@ mod tests {
             file.iptables.localhost_node_ports = false;
             file.winkernel.enable_dsr = true;
             file.conntrack.min = 7;
+            file.iptables.sync_period = GoDuration::seconds(7);
+            file.nftables.sync_period = GoDuration::seconds(7);
             file.feature_gates.insert("NativeHistograms".into(), true);
             file.feature_gates.insert("Other".into(), true);
         });
         assert_eq!(
             remarks(&idle),
             [
-                "set, but without effect here: iptables.localhostNodePorts, ipvs.scheduler, winkernel.enableDSR",
+                "set, but without effect here: iptables.localhostNodePorts, ipvs.scheduler, nftables.syncPeriod, winkernel.enableDSR",
                 "feature gates that are not known here, without effect: Other",
             ]
         );

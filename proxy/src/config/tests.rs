@@ -224,6 +224,8 @@ fn a_new_file_asks_for_what_its_changes_need() {
         restart(&["clusterCIDR"])
     );
     assert_eq!(step("mode: iptables\n"), restart(&["mode"]));
+    let period = restart(&["nftables.syncPeriod"]);
+    assert_eq!(step("mode: nftables\niptables: {syncPeriod: 7s}\nnftables: {syncPeriod: 7s}\n"), period);
     let gates = "mode: nftables\nfeatureGates: {AllowServiceExternalIPs: false, NativeHistograms: true}\n";
     assert_eq!(step(gates), restart(&["featureGates.AllowServiceExternalIPs"]));
 }
