@@ -43,10 +43,14 @@ pub(super) struct Written {
 /// The Event of a problem of the object with this uid. Each node gives it the same name, unless it is the node's own affair.
 pub(super) fn problem(problem: &Problem, key: &Key, uid: &str, by: (&str, Timestamp)) -> Written {
     let reason = problem.reason.to_string();
-    let place = if problem.reason == Reason::FrontendSetAside { by.0 } else { "" };
+    let (action, place) = match problem.reason {
+        Reason::FrontendSetAside => ("RouteService", by.0),
+        Reason::FailedToStartServiceHealthcheck => ("Listen", by.0),
+        _ => ("RouteService", ""),
+    };
     let hash = hash(&[uid, &reason, &problem.text, place]);
     let says = json!({
-        "action": "RouteService", "reason": reason, "type": "Warning", "note": cut(&problem.text, LONGEST_NOTE),
+        "action": action, "reason": reason, "type": "Warning", "note": cut(&problem.text, LONGEST_NOTE),
     });
     event(key, uid, hash, says, by)
 }
@@ -121,8 +125,9 @@ mod tests {
         let conflict = name(Reason::FrontendConflict, "x", "node-1");
         assert_eq!(conflict, name(Reason::FrontendConflict, "x", "node-2"));
         assert_ne!(conflict, name(Reason::FrontendConflict, "y", "node-1"));
-        let aside = |node| name(Reason::FrontendSetAside, "x", node);
-        assert_ne!(aside("node-1"), aside("node-2"));
+        for reason in [Reason::FrontendSetAside, Reason::FailedToStartServiceHealthcheck] {
+            assert_ne!(name(reason, "x", "node-1"), name(reason, "x", "node-2"));
+        }
     }
 
     #[test]
