@@ -1,96 +1,44 @@
 //! Starts the parts, connects them, and waits for the end.
 //!
-//! Threads: the agent, the listener for outside damage, the one that forgets UDP flows, the health servers with the one that
-//! follows the node's addresses, and this one, where the source of objects, the signals and the configuration's changes are; the
-//! watches that block, of manifests and of the configuration file, have one each. Stopping leaves the rules standing.
+//! | thread | what it does |
+//! |---|---|
+//! | agent | [`Agent::run`] |
+//! | conntrack | forgets UDP flows |
+//! | listener | `damage`: hears who else changes our tables |
+//! | health, addresses | `health`: answers probes; follows the node's addresses |
+//! | take over | `remove`: kube-proxy's rules, when they are to go |
+//! | this one | tasks: `source`, `look`, `reload`, the account of problems, the signals |
+//!
+//! The watches that block, of manifests and of the configuration file, have one each. Stopping leaves the rules standing.
 
+mod damage;
+mod error;
+mod health;
+mod look;
 mod prepare;
 mod reload;
 mod remove;
+mod source;
 
+pub use self::error::RunError;
 pub use self::prepare::{init, write_config};
 pub use self::remove::cleanup;
 
-use crate::agent::{Agent, Event};
-use crate::config::{CommandLine, Config, Source};
+use self::source::Posts;
+use crate::agent::Agent;
+use crate::config::{CommandLine, Config};
 use crate::conntrack::{Forgetter, Outbox, Tracked};
-use crate::events;
-use crate::health::servers::{Servers, StartError};
-use crate::health::{self, Health, Pulse};
+use crate::health::{Health, Outbox as Checks, Pulse};
 use crate::logging::Verbosity;
-use crate::look::socket::{self, Door};
-use crate::look::status::Process;
 use crate::nft::{Attended, Netlink, Nft};
-use crate::problems::News;
-use crate::status::{self, Report, Reports};
-use crate::tuning::Unset;
-use crate::watch;
-use heddle_netlink::nft::{Heard, Listener};
-use jiff::Timestamp;
-use std::path::PathBuf;
-use std::sync::mpsc::{self, Sender};
+use crate::status::{self, Reports};
+use heddle_netlink::nft::Listener;
+use std::sync::mpsc;
+use std::thread;
 use std::time::Instant;
-use std::{io, thread};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::oneshot;
-use tracing::{debug, info, warn};
-
-/// Why heddle-proxy ended.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// nf_tables cannot be used.
-    #[error("open nf_tables (is the kernel built with it, and has the process CAP_NET_ADMIN?)")]
-    Kernel(#[source] heddle_netlink::Error),
-    /// A thread, a signal handler or the runtime could not be set up.
-    #[error("start {what}")]
-    Start {
-        /// Which part.
-        what: &'static str,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-    /// The folder of manifests cannot be used.
-    #[error(transparent)]
-    Manifests(#[from] watch::ManifestsError),
-    /// The API server cannot be addressed.
-    #[error(transparent)]
-    Connect(#[from] watch::ConnectError),
-    /// The configuration file changed in what counts only at the start.
-    #[error("the configuration file changed: {fields}; this counts at the next start")]
-    Configuration {
-        /// What changed.
-        fields: String,
-    },
-    /// The configuration file cannot be watched.
-    #[error(transparent)]
-    Watch(#[from] watch::FileError),
-    /// The configuration could not be written.
-    #[error("write the configuration to {}", path.display())]
-    WriteConfig {
-        /// Where to.
-        path: PathBuf,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
-    /// A limit of the kernel's that was to be set before everything else is not.
-    #[error(transparent)]
-    Tune(Unset),
-    /// Something that was to be removed is still there.
-    #[error("{left} of what was to be removed is still there, as said above")]
-    Cleanup {
-        /// How much.
-        left: usize,
-    },
-    /// The health servers cannot be started.
-    #[error(transparent)]
-    Health(#[from] StartError),
-    /// A part ended that never should.
-    #[error("{0} ended")]
-    Ended(&'static str),
-}
+use tokio::sync::mpsc::unbounded_channel;
+use tracing::info;
 
 /// Runs until a signal comes or a part fails for good.
 ///
@@ -111,7 +59,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let (reports, told) = unbounded_channel();
     let reports = Reports::new(reports);
     let (checks, checked) = unbounded_channel();
-    let agent = agent.with_checks(health::Outbox::new(&config.node, checks));
+    let agent = agent.with_checks(Checks::new(&config.node, checks));
     let agent = agent.with_outbox(Outbox::new(outbox)).with_reports(reports.clone());
     let (standing, stands) = mpsc::channel();
     let mut agent = agent
@@ -119,120 +67,40 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
         .with_standing(standing)
         .with_external_ips(config.serves_external_ips);
     info!(node = config.node, source = ?config.source, "heddle-proxy {}", env!("CARGO_PKG_VERSION"));
-    let servers = Servers::new(config.probes, &config.settings, pulse, reports.clone())?;
+    health::start(config, pulse, reports.clone(), checked)?;
     remove::mind_kube_proxy(config.replaces_kube_proxy, stands)?;
-    let (serve_health, follow_addresses) = servers.split(checked);
-    spawn("health", serve_health)?;
-    spawn("addresses", follow_addresses)?;
     spawn("agent", move || agent.run(&inbox))?;
     spawn("conntrack", move || forgetter.run(&changes))?;
     let doubts = events.clone();
-    spawn("listener", move || listen(listener, own_port, &doubts))?;
+    spawn("listener", move || damage::listen(listener, own_port, &doubts))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| RunError::Start { what: "the runtime", source })?;
-    let door = door(config, events.clone(), reports.clone());
+    let door = look::door(config, events.clone(), reports.clone());
     runtime.block_on(async {
         let (news, to_post) = unbounded_channel();
         let posts = Posts { reports, to_post };
         tokio::select! {
-            ended = serve(config, events, posts) => ended,
-            () = look(config, &door) => Err(RunError::Ended("the status socket")),
+            ended = source::follow(config, events, posts) => ended,
+            ended = stopped() => ended,
+            () = look::serve(config, &door) => Err(RunError::Ended("the status socket")),
             () = status::keep(told, news) => Err(RunError::Ended("the status")),
             ended = reload::follow(config.clone(), line, verbosity) => ended,
         }
     })
 }
 
-fn door(config: &Config, agent: Sender<Event>, reports: Reports) -> Door {
-    let mode = "nftables".to_owned();
-    let process = Process { node: config.node.clone(), mode, started: Timestamp::now() };
-    Door { agent, reports, settings: config.settings.clone(), process }
-}
-
-/// Answers questions, unless nobody may ask.
-async fn look(config: &Config, door: &Door) {
-    match &config.status_socket {
-        Some(path) => socket::serve(path, door).await,
-        None => std::future::pending().await,
+/// Waits for a signal that says to stop.
+async fn stopped() -> Result<(), RunError> {
+    let start = |source| RunError::Start { what: "the signal handlers", source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(start)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(start)?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
     }
 }
 
 fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
     let spawned = thread::Builder::new().name(name.to_owned()).spawn(body);
     spawned.map(drop).map_err(|source| RunError::Start { what: name, source })
-}
-
-/// Where the source tells of problems, and what of them is to be said in the cluster.
-struct Posts {
-    reports: Reports,
-    to_post: UnboundedReceiver<News>,
-}
-
-/// Waits for the source to fail or for a signal.
-async fn serve(config: &Config, agent: Sender<Event>, posts: Posts) -> Result<(), RunError> {
-    let start = |source| RunError::Start { what: "the signal handlers", source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(start)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(start)?;
-    let emit = move |change| {
-        // The agent is gone only when the process is about to be.
-        let _ = agent.send(Event::Change(change));
-    };
-    let Posts { reports, to_post } = posts;
-    let tell = move |news| reports.tell(Report::Problem(news));
-    let source = async {
-        match &config.source {
-            Source::Manifests(folder) => {
-                follow_manifests(folder.clone(), config.node.clone(), emit, tell).await
-            }
-            Source::ApiServer { kubeconfig, master } => {
-                let client = watch::connect(kubeconfig.as_deref(), master.as_deref()).await?;
-                tokio::join!(
-                    watch::run_api(client.clone(), &config.node, emit, tell),
-                    events::post(client, &config.node, to_post)
-                );
-                Err(RunError::Ended("the API server's watch"))
-            }
-        }
-    };
-    tokio::select! {
-        ended = source => ended,
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-    }
-}
-
-/// The folder's watch blocks, so it has a thread; this waits for its failure.
-async fn follow_manifests(
-    folder: PathBuf,
-    node: String,
-    emit: impl Fn(crate::model::Change) + Send + 'static,
-    tell: impl Fn(News) + Send + 'static,
-) -> Result<(), RunError> {
-    let (failed, failure) = oneshot::channel();
-    spawn("manifests", move || {
-        let Err(error) = watch::run_manifests(&folder, &node, emit, tell);
-        // Nobody waits for it any more when a signal came first.
-        let _ = failed.send(error);
-    })?;
-    failure.await.map_or(Err(RunError::Ended("the manifests' watch")), |error| Err(error.into()))
-}
-
-/// Tells the agent of every change that somebody else makes to our tables.
-fn listen(mut listener: Listener, own_port: u32, events: &Sender<Event>) {
-    loop {
-        let doubt = match listener.next(own_port) {
-            Ok(Heard::Changed(tables)) => tables.iter().any(|(_, name)| name == crate::nft::ruleset::TABLE),
-            Ok(Heard::Lost) => {
-                debug!("nftables notifications were lost; the table is compared");
-                true
-            }
-            Err(error) => {
-                warn!("outside changes are not heard any more: {error}");
-                return;
-            }
-        };
-        if doubt && events.send(Event::Doubt).is_err() {
-            return;
-        }
-    }
 }

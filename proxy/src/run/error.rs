@@ -1,0 +1,63 @@
+//! Why the process ends.
+
+use crate::health::servers::StartError;
+use crate::tuning::Unset;
+use crate::watch;
+use std::io;
+use std::path::PathBuf;
+
+/// Why heddle-proxy ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// nf_tables cannot be used.
+    #[error("open nf_tables (is the kernel built with it, and has the process CAP_NET_ADMIN?)")]
+    Kernel(#[source] heddle_netlink::Error),
+    /// A thread, a signal handler or the runtime could not be set up.
+    #[error("start {what}")]
+    Start {
+        /// Which part.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The folder of manifests cannot be used.
+    #[error(transparent)]
+    Manifests(#[from] watch::ManifestsError),
+    /// The API server cannot be addressed.
+    #[error(transparent)]
+    Connect(#[from] watch::ConnectError),
+    /// The configuration file changed in what counts only at the start.
+    #[error("the configuration file changed: {fields}; this counts at the next start")]
+    Configuration {
+        /// What changed.
+        fields: String,
+    },
+    /// The configuration file cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] watch::FileError),
+    /// The configuration could not be written.
+    #[error("write the configuration to {}", path.display())]
+    WriteConfig {
+        /// Where to.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A limit of the kernel's that was to be set before everything else is not.
+    #[error(transparent)]
+    Tune(Unset),
+    /// Something that was to be removed is still there.
+    #[error("{left} of what was to be removed is still there, as said above")]
+    Cleanup {
+        /// How much.
+        left: usize,
+    },
+    /// The health servers cannot be started.
+    #[error(transparent)]
+    Health(#[from] StartError),
+    /// A part ended that never should.
+    #[error("{0} ended")]
+    Ended(&'static str),
+}
