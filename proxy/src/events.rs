@@ -7,4 +7,4 @@ mod pace;
 mod post;
 mod write;
 
-pub use post::post;
+pub use post::{post, post_failure};

@@ -22,6 +22,9 @@ const NODE_PROXIER: &[(&[&str], &str, &[&str])] = &[
     (&["create", "patch", "update"], "events.k8s.io", &["events"]),
 ];
 
+/// kube-proxy's word for a health server that has no address.
+const REASON: &str = "FailedToStartProxierHealthcheck";
+
 /// A node whose proxy follows an API server, which is on the node too.
 struct Stage {
     server: ApiServer,
@@ -39,13 +42,19 @@ impl Stage {
     }
 
     fn start(&mut self) -> Outcomes {
+        let proxy = self.proxy(&[])?;
+        proxy.ready(self.lab.node("node-1")?)?;
+        self.proxy = Some(proxy);
+        Ok(())
+    }
+
+    /// A proxy with these flags, which may not have come far.
+    fn proxy(&self, flags: &[&str]) -> Result<Proxy, Box<dyn Error>> {
         let node = self.lab.node("node-1")?;
         let kubeconfig = node.directory().join("kubeconfig");
         fs::write(&kubeconfig, self.server.kubeconfig())?;
-        let proxy = Proxy::start_with(node, &["--kubeconfig", &kubeconfig.to_string_lossy()])?;
-        proxy.ready(node)?;
-        self.proxy = Some(proxy);
-        Ok(())
+        let source = ["--kubeconfig", &kubeconfig.to_string_lossy()];
+        Ok(Proxy::start_with(node, &[&source, flags].concat())?)
     }
 
     fn log(&self) -> String {
@@ -193,5 +202,25 @@ fn a_server_that_refuses_events_is_named_once_and_services_are_served_all_the_sa
     assert_eq!(stage.log().matches("Events are not posted").count(), 1, "{}", stage.log());
     stage.server.forbid(None);
     stage.event("a")?;
+    Ok(())
+}
+
+/// kp:I8
+#[test]
+fn a_start_that_fails_for_its_health_server_is_one_event_of_the_node() -> Outcomes {
+    let stage = Stage::new()?;
+    let taken = stage.lab.node("node-1")?.namespace().enter(|| TcpListener::bind("0.0.0.0:10256"))??;
+    for _ in 0..2 {
+        let mut proxy = stage.proxy(&["--bind-address-hard-fail"])?;
+        assert_eq!(proxy.process().wait(PATIENCE)?.code(), Some(1));
+    }
+    let said = stage.events("node-1");
+    let [event] = &said[..] else { return Err(format!("{said:?}").into()) };
+    assert_eq!((&event["type"], &event["reason"]), (&json!("Warning"), &json!(REASON)));
+    assert_eq!(
+        event["note"],
+        "failed to start proxier healthz on 0.0.0.0:10256: Address already in use (os error 98)"
+    );
+    drop(taken);
     Ok(())
 }

@@ -25,14 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Says on the Node that we start, then problems on their objects, until all who could tell of them are gone.
 pub async fn post(client: Client, node: &str, mut news: UnboundedReceiver<News>) {
-    let mut poster = Poster {
-        client,
-        node: node.to_owned(),
-        pace: Pace::new(),
-        starting: Some(Timestamp::now()),
-        backoff: Backoff::default(),
-        start: Instant::now(),
-    };
+    let mut poster = Poster::new(client, node);
     loop {
         let wait = poster.step().await;
         let heard = async {
@@ -53,6 +46,15 @@ pub async fn post(client: Client, node: &str, mut news: UnboundedReceiver<News>)
                 sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+}
+
+/// Says on the Node why the process does not start, as far as the API server takes it within ten seconds.
+pub async fn post_failure(client: Client, node: &str, reason: &str, note: &str) {
+    let poster = Poster::new(client, node);
+    let event = write::not_started(&poster.node_key(), (reason, note), (node, Timestamp::now()));
+    if let Err(failure) = poster.create(&event).await {
+        warn!("an Event is not posted: {failure}");
     }
 }
 
@@ -86,6 +88,21 @@ struct Item {
 }
 
 impl Poster {
+    fn new(client: Client, node: &str) -> Self {
+        Self {
+            client,
+            node: node.to_owned(),
+            pace: Pace::new(),
+            starting: Some(Timestamp::now()),
+            backoff: Backoff::default(),
+            start: Instant::now(),
+        }
+    }
+
+    fn node_key(&self) -> Key {
+        Key { kind: Kind::Node, name: ObjectName::new("", &self.node) }
+    }
+
     fn take(&mut self, news: News) {
         self.pace.take(news, self.start.elapsed());
     }
@@ -93,8 +110,7 @@ impl Poster {
     /// Says one thing, if something is to be said, and returns how long to wait for news before the next.
     async fn step(&mut self) -> Option<Duration> {
         if let Some(at) = self.starting {
-            let node = Key { kind: Kind::Node, name: ObjectName::new("", &self.node) };
-            let event = write::starting(&node, (&self.node, at));
+            let event = write::starting(&self.node_key(), (&self.node, at));
             let outcome = self.create(&event).await;
             return self.settle(outcome, |poster, _| poster.starting = None);
         }

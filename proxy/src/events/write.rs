@@ -62,6 +62,14 @@ pub(super) fn starting(node: &Key, by: (&str, Timestamp)) -> Written {
     event(node, &node.name.name, hash, says, by)
 }
 
+/// The Event of a start that failed, about the node: the same one each time that it fails so.
+pub(super) fn not_started(node: &Key, (reason, note): (&str, &str), by: (&str, Timestamp)) -> Written {
+    let hash = hash(&[by.0, reason, note]);
+    let note = cut(note, LONGEST_NOTE);
+    let says = json!({"action": "StartKubeProxy", "reason": reason, "type": "Warning", "note": note});
+    event(node, &node.name.name, hash, says, by)
+}
+
 fn event(key: &Key, uid: &str, hash: u64, says: Value, (node, now): (&str, Timestamp)) -> Written {
     let (_, version, _) = resource(key.kind);
     let namespace = namespace(key).to_owned();
