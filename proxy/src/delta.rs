@@ -65,6 +65,11 @@ impl<K: Ord + Clone, V: Eq + Clone> Delta<K, V> {
         self.edits.iter()
     }
 
+    /// How one key changes, if it does.
+    pub fn get(&self, key: &K) -> Option<&Edit<V>> {
+        self.edits.get(key)
+    }
+
     /// True when the maps are equal.
     pub fn is_empty(&self) -> bool {
         self.edits.is_empty()

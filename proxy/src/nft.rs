@@ -13,7 +13,7 @@
 //! | [`slots`] | which endpoint stands in which slot |
 //! | [`settings`] | what an operator decides |
 //! | [`plan`] | frontends into the wanted table, with the edits since the last time |
-//! | [`diff`] | edits, or two whole tables, into a transaction |
+//! | [`diff`] | edits, or two whole tables, into transactions |
 //! | [`family`] | one family's table: what is in doubt, and what the kernel refuses |
 //! | [`blame`] | from a refused operation to the frontends that want it |
 //! | [`apply`] | the dataplane, and the door to the kernel |

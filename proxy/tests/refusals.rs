@@ -20,18 +20,27 @@ const NODE: &str = "node-1";
 const HERE: [Option<&str>; 2] = [Some(NODE), Some("node-2")];
 
 /// One Service with its endpoints, all of it made from these.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Drawn {
     /// Last bytes of its endpoints' addresses.
     endpoints: BTreeSet<u8>,
     node_port: bool,
     local: bool,
     sticky: bool,
+    /// It has a load balancer address that only some may reach.
+    filtered: bool,
 }
 
 fn drawn() -> impl Strategy<Value = Drawn> {
-    (prop::collection::btree_set(1..40_u8, 0..4), any::<bool>(), any::<bool>(), any::<bool>())
-        .prop_map(|(endpoints, node_port, local, sticky)| Drawn { endpoints, node_port, local, sticky })
+    (prop::collection::btree_set(1..40_u8, 0..4), any::<[bool; 4]>()).prop_map(
+        |(endpoints, [node_port, local, sticky, filtered])| Drawn {
+            endpoints,
+            node_port,
+            local,
+            sticky,
+            filtered,
+        },
+    )
 }
 
 fn endpoint(last: u8) -> IpAddr {
@@ -52,6 +61,8 @@ fn changes(number: u8, drawn: &Drawn, target: u16) -> [Change; 2] {
             .into(),
         ports: vec![ServicePort { port: 80 + u16::from(number % 2), ..port }],
         external_policy: if drawn.local { Policy::Local } else { Policy::Cluster },
+        load_balancer_ips: drawn.filtered.then_some([192, 0, 2, number].into()).into_iter().collect(),
+        source_ranges: ["10.0.0.0/8", "fd00::/16"].map(|range| range.parse().expect("a range")).into(),
         affinity: if drawn.sticky { std::num::NonZeroU32::new(60) } else { None },
         ..Service::default()
     };
@@ -206,7 +217,7 @@ proptest! {
 
 /// Services s0..s3 with an endpoint each, of which the kernel refuses that of s0.
 fn with_one_refused() -> (Agent<Nft<FakeKernel>>, Vec<Change>) {
-    let one = |last| Drawn { endpoints: [last].into(), node_port: false, local: false, sticky: false };
+    let one = |last| Drawn { endpoints: [last].into(), ..Drawn::default() };
     let changes = cluster(&[one(1), one(3), one(5)], TARGET);
     let mut agent = start(&changes);
     agent.dataplane().kernel().refuse_cells = [Cells::default().address(endpoint(1)).port(TARGET)].into();
@@ -230,8 +241,8 @@ fn what_is_set_aside_is_named_with_what_was_refused_and_why() {
 fn changes_of_others_leave_it_set_aside_and_cost_no_more_than_before() {
     let (mut agent, _) = with_one_refused();
     let before = agent.dataplane().kernel().taken.len();
-    let two = Drawn { endpoints: [5, 7].into(), node_port: false, local: false, sticky: false };
-    tell(&mut agent, &changes(2, &two, TARGET));
+    let other = Drawn { endpoints: [7].into(), ..Drawn::default() };
+    tell(&mut agent, &changes(2, &other, TARGET));
     assert_eq!(agent.sync(), None);
     assert_eq!(set_aside(&mut agent).len(), 1);
     assert_eq!(agent.dataplane().kernel().taken.len(), before + 1);
@@ -270,7 +281,7 @@ fn an_edit_by_others_that_was_not_heard_of_yet_heals_and_sets_nothing_aside() {
     let foreign = Data::Cells(Cells::default().address([192, 0, 2, 1].into()).port(1));
     let key = Cells::default().address([10, 96, 0, 1].into()).protocol(6).port(80).slot(1);
     endpoints.insert(key, foreign);
-    let two = Drawn { endpoints: [5, 7].into(), node_port: false, local: false, sticky: false };
+    let two = Drawn { endpoints: [5, 7].into(), ..Drawn::default() };
     let change = self::changes(2, &two, TARGET);
     tell(&mut agent, &change);
     assert_eq!(agent.sync(), None, "the kernel said that the slot is taken, and the table was compared");
@@ -279,13 +290,29 @@ fn an_edit_by_others_that_was_not_heard_of_yet_heals_and_sets_nothing_aside() {
     assert_eq!(agent.dataplane().kernel().tables, tables_of(all.iter().map(|(f, _, b)| (f, b))));
 }
 
+/// What nothing leads to any more is removed in a transaction of its own, after that which decides.
+#[test]
+fn what_others_removed_before_us_is_no_failure() {
+    let all = |endpoints: &[u8]| {
+        let endpoints = endpoints.iter().copied().collect();
+        changes(1, &Drawn { endpoints, ..Drawn::default() }, TARGET)
+    };
+    let mut agent = start(&all(&[1, 3, 5]));
+    assert_eq!(agent.sync(), None);
+    let table = agent.dataplane().kernel().tables.get_mut(&TableFamily::Ip).unwrap();
+    table.sets.get_mut(ruleset::ENDPOINTS).unwrap().elements.pop_last().unwrap();
+    tell(&mut agent, &all(&[1, 3]));
+    assert_eq!(agent.sync(), None);
+    let wanted = frontends(&all(&[1, 3]));
+    assert_eq!(agent.dataplane().kernel().tables, tables_of(wanted.iter().map(|(f, _, b)| (f, b))));
+}
+
 /// A Service for each of the counts, with so many endpoints; the first ones have affinity.
 fn with_counts(counts: impl IntoIterator<Item = u8>, sticky: usize) -> Vec<Change> {
     let drawn = |(at, count): (usize, u8)| Drawn {
         endpoints: (1..=count).collect(),
-        node_port: false,
-        local: false,
         sticky: at < sticky,
+        ..Drawn::default()
     };
     let services: Vec<Drawn> = counts.into_iter().enumerate().map(drawn).collect();
     cluster(&services, TARGET)

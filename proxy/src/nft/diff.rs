@@ -1,22 +1,36 @@
 //! Edits, or two whole tables, into transactions.
 //!
 //! Both ways end in the same operations, so that start, repair and change differ only in how the edits were found.
+//!
+//! A packet does several lookups, and a commit may come between two of them. So what a verdict leads to is there one
+//! transaction before the verdict, and goes one after it: see `docs/decisions/commits-between-lookups.md`.
 
 use super::chains;
 use super::plan::Edits;
 use super::ruleset;
-use crate::delta::Delta;
+use crate::delta::{Delta, Edit};
 use heddle_netlink::nft::{Cells, Data, Hook, Name, Op, Table, TableFamily, Transaction};
 use std::collections::BTreeMap;
 
 /// What to send for one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Update {
-    /// Everything that routes packets, all or nothing.
-    pub main: Transaction,
-    /// Chains that nothing goes to any more. They are removed after `main`: kernels before 6.2 count a removed map
+    /// In this order, each all or nothing. None is empty; most updates need one.
+    pub transactions: Vec<Transaction>,
+    /// Chains that nothing goes to any more. They are removed last: kernels before 6.2 count a removed map
     /// element's reference for a moment longer and answer `EBUSY`, and a chain left over harms nobody.
     pub idle_chains: Vec<Name>,
+}
+
+/// When an operation is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Moment {
+    /// While nothing leads to what it makes.
+    Before,
+    /// With everything that decides where packets go.
+    Deciding,
+    /// Once nothing leads to what it removes.
+    After,
 }
 
 /// A transaction on our table that does nothing yet.
@@ -31,24 +45,29 @@ pub fn delete_chain(family: TableFamily, name: &Name) -> Transaction {
 
 /// What sends edits to a table that is otherwise as wanted.
 pub fn update(family: TableFamily, edits: &Edits) -> Update {
-    update_after(transaction(family), edits)
+    update_after(Vec::new(), family, edits)
 }
 
 /// What makes the kernel's table, as it was read back, the wanted one.
 pub fn diff(have: Option<&Table>, want: &Table) -> Update {
-    let mut main = transaction(want.family);
     let nothing = Table::new(want.family, &want.name);
-    let have = match have {
-        Some(table) if editable(table, want) => table,
-        other => {
-            main.ops.extend(other.map(|_| Op::DeleteTable));
-            main.ops.push(Op::AddTable);
-            &nothing
-        }
-    };
-    let missing = want.sets.iter().filter(|(name, _)| !have.sets.contains_key(*name));
-    main.ops.extend(missing.map(|(name, set)| Op::AddSet(name.clone(), set.kind.clone())));
-    update_after(main, &edits_between(have, want))
+    let kept = have.filter(|table| editable(table, want));
+    let held = kept.unwrap_or(&nothing);
+    let missing = want.sets.iter().filter(|(name, _)| !held.sets.contains_key(*name));
+    let sets = missing.map(|(name, set)| (Moment::Before, Op::AddSet(name.clone(), set.kind.clone())));
+    let update = update_after(sets.collect(), want.family, &edits_between(held, want));
+    if kept.is_some() { update } else { update.on_a_new_table(want.family, have.is_some()) }
+}
+
+impl Update {
+    /// The same in one transaction that makes the table first: no packet has seen it yet.
+    fn on_a_new_table(self, family: TableFamily, replaced: bool) -> Self {
+        let mut whole = transaction(family);
+        whole.ops.extend(replaced.then_some(Op::DeleteTable));
+        whole.ops.push(Op::AddTable);
+        whole.ops.extend(self.transactions.into_iter().flat_map(|transaction| transaction.ops));
+        Self { transactions: vec![whole], ..self }
+    }
 }
 
 fn edits_between(have: &Table, want: &Table) -> Edits {
@@ -79,37 +98,80 @@ fn editable(have: &Table, want: &Table) -> bool {
         && have.chains.iter().all(|(name, chain)| same_hook(name, chain.hook))
 }
 
-/// Chains first, since rules and elements go to them; then the elements that go or change, then those that come or
-/// changed: an element's data cannot be overwritten.
-fn update_after(mut main: Transaction, edits: &Edits) -> Update {
-    let wanted = || edits.chains.iter().filter_map(|(name, edit)| Some((name, edit.new.as_ref()?)));
-    for (name, chain) in wanted() {
-        main.ops.push(Op::AddChain(name.clone(), chain.hook));
-        main.ops.push(Op::FlushChain(name.clone()));
-    }
-    for (name, chain) in wanted() {
-        main.ops.extend(chain.rules.iter().map(|rule| Op::AddRule(name.clone(), rule.clone())));
-    }
+/// The update that does these operations and the edits.
+fn update_after(mut due: Vec<(Moment, Op)>, family: TableFamily, edits: &Edits) -> Update {
+    push_chains(&mut due, edits);
     for (set, delta) in &edits.elements {
-        push_elements(&mut main, set, delta);
+        push_elements(&mut due, (set, delta), |key, edit| moment(family, set, (key, edit), edits));
     }
-    let gone = edits.chains.iter().filter(|(_, edit)| edit.new.is_none());
-    // Base chains first: they are what goes to the others.
-    let (base, plain): (Vec<_>, Vec<_>) =
-        gone.partition(|(_, edit)| edit.old.as_ref().is_some_and(|c| c.hook.is_some()));
-    let idle_chains = base.into_iter().chain(plain).map(|(name, _)| name.clone()).collect();
-    Update { main, idle_chains }
+    // Stable: what is due at one moment keeps its order.
+    due.sort_by_key(|(moment, _)| *moment);
+    let mut transactions = Vec::new();
+    let mut due = due.into_iter().peekable();
+    while let Some((moment, first)) = due.next() {
+        let others = std::iter::from_fn(|| due.next_if(|(other, _)| *other == moment));
+        let ops = std::iter::once(first).chain(others.map(|(_, op)| op)).collect();
+        transactions.push(Transaction { ops, ..transaction(family) });
+    }
+    Update { transactions, idle_chains: idle_chains(edits) }
 }
 
-fn push_elements(main: &mut Transaction, set: &Name, delta: &Delta<Cells, Data>) {
+/// Chains come first, since rules and elements go to them.
+fn push_chains(due: &mut Vec<(Moment, Op)>, edits: &Edits) {
+    let wanted = || {
+        edits.chains.iter().filter_map(|(name, edit)| {
+            let chain = edit.new.as_ref()?;
+            // A new base chain decides at once; a new plain one waits to be gone to.
+            let waits = edit.old.is_none() && chain.hook.is_none();
+            Some((if waits { Moment::Before } else { Moment::Deciding }, name, chain))
+        })
+    };
+    for (moment, name, chain) in wanted() {
+        due.push((moment, Op::AddChain(name.clone(), chain.hook)));
+        due.push((moment, Op::FlushChain(name.clone())));
+    }
+    for (moment, name, chain) in wanted() {
+        due.extend(chain.rules.iter().map(|rule| (moment, Op::AddRule(name.clone(), rule.clone()))));
+    }
+}
+
+/// The elements that go or change, then those that come or changed: an element's data cannot be overwritten.
+fn push_elements(
+    due: &mut Vec<(Moment, Op)>,
+    (set, delta): (&Name, &Delta<Cells, Data>),
+    moment: impl Fn(&Cells, &Edit<Data>) -> Moment,
+) {
     for (key, edit) in delta.iter() {
-        if let Some(data) = &edit.old {
-            main.ops.push(Op::DeleteElement(set.clone(), *key, data.clone()));
-        }
+        let gone = edit.old.as_ref().map(|data| Op::DeleteElement(set.clone(), *key, data.clone()));
+        due.extend(gone.map(|op| (moment(key, edit), op)));
     }
     for (key, edit) in delta.iter() {
-        if let Some(data) = &edit.new {
-            main.ops.push(Op::AddElement(set.clone(), *key, data.clone()));
-        }
+        let come = edit.new.as_ref().map(|data| Op::AddElement(set.clone(), *key, data.clone()));
+        due.extend(come.map(|op| (moment(key, edit), op)));
     }
+}
+
+/// When an element is edited, so that no packet looks for it in vain.
+fn moment(family: TableFamily, set: &str, (key, edit): (&Cells, &Edit<Data>), edits: &Edits) -> Moment {
+    if ruleset::SLOTS.contains(&set) && edit.new.is_none() {
+        return Moment::After;
+    }
+    let filter = || {
+        let filtered = ruleset::frontend_of(family, set, key)?;
+        edits.elements.get(ruleset::FILTERED)?.get(&ruleset::frontend_key(&filtered))
+    };
+    match (set == ruleset::SOURCES).then(filter).flatten() {
+        Some(filter) if filter.old.is_none() => Moment::Before,
+        Some(filter) if filter.new.is_none() => Moment::After,
+        // Where the filter stays, all at once: the kernel refuses a new range that overlaps an old one.
+        _ => Moment::Deciding,
+    }
+}
+
+/// Base chains first: they are what goes to the others.
+fn idle_chains(edits: &Edits) -> Vec<Name> {
+    let gone = edits.chains.iter().filter(|(_, edit)| edit.new.is_none());
+    let (base, plain): (Vec<_>, Vec<_>) =
+        gone.partition(|(_, edit)| edit.old.as_ref().is_some_and(|c| c.hook.is_some()));
+    base.into_iter().chain(plain).map(|(name, _)| name.clone()).collect()
 }

@@ -17,6 +17,8 @@ pub struct FakeKernel {
     pub loads: usize,
     /// Errors for the next commits, whatever they hold; the last one is used first.
     pub refuse: Vec<Errno>,
+    /// How many commits go by those first.
+    pub passing: usize,
     /// Refuse to remove chains, as kernels before 6.2 do for a moment.
     pub refuse_deleted_chains: bool,
     /// Refuse to add elements that have one of these cells at the start of their key, or map to them.
@@ -42,7 +44,9 @@ impl Kernel for FakeKernel {
         if transaction.is_empty() {
             return Ok(());
         }
-        if let Some(errno) = self.refuse.pop() {
+        if self.passing > 0 {
+            self.passing -= 1;
+        } else if let Some(errno) = self.refuse.pop() {
             return Err(refusal(transaction, [(0, errno)]));
         }
         let deletes_chain = transaction.ops.iter().any(|op| matches!(op, Op::DeleteChain(_)));

@@ -10,7 +10,7 @@ use crate::dataplane::{Failure, SetAside, Surroundings, Synced};
 use crate::delta::Delta;
 use crate::frontends::{Backends, Frontend, Frontends};
 use heddle_netlink::Errno;
-use heddle_netlink::nft::{Name, Table, TableFamily, Transaction};
+use heddle_netlink::nft::{CommitError, Name, Table, TableFamily, Transaction};
 use std::collections::BTreeMap;
 
 /// How often one sync writes at most. A try is refused as sent, refused after the table was read back, and refused with
@@ -90,7 +90,7 @@ impl FamilyTable {
         }
         match self.write(kernel, wanted, synced) {
             Ok((update, compared)) => {
-                synced.operations += update.main.ops.len();
+                synced.operations += update.transactions.iter().map(|sent| sent.ops.len()).sum::<usize>();
                 synced.written.push(ruleset::ip_family(self.table().family));
                 self.remove_idle_chains(kernel, update, synced);
                 self.forget_clients(kernel, compared, synced);
@@ -113,25 +113,27 @@ impl FamilyTable {
             // Until the kernel has said yes, its table is not known.
             let compared = std::mem::replace(&mut self.in_doubt, true);
             let mut update = self.update(kernel, compared, synced)?;
-            let repeated = refused.take().filter(|before| before.ops == update.main.ops);
-            let again = repeated.is_some();
-            update.main.singly = repeated.map(|before| before.singly).unwrap_or_default();
-            let Err(error) = kernel.commit(&update.main) else {
+            if let Some(before) = refused.take()
+                && let Some(same) = update.transactions.iter_mut().find(|next| next.ops == before.ops)
+            {
+                same.singly = before.singly;
+            }
+            let Err((transaction, error)) = commit(kernel, &update) else {
                 self.in_doubt = false;
                 return Ok((update, compared));
             };
             if !blame::speaks_of_content(&error) {
                 return Err(self.failure("write", error));
             }
-            if again {
+            if !transaction.singly.is_empty() {
                 let suspects = blame::suspects(&error, &self.plan, wanted);
                 if !self.leave_out(suspects, wanted) {
                     return Err(self.failure("write", error));
                 }
             } else if compared {
                 // Somebody may have edited the table since it was read: only what is refused twice is believed.
-                update.main.singly = error.refused.into_iter().map(|refused| refused.ops).collect();
-                refused = Some(update.main);
+                let singly = error.refused.into_iter().map(|refused| refused.ops).collect();
+                refused = Some(Transaction { singly, ..transaction.clone() });
             }
         }
         let what = format!("write table {} {} in {TRIES} tries", self.table().family, ruleset::TABLE);
@@ -162,7 +164,7 @@ impl FamilyTable {
     fn undoes_more(&self, update: &Update, edits: &Edits) -> bool {
         let known = diff::update(self.table().family, edits);
         let is_known = |name: &Name| known.idle_chains.contains(name) || self.idle_chains.contains(name);
-        update.main != known.main || !update.idle_chains.iter().all(is_known)
+        update.transactions != known.transactions || !update.idle_chains.iter().all(is_known)
     }
 
     fn failure(&self, verb: &str, source: impl std::error::Error + Send + Sync + 'static) -> Failure {
@@ -226,4 +228,11 @@ impl FamilyTable {
             }
         }
     }
+}
+
+/// Commits until one is refused, and returns that one. Those before it harm nobody: they lead nowhere yet, or decide what
+/// was to be decided.
+fn commit<'u>(kernel: &mut impl Kernel, update: &'u Update) -> Result<(), (&'u Transaction, CommitError)> {
+    let mut transactions = update.transactions.iter();
+    transactions.try_for_each(|sent| kernel.commit(sent).map_err(|error| (sent, error)))
 }

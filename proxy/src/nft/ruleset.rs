@@ -28,6 +28,8 @@ pub const NODE_PORTS: &str = "node-ports";
 pub const NODE_PORT_ENDPOINTS: &str = "node-port-endpoints";
 /// (node port, slot) → an endpoint of this node.
 pub const NODE_PORT_LOCAL_ENDPOINTS: &str = "node-port-local-endpoints";
+/// The maps from slots to endpoints.
+pub const SLOTS: [&str; 4] = [ENDPOINTS, LOCAL_ENDPOINTS, NODE_PORT_ENDPOINTS, NODE_PORT_LOCAL_ENDPOINTS];
 /// Frontends where new connections may find no endpoint → [`REFUSE`] or [`DISCARD`].
 pub const UNSERVED: &str = "unserved";
 /// The same for node ports.
