@@ -46,10 +46,15 @@ impl Server {
     /// Opens the port inside the namespace and answers with `name` from then on. Port 0 is refused by nobody, but
     /// cannot be asked for afterwards.
     ///
+    /// From then on the namespace keeps no ends of closed connections (`TIME_WAIT`). Clients behind one masqueraded address
+    /// cannot know which of its ports are held so; the old end would answer a SYN from one of those with an ACK, and the
+    /// client repeat the SYN, whatever the rules do. Here a repeated SYN shall mean a lost one.
+    ///
     /// # Errors
     /// [`Error::Listen`] when the port is taken.
     pub fn start(inside: &Namespace, name: &str, transport: Transport, port: u16) -> Result<Self, Error> {
         let failed = |source| Error::Listen { transport, port, namespace: inside.name().to_owned(), source };
+        inside.sysctl("ipv4/tcp_max_tw_buckets", "0")?;
         let socket = inside.enter(|| Socket::open(transport, port))?.map_err(failed)?;
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC).map_err(|e| failed(e.into()))?);
         let (stopped, name) = (Arc::clone(&stop), name.to_owned());
