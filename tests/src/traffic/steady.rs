@@ -3,7 +3,9 @@
 use crate::namespace::{self, Namespace};
 use crate::patience::{PATIENCE, Vain, eventually};
 use crate::traffic::Transport;
-use crate::traffic::client::{Outcome, attempt_here};
+use crate::traffic::client::{Outcome, PATIENT, attempt_here};
+use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,8 +16,8 @@ use std::time::{Duration, Instant};
 /// Between two attempts: often enough that no gap of a few milliseconds is missed, seldom enough to leave the two
 /// processors of a test machine to the proxy.
 const PACE: Duration = Duration::from_millis(1);
-/// Below the second after which the kernel repeats a lost SYN: one lost packet is a failure here.
-const IMPATIENT: Duration = Duration::from_millis(900);
+/// After this the kernel repeats a lost SYN.
+const LATE: Duration = Duration::from_secs(1);
 
 /// One attempt that no server answered.
 #[derive(Clone, Debug)]
@@ -27,12 +29,25 @@ pub struct Failure {
 }
 
 /// What a steady client went through.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Number of attempts.
     pub attempts: usize,
+    /// How many attempts each server answered.
+    pub answered: BTreeMap<String, usize>,
     /// The attempts that no server answered, in order.
     pub failures: Vec<Failure>,
+    /// When those attempts began that were answered only after a lost SYN would have been repeated.
+    pub late: Vec<Duration>,
+    /// How many SYNs the kernel repeated for any client in the namespace.
+    pub repeated_syns: u64,
+}
+
+impl Report {
+    /// Whether every attempt was answered in time and no SYN was lost on the way.
+    pub fn is_flawless(&self) -> bool {
+        self.failures.is_empty() && self.late.is_empty() && self.repeated_syns == 0
+    }
 }
 
 /// A client in a thread of its own.
@@ -49,10 +64,23 @@ impl Steady {
     /// # Errors
     /// When there is no thread for it.
     pub fn start(from: &Namespace, transport: Transport, to: SocketAddr) -> Result<Self, namespace::Error> {
+        Self::paced(PACE, from, transport, to)
+    }
+
+    /// The same with another pause between two attempts.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn paced(
+        pace: Duration,
+        from: &Namespace,
+        transport: Transport,
+        to: SocketAddr,
+    ) -> Result<Self, namespace::Error> {
         let attempts = Arc::new(AtomicUsize::new(0));
         let (stop, stopped) = channel();
         let counter = Arc::clone(&attempts);
-        let thread = from.spawn(move || attempt_until(&stopped, &counter, transport, to))?;
+        let thread = from.spawn(move || attempt_until((&stopped, pace), &counter, transport, to))?;
         Ok(Self { attempts, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -89,20 +117,36 @@ impl Drop for Steady {
 }
 
 fn attempt_until(
-    stopped: &Receiver<()>,
+    (stopped, pace): (&Receiver<()>, Duration),
     counter: &AtomicUsize,
     transport: Transport,
     to: SocketAddr,
 ) -> Report {
-    let start = Instant::now();
-    let mut report = Report { attempts: 0, failures: Vec::new() };
-    while stopped.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
-        let outcome = attempt_here(transport, to, IMPATIENT);
+    let (start, repeated) = (Instant::now(), repeated_syns());
+    let mut report = Report::default();
+    while stopped.recv_timeout(pace) == Err(RecvTimeoutError::Timeout) {
+        let begun = start.elapsed();
+        let outcome = attempt_here(transport, to, PATIENT);
+        if start.elapsed() - begun >= LATE {
+            report.late.push(begun);
+        }
         report.attempts += 1;
         counter.store(report.attempts, Ordering::Relaxed);
-        if outcome.endpoint().is_none() {
-            report.failures.push(Failure { at: start.elapsed(), outcome });
+        match outcome.endpoint() {
+            Some(endpoint) => *report.answered.entry(endpoint.to_owned()).or_default() += 1,
+            None => report.failures.push(Failure { at: start.elapsed(), outcome }),
         }
     }
+    report.repeated_syns = repeated_syns() - repeated;
     report
+}
+
+/// The count of repeated SYNs in the calling thread's namespace.
+fn repeated_syns() -> u64 {
+    let table = fs::read_to_string("/proc/thread-self/net/netstat").expect("a kernel with TCP counts");
+    let mut rows = table.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, counts) = rows.next().zip(rows.next()).expect("a row of names and one of counts");
+    let mut counters = names.split(' ').zip(counts.split(' '));
+    let (_, count) = counters.find(|(name, _)| *name == "TCPSynRetrans").expect("Linux 3.13 has this count");
+    count.parse().expect("counts are numbers")
 }
