@@ -5,9 +5,9 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`addresses`] | the addresses that the node's links have, followed |
-//! | [`limit`] | how many listeners the process has files for |
-//! | [`services`] | one server for each Service and address |
+//! | `addresses` | the addresses that the node's links have, followed |
+//! | `limit` | how many listeners the process has files for |
+//! | `services` | one server for each Service and address |
 
 mod addresses;
 mod limit;

@@ -1,6 +1,6 @@
 //! Where the API server is and who we are to it, from a kubeconfig file or from what a pod is given.
 //!
-//! Not a connection (that is [`connect`](super::connect)). The files are rotated while we run, so they are read for each
+//! Not a connection (that is [`connect`](mod@super::connect)). The files are rotated while we run, so they are read for each
 //! request: there are few. Invariant: what was read holds all that a client needs; nobody opens a file later.
 
 use std::fs;
