@@ -62,7 +62,7 @@ impl Surroundings {
 pub struct Synced {
     /// Operations that the kernel took.
     pub operations: usize,
-    /// Families for which the kernel has all that is wanted.
+    /// Families for which the kernel has all that is wanted, those of which nothing is wanted included.
     pub written: Vec<IpFamily>,
     /// Tables that were read back and compared.
     pub compared: usize,

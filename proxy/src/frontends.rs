@@ -44,6 +44,17 @@ impl IpFamily {
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
     }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        if self == Self::V4 { "IPv4" } else { "IPv6" }
+    }
+}
+
+impl fmt::Display for IpFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// To which address clients connect.

@@ -99,6 +99,12 @@ impl Health {
         Self { sync_period, families: families.into(), step: None, is_eligible: false }
     }
 
+    /// The same, where the others of the families are not routed.
+    pub fn of_families(mut self, routed: &[IpFamily]) -> Self {
+        self.families.retain(|family, _| routed.contains(family));
+        self
+    }
+
     /// The agent has begun to work, or has ended a step of its work and goes on to the next.
     pub fn step(&mut self, now: Instant) {
         self.step = Some(now);

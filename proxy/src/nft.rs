@@ -16,6 +16,7 @@
 //! | [`diff`] | edits, or two whole tables, into transactions |
 //! | [`family`] | one family's table: what is in doubt, and what the kernel refuses |
 //! | [`blame`] | from a refused operation to the frontends that want it |
+//! | [`probe`] | which families the kernel can route, tried before anything is written |
 //! | [`apply`] | the dataplane, and the door to the kernel |
 //! | [`fake`] | the other side of the door: a kernel in memory |
 //! | [`attended`] | a door that tells of each answer of the kernel |
@@ -34,6 +35,7 @@ pub mod evaluate;
 pub mod fake;
 pub mod family;
 pub mod plan;
+pub mod probe;
 pub mod ruleset;
 pub mod settings;
 pub mod shape;
@@ -42,4 +44,5 @@ pub mod slots;
 pub use apply::{Kernel, Netlink, Nft};
 pub use attended::Attended;
 pub use fake::FakeKernel;
+pub use probe::{Abilities, Unable};
 pub use settings::Settings;

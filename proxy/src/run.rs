@@ -28,9 +28,10 @@ use self::source::Posts;
 use crate::agent::Agent;
 use crate::config::{CommandLine, Config};
 use crate::conntrack::{Forgetter, Outbox, Tracked};
+use crate::frontends::IpFamily;
 use crate::health::{Health, Outbox as Checks, Pulse};
 use crate::logging::Verbosity;
-use crate::nft::{Attended, Netlink, Nft};
+use crate::nft::{Attended, Netlink, Nft, ruleset};
 use crate::status::{self, Reports};
 use heddle_netlink::nft::Listener;
 use std::sync::mpsc;
@@ -45,7 +46,8 @@ use tracing::info;
 /// # Errors
 /// What could not be started, or ended, or that the configuration changed.
 pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<(), RunError> {
-    let kernel = Netlink::open().map_err(RunError::Kernel)?;
+    let mut kernel = Netlink::open().map_err(RunError::Kernel)?;
+    let families = prepare::routable(&mut kernel)?;
     prepare::tune_as_far_as_possible(config);
     // Before the first read-back, so that no damage falls between the two.
     let listener = Listener::open().map_err(RunError::Kernel)?;
@@ -53,9 +55,11 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let own_port = kernel.port();
     let (outbox, changes) = mpsc::channel();
     let mut forgetter = Forgetter::new(Tracked::open().map_err(RunError::Kernel)?, &config.settings);
-    let pulse = Pulse::new(Health::new(config.sync_period), Instant::now);
+    let routed: Vec<IpFamily> = families.iter().copied().map(ruleset::ip_family).collect();
+    let pulse = Pulse::new(Health::new(config.sync_period).of_families(&routed), Instant::now);
     let kernel = Attended::new(kernel, pulse.clone());
-    let agent = Agent::new(&config.node, Nft::new(kernel, &config.settings)).with_pulse(pulse.clone());
+    let nft = Nft::of_families(kernel, &config.settings, &families);
+    let agent = Agent::new(&config.node, nft).with_pulse(pulse.clone());
     let (reports, told) = unbounded_channel();
     let reports = Reports::new(reports);
     let (checks, checked) = unbounded_channel();

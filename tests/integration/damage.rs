@@ -1,6 +1,8 @@
-//! What the real kernel refuses, and what others do to our tables there.
+//! What the real kernel refuses or cannot do, and what others do to our tables there.
 
-use heddle_netlink::nft::{self, Cells, CommitError, Data, Op, Table, TableFamily, Transaction};
+use heddle_netlink::nft::{
+    self, Cells, CommitError, Data, Heard, Listener, Op, Statement, Table, TableFamily, Transaction,
+};
 use heddle_netlink::{Error as NetlinkError, Family, Socket};
 use heddle_proxy::agent::{Agent, Event};
 use heddle_proxy::frontends::{Frontend, Place};
@@ -8,11 +10,12 @@ use heddle_proxy::model::{
     Change, Kind, ObjectName, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
 };
 use heddle_proxy::nft::affinity::Affinities;
-use heddle_proxy::nft::{Kernel, Netlink, Nft, Settings, ruleset};
+use heddle_proxy::nft::probe::probe;
+use heddle_proxy::nft::{Abilities, Kernel, Netlink, Nft, Settings, ruleset};
 use heddle_tests::lab::Lab;
 use heddle_tests::namespace::Namespace;
 use heddle_tests::objects::{list, service, slice};
-use heddle_tests::patience::eventually;
+use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::proxy::{Manifests, Proxy};
 use std::error::Error;
 use std::net::{IpAddr, Ipv6Addr};
@@ -160,6 +163,81 @@ fn who_empties_a_map_in_a_loop_is_answered_at_a_pace_and_named_once_and_the_map_
     proxy.process().prints("nobody else edits the tables of heddle-proxy any more")?;
     let log = proxy.log();
     assert_eq!(log.matches("somebody else edits the tables of heddle-proxy").count(), 1, "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
+    Ok(())
+}
+
+/// The kernel, which is given something that it refuses in place of rules that set a label.
+struct Unlabelled(Netlink);
+
+impl Kernel for Unlabelled {
+    fn load(&mut self, family: TableFamily) -> Result<Option<Table>, NetlinkError> {
+        self.0.load(family)
+    }
+
+    fn forget(&mut self, family: TableFamily, allowed: &Affinities) -> Result<usize, NetlinkError> {
+        self.0.forget(family, allowed)
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), CommitError> {
+        let mut garbled = transaction.clone();
+        for op in &mut garbled.ops {
+            if let Op::AddRule(_, rule) = op
+                && matches!(rule[..], [Statement::SetLabel(_)])
+            {
+                *rule = vec![Statement::InSet(vec![], "none".into())];
+            }
+        }
+        self.0.commit(&garbled)
+    }
+}
+
+#[test]
+fn a_trial_of_the_kernel_names_what_is_missing_leaves_nothing_and_is_not_heard_of() -> Outcomes {
+    Namespace::new("node")?
+        .enter(|| -> Result<(), Box<dyn Error + Send + Sync>> {
+            let mut listener = Listener::open()?;
+            let abilities = probe(&mut Netlink::open()?, true);
+            assert_eq!(abilities, Abilities { able: TableFamily::ALL.into(), unable: vec![] });
+            let Abilities { able, unable } = probe(&mut Unlabelled(Netlink::open()?), true);
+            assert_eq!(able, []);
+            for unable in unable {
+                assert_eq!(unable.lacks, ["CONFIG_NF_CONNTRACK_LABELS"], "{unable}");
+            }
+            let mut real = Transaction::new(TableFamily::Ip, "real".into(), "");
+            real.ops.push(Op::AddTable);
+            nft::commit(&mut Socket::open(Family::Netfilter)?, &real)?;
+            assert_eq!(listener.next(0)?, Heard::Changed(vec![(TableFamily::Ip, "real".to_owned())]));
+            Ok(())
+        })?
+        .map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+/// kp:C18: without IPv6 the other family is served alone, and nothing is said of the one that is not there but once.
+#[test]
+fn a_node_without_ipv6_has_one_table_and_says_so_once() -> Outcomes {
+    let lab = Lab::new(&[NODE])?;
+    let node = lab.node(NODE)?;
+    node.namespace().sysctl("ipv6/conf/all/disable_ipv6", "1")?;
+    let manifests = Manifests::of(node)?;
+    let web = |endpoint: &str| -> Result<String, Box<dyn Error>> {
+        let objects = ["10.96.0.10", "fd00:96::10"].map(str::parse);
+        let addresses: Vec<IpAddr> = objects.into_iter().collect::<Result<_, _>>()?;
+        let slice = slice("web", NODE, &[endpoint.parse()?], 8080);
+        Ok(list(&[service("web", &addresses, 80, 8080), slice]).to_string())
+    };
+    manifests.put("web.json", &web("10.244.1.11")?)?;
+    let mut proxy = Proxy::start(node, &manifests)?;
+    proxy.process().prints("wrote the Services of this node")?;
+    manifests.put("web.json", &web("10.244.1.12")?)?;
+    eventually("the changed endpoint", PATIENCE, || {
+        let listed = node.nft(["list", "ruleset"]).map_err(|error| error.to_string())?.stdout;
+        if listed.contains("10.244.1.12") { Ok(()) } else { Err(listed) }
+    })?;
+    assert_eq!(node.nft(["list", "tables"])?.stdout, "table ip heddle-proxy\n");
+    let log = proxy.log();
+    assert_eq!(log.matches("IPv6").count(), 2, "one line with the name twice: {log}");
     assert!(!log.contains("ERROR"), "{log}");
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! What probes and load balancers are told, in kube-proxy's words.
 
 use super::Report;
-use crate::frontends::IpFamily;
 use crate::http::{Request, Response, StatusCode, not_found, response};
 use crate::model::ObjectName;
 use hyper::header::{HeaderName, HeaderValue};
@@ -48,7 +47,7 @@ pub fn probe(request: &Request, report: &Report, now: Timestamp) -> Response {
     };
     let status = report.families.iter().map(|(family, state)| {
         let status = FamilyStatus { last_updated: ago(now, state.written), healthy: state.is_healthy };
-        (family_name(*family), status)
+        (family.name(), status)
     });
     let body = Probe {
         // "Now" has meant for long that all is well, and kube-proxy keeps it so.
@@ -96,13 +95,6 @@ fn code(passes: bool) -> StatusCode {
 
 fn ago(now: Timestamp, passed: Option<Duration>) -> Timestamp {
     passed.and_then(|passed| now.checked_sub(passed).ok()).unwrap_or(NEVER)
-}
-
-fn family_name(family: IpFamily) -> &'static str {
-    match family {
-        IpFamily::V4 => "IPv4",
-        IpFamily::V6 => "IPv6",
-    }
 }
 
 #[cfg(test)]

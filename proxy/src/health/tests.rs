@@ -46,6 +46,18 @@ fn an_agent_that_waits_for_the_cluster_is_healthy_but_not_ready() {
     assert_eq!(report.written(), None);
 }
 
+/// kp:C18
+#[test]
+fn a_family_that_is_not_routed_is_neither_awaited_nor_told_of() {
+    let mut clock = Clock::new();
+    clock.health = Health::new(PERIOD).of_families(&[V4]);
+    assert!(!clock.report(0).is_ready());
+    clock.sync(1, &[V4]);
+    let report = clock.report(600);
+    assert!(report.is_ready() && report.is_healthy());
+    assert_eq!(report.families.keys().collect::<Vec<_>>(), [&V4]);
+}
+
 #[test]
 fn an_agent_is_ready_once_every_family_was_written_and_stays_so() {
     let mut clock = Clock::new();

@@ -10,7 +10,7 @@ use super::ruleset;
 use super::settings::Settings;
 use crate::dataplane::{Dataplane, SetAside, Surroundings, Synced};
 use crate::delta::Delta;
-use crate::frontends::{Backends, Frontend, Frontends};
+use crate::frontends::{Backends, Frontend, Frontends, IpFamily};
 use heddle_netlink::nft::{self, Cells, CommitError, Data, Op, Table, TableFamily, Transaction};
 use heddle_netlink::{Errno, Error, Family, Socket};
 
@@ -97,13 +97,25 @@ impl Kernel for Netlink {
 pub struct Nft<K> {
     kernel: K,
     families: Vec<FamilyTable>,
+    /// The other families: nothing is wanted of the kernel there.
+    left_out: Vec<IpFamily>,
 }
 
 impl<K: Kernel> Nft<K> {
     /// A dataplane that knows nothing of the kernel yet and wants no Services.
     pub fn new(kernel: K, settings: &Settings) -> Self {
-        let table = |family| FamilyTable::new(family, settings);
-        Self { kernel, families: TableFamily::ALL.into_iter().map(table).collect() }
+        Self::of_families(kernel, settings, &TableFamily::ALL)
+    }
+
+    /// The same for these families alone.
+    pub fn of_families(kernel: K, settings: &Settings, families: &[TableFamily]) -> Self {
+        let table = |family: &TableFamily| FamilyTable::new(*family, settings);
+        let left_out = TableFamily::ALL.into_iter().filter(|family| !families.contains(family));
+        Self {
+            kernel,
+            families: families.iter().map(table).collect(),
+            left_out: left_out.map(ruleset::ip_family).collect(),
+        }
     }
 
     /// The wanted tables.
@@ -136,7 +148,7 @@ impl<K: Kernel> Dataplane for Nft<K> {
     }
 
     fn sync(&mut self, wanted: &Frontends) -> Synced {
-        let mut synced = Synced::default();
+        let mut synced = Synced { written: self.left_out.clone(), ..Synced::default() };
         for family in &mut self.families {
             family.sync(&mut self.kernel, wanted, &mut synced);
         }

@@ -2,7 +2,9 @@
 
 use super::affinity::Affinities;
 use super::apply::Kernel;
-use heddle_netlink::nft::{Cells, CommitError, Data, Name, Op, RefusedOps, Table, TableFamily, Transaction};
+use heddle_netlink::nft::{
+    Cells, CommitError, Data, Name, Op, RefusedOps, Statement, Table, TableFamily, Transaction,
+};
 use heddle_netlink::{Errno, Error, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +27,8 @@ pub struct FakeKernel {
     pub refuse_cells: BTreeSet<Cells>,
     /// Refuse to add rules to these chains.
     pub refuse_rules: BTreeSet<Name>,
+    /// Refuse rules with one of these, as a kernel that was built without them.
+    pub lacks: Vec<Statement>,
     /// Refuse verdicts that lead to these chains, as where a chain has what its hook does not allow.
     pub refuse_gotos: BTreeSet<Name>,
 }
@@ -95,7 +99,9 @@ impl FakeKernel {
         };
         match op {
             Op::AddElement(_, key, data) => poisoned(key, data),
-            Op::AddRule(chain, _) => self.refuse_rules.contains(chain),
+            Op::AddRule(chain, rule) => {
+                self.refuse_rules.contains(chain) || rule.iter().any(|part| self.lacks.contains(part))
+            }
             _ => false,
         }
     }

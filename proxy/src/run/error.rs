@@ -1,6 +1,7 @@
 //! Why the process ends.
 
 use crate::health::servers::StartError;
+use crate::nft::Unable;
 use crate::tuning::Unset;
 use crate::watch;
 use std::io;
@@ -12,6 +13,9 @@ pub enum RunError {
     /// nf_tables cannot be used.
     #[error("open nf_tables (is the kernel built with it, and has the process CAP_NET_ADMIN?)")]
     Kernel(#[source] heddle_netlink::Error),
+    /// The kernel can route no family.
+    #[error("route Services: {}", list(.0))]
+    Unable(Vec<Unable>),
     /// A thread, a signal handler or the runtime could not be set up.
     #[error("start {what}")]
     Start {
@@ -60,4 +64,8 @@ pub enum RunError {
     /// A part ended that never should.
     #[error("{0} ended")]
     Ended(&'static str),
+}
+
+fn list(unable: &[Unable]) -> String {
+    unable.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -2,14 +2,16 @@
 
 use super::RunError;
 use crate::config::Config;
-use crate::nft::Netlink;
+use crate::nft::{Abilities, Netlink, probe};
 use crate::tuning;
+use heddle_netlink::nft::TableFamily;
 use std::fs;
 use std::path::Path;
 use tracing::{info, warn};
 
 /// Where the kernel's files are.
 const ROOT: &str = "/";
+const PROC: &str = "/proc";
 
 /// Writes the configuration to a file, in kube-proxy's form.
 ///
@@ -27,11 +29,29 @@ pub fn write_config(config: &Config, path: &Path) -> Result<(), RunError> {
 /// # Errors
 /// What could not be done.
 pub fn init(config: &Config) -> Result<(), RunError> {
-    Netlink::open().map_err(RunError::Kernel)?;
+    let mut kernel = Netlink::open().map_err(RunError::Kernel)?;
+    routable(&mut kernel)?;
     match tuning::set_conntrack(ROOT.as_ref(), &config.file.conntrack).into_iter().next() {
         Some(first) => Err(RunError::Tune(first)),
         None => Ok(()),
     }
+}
+
+/// The families that the kernel can route. What it cannot is said once.
+pub(super) fn routable(kernel: &mut Netlink) -> Result<Vec<TableFamily>, RunError> {
+    let Abilities { able, unable } = probe::probe(kernel, probe::has_ipv6(PROC.as_ref()));
+    if able.is_empty() {
+        return Err(RunError::Unable(unable));
+    }
+    for unable in unable {
+        let family = unable.family;
+        if unable.lacks.is_empty() {
+            info!("no {family} Service is routed: {unable}");
+        } else {
+            warn!("no {family} Service is routed: {unable}");
+        }
+    }
+    Ok(able)
 }
 
 /// Sets the kernel's limits. What cannot be set is said in one line, and done without.

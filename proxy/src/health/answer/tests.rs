@@ -1,4 +1,5 @@
 use super::*;
+use crate::frontends::IpFamily;
 use crate::health::FamilyReport;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
