@@ -95,6 +95,8 @@ pub enum Verdict {
     Ours(Object, Vec<FieldError>),
     /// It is as if it were not there, for this reason.
     Ignored(&'static str),
+    /// It is as if it were not there, because of this field, which nobody can mean.
+    Stray(FieldError),
 }
 
 /// The fields at fault that an object can do without.

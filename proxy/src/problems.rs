@@ -45,6 +45,8 @@ pub enum Reason {
     FieldIgnored,
     /// The object, or the file, cannot be used; its last good state stays.
     ObjectRefused,
+    /// The object is as if it were not there, though nobody can mean that.
+    ObjectIgnored,
     /// Another Service has a frontend of this one.
     FrontendConflict,
     /// The node's kernel refuses a frontend of this Service.
@@ -58,6 +60,7 @@ impl fmt::Display for Reason {
         f.write_str(match self {
             Self::FieldIgnored => "FieldIgnored",
             Self::ObjectRefused => "ObjectRefused",
+            Self::ObjectIgnored => "ObjectIgnored",
             Self::FrontendConflict => "FrontendConflict",
             Self::FrontendSetAside => "FrontendSetAside",
             Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
@@ -93,6 +96,12 @@ impl Problem {
     pub fn refused(key: &Key, error: &FieldError) -> Self {
         let text = format!("{error}; its last good state stays");
         Self { subject: Subject::Object(key.clone()), reason: Reason::ObjectRefused, text }
+    }
+
+    /// An object is of use to nobody.
+    pub fn stray(key: &Key, error: &FieldError) -> Self {
+        let text = format!("{error}; it is as if it were not there");
+        Self { subject: Subject::Object(key.clone()), reason: Reason::ObjectIgnored, text }
     }
 
     /// A Service lost one of its frontends to another.

@@ -19,7 +19,7 @@ pub fn slice(object: &EndpointSlice, names: &mut Names) -> Result<Verdict, Field
         return Ok(Verdict::Ignored("it is of a headless Service (label service.kubernetes.io/headless)"));
     }
     let Some(service) = labels.service_name.as_deref().filter(|name| !name.is_empty()) else {
-        return Ok(Verdict::Ignored("it is of no Service (no label kubernetes.io/service-name)"));
+        return Ok(Verdict::Stray(Fault::Missing.at("metadata.labels[kubernetes.io/service-name]")));
     };
     match object.address_type.as_str() {
         "IPv4" | "IPv6" => {}

@@ -23,7 +23,7 @@ use super::census::Census;
 use super::lean::Lean;
 use super::reasons;
 use crate::convert::objects::{Metadata, ServiceCidr};
-use crate::convert::{self, FieldError, Names, Verdict};
+use crate::convert::{self, FieldError, Key, Names, Verdict};
 use crate::model::{Change, Kind, ObjectName};
 use crate::problems::{self, News, Problem};
 
@@ -242,14 +242,9 @@ impl<T: AsRef<Metadata>> Record<T> {
         }
         let read = lean.object.as_ref().map_err(|unreadable| unreadable.error.clone());
         match read.and_then(|object| (self.convert)(object, &mut self.names)) {
-            Ok(Verdict::Ours(object, passed_over)) => {
-                let problems = passed_over.iter().map(|error| Problem::passed_over(&key, error)).collect();
-                self.tell(&key.name, problems);
-                self.census.exists(key.name, Verdict::Ours(object, passed_over))
-            }
-            Ok(ignored @ Verdict::Ignored(_)) => {
-                self.tell(&key.name, BTreeSet::new());
-                self.census.exists(key.name, ignored)
+            Ok(verdict) => {
+                self.tell(&key.name, problems(&key, &verdict));
+                self.census.exists(key.name, verdict)
             }
             Err(error) => {
                 self.tell(&key.name, [Problem::refused(&key, &error)].into());
@@ -275,6 +270,16 @@ impl<T: AsRef<Metadata>> Record<T> {
             warn!(kind = %self.kind, "the API server fails; what it said before stands: {why}");
             self.failing = Some(why);
         }
+    }
+}
+
+fn problems(key: &Key, verdict: &Verdict) -> BTreeSet<Problem> {
+    match verdict {
+        Verdict::Ours(_, passed_over) => {
+            passed_over.iter().map(|error| Problem::passed_over(key, error)).collect()
+        }
+        Verdict::Stray(error) => [Problem::stray(key, error)].into(),
+        Verdict::Ignored(_) => BTreeSet::new(),
     }
 }
 

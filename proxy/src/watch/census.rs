@@ -62,7 +62,7 @@ impl Census {
                 self.held.insert(name.clone());
                 Some(object.applied(Key { kind: self.kind, name }))
             }
-            Verdict::Ignored(_) => self.is_gone(name),
+            Verdict::Ignored(_) | Verdict::Stray(_) => self.is_gone(name),
         }
     }
 

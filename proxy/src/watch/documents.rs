@@ -97,6 +97,8 @@ pub struct Parsed {
     pub mistakes: Vec<Mistake>,
     /// The fields that objects do without because they could not be used.
     pub remarks: Vec<Mistake>,
+    /// The objects that are as if they were not there, though nobody can mean that.
+    pub strays: Vec<Mistake>,
 }
 
 impl Parsed {
@@ -187,6 +189,10 @@ impl Reader<'_> {
         };
         match self.convert(kind, document) {
             Ok(Verdict::Ignored(reason)) => debug!(%place, %key, reason, "ignored"),
+            Ok(Verdict::Stray(error)) => {
+                let message = format!("{error}; it is as if it were not there");
+                self.parsed.strays.push(Mistake { place, key: Some(key), message });
+            }
             Ok(Verdict::Ours(..)) if self.parsed.objects.contains_key(&key) => {
                 self.mistake(place, Some(key), "is in this file before; the first one counts".to_owned());
             }

@@ -61,7 +61,8 @@ impl Roster {
             parsed.mistakes.iter().filter_map(|mistake| mistake.key.as_ref()).collect();
         let refused = parsed.mistakes.iter().map(|mistake| problem(&name, mistake, Reason::ObjectRefused));
         let passed_over = parsed.remarks.iter().map(|mistake| problem(&name, mistake, Reason::FieldIgnored));
-        let problems = refused.chain(passed_over).collect();
+        let strays = parsed.strays.iter().map(|mistake| problem(&name, mistake, Reason::ObjectIgnored));
+        let problems = refused.chain(passed_over).chain(strays).collect();
         update.news = problems::between(&old.problems, &problems);
 
         let mut keys: BTreeSet<Key> = parsed.objects.keys().cloned().collect();

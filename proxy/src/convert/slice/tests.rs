@@ -65,15 +65,15 @@ fn hints_alone_say_for_whom_an_endpoint_is_meant() {
 
 /// kp:A10
 #[test]
-fn a_slice_of_no_service_or_of_host_names_is_ignored() {
-    let ignored = |object| match verdict(object) {
-        Ok(Verdict::Ignored(reason)) => reason,
-        other => panic!("{other:?}"),
-    };
-    assert!(ignored(json!({"addressType": "IPv4"})).contains("kubernetes.io/service-name"));
+fn a_slice_of_no_service_is_a_stray_and_one_of_host_names_is_ignored() {
+    for labels in [json!({}), json!({"kubernetes.io/service-name": ""})] {
+        let object = json!({"addressType": "IPv4", "metadata": {"labels": labels}});
+        let Ok(Verdict::Stray(error)) = verdict(object) else { panic!("{labels}") };
+        assert_eq!(error.to_string(), "metadata.labels[kubernetes.io/service-name]: missing");
+    }
     let host_names =
         json!({"addressType": "FQDN", "metadata": {"labels": {"kubernetes.io/service-name": "web"}}});
-    assert!(ignored(host_names).contains("addressType"));
+    assert!(matches!(verdict(host_names), Ok(Verdict::Ignored(reason)) if reason.contains("addressType")));
 }
 
 /// kp:A2

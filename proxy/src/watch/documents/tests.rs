@@ -158,6 +158,20 @@ fn the_ranges_of_services_are_an_object_without_a_namespace() {
 }
 
 #[test]
+fn a_slice_of_no_service_is_named_and_no_mistake() {
+    let parsed = yaml(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\naddressType: IPv4\n",
+    );
+    assert!(parsed.objects.is_empty() && parsed.mistakes.is_empty());
+    let strays: Vec<String> = parsed.strays.iter().map(ToString::to_string).collect();
+    let field = "metadata.labels[kubernetes.io/service-name]: missing";
+    assert_eq!(
+        strays,
+        [format!("document 1 (line 1): EndpointSlice default/a: {field}; it is as if it were not there")]
+    );
+}
+
+#[test]
 fn the_first_of_two_objects_with_one_name_counts() {
     let second = service("a").replace("10.0.0.1", "10.0.0.2");
     let parsed = yaml(&format!("{}---\n{second}", service("a")));
