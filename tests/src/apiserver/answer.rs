@@ -32,6 +32,9 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
     // The sender lives in `shared`, so waiting ends only when the stall does.
     let _ = faults.wait_for(|it| !it.stalled).await;
     let sick = *faults.borrow_and_update();
+    if sick.failing.is_some() || sick.babbling {
+        count(&shared, &request);
+    }
     if let Some(code) = sick.failing.and_then(|code| StatusCode::from_u16(code).ok()) {
         return response(code, "text/plain; charset=utf-8", "the server is in trouble\n".into());
     }
@@ -45,6 +48,15 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
             let code = StatusCode::from_u16(refusal.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             document(code, &refusal.to_status())
         }
+    }
+}
+
+/// Counts a request that nobody looks at any further.
+fn count(shared: &Shared, request: &Request<Incoming>) {
+    let segments: Vec<_> = request.uri().path().split('/').filter(|segment| !segment.is_empty()).collect();
+    if let Some(target) = Target::parse(&segments) {
+        let asked = Asked::of(request.method(), &target, &Query::parse(request.uri().query()));
+        *shared.asked().entry(asked).or_default() += 1;
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Faults {
     pub(crate) failing: Option<u16>,
     /// Whether everything is answered with what is no answer.
     pub(crate) babbling: bool,
+    /// Whether watches break off in the middle of the next object.
+    pub(crate) halving: bool,
 }
 
 impl Default for Faults {
@@ -37,6 +39,7 @@ impl Default for Faults {
             streaming_lists: true,
             failing: None,
             babbling: false,
+            halving: false,
             forbidden: None,
         }
     }
@@ -116,9 +119,14 @@ impl ApiServer {
         self.switch(|faults| faults.babbling = true);
     }
 
-    /// Ends [`ApiServer::fail`] and [`ApiServer::babble`].
+    /// Breaks off every watch in the middle of the next object that it sends, until [`ApiServer::recover`].
+    pub fn halve(&self) {
+        self.switch(|faults| faults.halving = true);
+    }
+
+    /// Ends [`ApiServer::fail`], [`ApiServer::babble`] and [`ApiServer::halve`].
     pub fn recover(&self) {
-        self.switch(|faults| (faults.failing, faults.babbling) = (None, false));
+        self.switch(|faults| (faults.failing, faults.babbling, faults.halving) = (None, false, false));
     }
 
     fn switch(&self, change: impl FnOnce(&mut Faults)) {

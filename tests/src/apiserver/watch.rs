@@ -188,7 +188,12 @@ impl Stream {
 
     /// The type comes first, as in Go's `metav1.WatchEvent`: clients may know by it how to read what follows.
     async fn write(&mut self, kind: &str, object: &Value) -> Result<(), Broken> {
-        let line = format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n");
+        let mut line = format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n");
+        if self.watch.shared.faults.borrow().halving {
+            line.truncate(line.len() / 2);
+            self.sender.send_data(Bytes::from(line)).await.map_err(|_| Broken)?;
+            return Err(Broken);
+        }
         self.sender.send_data(Bytes::from(line)).await.map_err(|_| Broken)
     }
 }
