@@ -3,6 +3,7 @@
 //! Each test waits for what must follow, and asks by real connections. That other connections go on meanwhile is the
 //! affair of `proxy.rs`.
 
+use heddle_tests::apiserver::{ApiServer, Options};
 use heddle_tests::lab::{Lab, Node, Pod};
 use heddle_tests::namespace::Namespace;
 use heddle_tests::objects::{list, service, slice};
@@ -11,7 +12,9 @@ use heddle_tests::proxy::{Manifests, Proxy};
 use heddle_tests::traffic::{Outcome, Server, Transport, attempt, attempt_here};
 use serde_json::{Value, json};
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 type Outcomes = Result<(), Box<dyn Error>>;
@@ -25,7 +28,7 @@ struct Stage {
     _proxy: Proxy,
     manifests: Manifests,
     _servers: Vec<Server>,
-    _webs: Vec<Pod>,
+    webs: Vec<Pod>,
     client: Pod,
     lab: Lab,
 }
@@ -46,7 +49,7 @@ impl Stage {
         }
         let proxy = Proxy::start_with(node, &[&["--manifests", &manifests.folder()], flags].concat())?;
         proxy.ready(node)?;
-        Ok(Self { _proxy: proxy, manifests, _servers: servers, _webs: webs, client, lab })
+        Ok(Self { _proxy: proxy, manifests, _servers: servers, webs, client, lab })
     }
 
     fn node(&self) -> Result<&Node, Box<dyn Error>> {
@@ -57,16 +60,21 @@ impl Stage {
         Ok(self.manifests.put(name, &object.to_string())?)
     }
 
-    /// Waits until a connection to there ends so: with a server's name, or as outcomes are called.
+    /// As the function of this name.
     fn becomes(&self, from: &Namespace, to: &str, wanted: &str) -> Outcomes {
-        let address: SocketAddr = to.parse()?;
-        eventually(&format!("{wanted} at {to}"), PATIENCE, || {
-            let got = from.enter(|| attempt_here(Transport::Tcp, address, SILENCE));
-            let got = called(&got.map_err(|error| error.to_string())?);
-            if got == wanted { Ok(()) } else { Err(got) }
-        })?;
-        Ok(())
+        becomes(from, to, wanted)
     }
+}
+
+/// Waits until a connection to there ends so: with a server's name, or as outcomes are called.
+fn becomes(from: &Namespace, to: &str, wanted: &str) -> Outcomes {
+    let address: SocketAddr = to.parse()?;
+    eventually(&format!("{wanted} at {to}"), PATIENCE, || {
+        let got = from.enter(|| attempt_here(Transport::Tcp, address, SILENCE));
+        let got = called(&got.map_err(|error| error.to_string())?);
+        if got == wanted { Ok(()) } else { Err(got) }
+    })?;
+    Ok(())
 }
 
 fn called(outcome: &Outcome) -> String {
@@ -102,6 +110,120 @@ fn a_service_is_reached_as_its_type_says_after_each_change() -> Outcomes {
         stage.becomes(pod, "10.96.0.10:80", "unreachable")?;
     }
     Ok(())
+}
+
+/// What one says, the other hears.
+fn exchange(one: &mut TcpStream, other: &mut TcpStream) -> Outcomes {
+    for (text, from_one) in [(b"one", true), (b"two", false)] {
+        let (from, to) = if from_one { (&mut *one, &mut *other) } else { (&mut *other, &mut *one) };
+        from.write_all(text)?;
+        let mut heard = [0; 3];
+        to.set_read_timeout(Some(PATIENCE))?;
+        to.read_exact(&mut heard)?;
+        assert_eq!(&heard, text);
+    }
+    Ok(())
+}
+
+/// kp:C20: a connection lives on when its endpoint is taken out, and when the Service is gone; new ones go elsewhere.
+#[test]
+fn an_established_connection_outlives_its_endpoint_and_its_service() -> Outcomes {
+    let mut object = web("web", "10.96.0.10", "10.244.1.11", &json!({}))?;
+    object["items"][1]["ports"][0]["port"] = json!(9000);
+    let stage = Stage::new(&[], &[("web.json", object)])?;
+    let pod = stage.client.namespace();
+    let listener = stage.webs[0].namespace().enter(|| TcpListener::bind("0.0.0.0:9000"))??;
+    let mut client = pod.enter(|| TcpStream::connect_timeout(&([10, 96, 0, 10], 80).into(), PATIENCE))??;
+    let (mut served, _) = listener.accept()?;
+    exchange(&mut client, &mut served)?;
+    stage.put("web.json", &web("web", "10.96.0.10", "10.244.1.12", &json!({}))?)?;
+    stage.becomes(pod, "10.96.0.10:80", "web-2")?;
+    exchange(&mut client, &mut served)?;
+    stage.manifests.remove("web.json")?;
+    stage.becomes(pod, "10.96.0.10:80", "unreachable")?;
+    exchange(&mut client, &mut served)
+}
+
+/// kp:P11: the interface of the pods is known by its name, so that it may come after the rules.
+#[test]
+fn pods_are_known_by_an_interface_that_comes_after_the_rules() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    let node = lab.node("node-1")?;
+    let manifests = Manifests::of(node)?;
+    manifests.put("web.json", &web("web", "10.96.0.10", "10.244.1.11", &json!({}))?.to_string())?;
+    let flags = ["--detect-local-mode", "BridgeInterface", "--pod-bridge-interface", "cni0"];
+    let proxy = Proxy::start_with(node, &[&["--manifests", &manifests.folder()], &flags[..]].concat())?;
+    proxy.ready(node)?;
+    let client = node.pod_at("client", &["10.244.1.10".parse()?])?;
+    let endpoint = node.pod_at("web-1", &["10.244.1.11".parse()?])?;
+    let _server = Server::start(endpoint.namespace(), "web-1", Transport::Tcp, TARGET)?;
+    let to = "10.96.0.10:80".parse()?;
+    let outcome = attempt(client.namespace(), Transport::Tcp, to)?;
+    assert_eq!((outcome.endpoint(), outcome.source()), (Some("web-1"), Some("10.244.1.10".parse()?)));
+    // What does not come in by it is masqueraded.
+    lab.steer("10.96.0.10".parse()?, "node-1")?;
+    let outcome = attempt(lab.outside(), Transport::Tcp, to)?;
+    assert_eq!(outcome.source(), node.masquerade_towards("10.244.1.11".parse()?));
+    Ok(())
+}
+
+/// kp:A6, kp:C12: what the API server makes of a Service that gets one type after the other, by traffic before and after each.
+#[test]
+fn every_change_of_type_at_the_api_server_is_followed() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    let node = lab.node("node-1")?;
+    let client = node.pod_at("client", &["10.244.1.10".parse()?])?;
+    let endpoint = node.pod_at("web-1", &["10.244.1.11".parse()?])?;
+    let _server = Server::start(endpoint.namespace(), "web-1", Transport::Tcp, TARGET)?;
+    let listener = node.namespace().enter(|| TcpListener::bind("127.0.0.1:0"))??;
+    let server = ApiServer::start(listener, Options::default())?;
+    server.apply(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.168.0.11"}]}}))?;
+    server.apply(slice("web", "node-1", &["10.244.1.11".parse()?], TARGET))?;
+    let kubeconfig = node.directory().join("kubeconfig");
+    fs::write(&kubeconfig, server.kubeconfig())?;
+    server.apply(of_type("ClusterIP"))?;
+    let proxy = Proxy::start_with(node, &["--kubeconfig", &kubeconfig.to_string_lossy()])?;
+    proxy.ready(node)?;
+    lab.steer("198.51.100.1".parse()?, "node-1")?;
+    let (pod, outside) = (client.namespace(), lab.outside());
+    let kinds = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
+    // From each to each.
+    let mut before = "";
+    for kind in [0, 1, 0, 2, 0, 3, 1, 2, 1, 3, 2, 3, 0].map(|at| kinds[at]) {
+        server.apply(of_type(kind))?;
+        let [cluster_ip, node_port, balanced] = match kind {
+            "ClusterIP" => ["web-1", "refused", "unreachable"],
+            "NodePort" => ["web-1", "web-1", "unreachable"],
+            // The API server keeps a node port that was allocated.
+            "LoadBalancer" if before == "NodePort" => ["web-1"; 3],
+            "LoadBalancer" => ["web-1", "refused", "web-1"],
+            _ => ["unreachable", "refused", "unreachable"],
+        };
+        becomes(pod, "10.96.0.10:80", cluster_ip)?;
+        becomes(outside, "192.168.0.11:30080", node_port)?;
+        becomes(outside, "198.51.100.1:80", balanced)?;
+        before = kind;
+    }
+    Ok(())
+}
+
+/// The Service as its owner writes it for each type; the load balancer has no node port.
+fn of_type(kind: &str) -> Value {
+    let mut object = service("web", &[], 80, TARGET);
+    object["spec"]["type"] = json!(kind);
+    match kind {
+        "ExternalName" => object["spec"]["externalName"] = json!("elsewhere.example"),
+        _ => object["spec"]["clusterIP"] = json!("10.96.0.10"),
+    }
+    if kind == "NodePort" {
+        object["spec"]["ports"][0]["nodePort"] = json!(30080);
+    }
+    if kind == "LoadBalancer" {
+        object["spec"]["allocateLoadBalancerNodePorts"] = json!(false);
+        object["status"]["loadBalancer"]["ingress"] = json!([{ "ip": "198.51.100.1" }]);
+    }
+    object
 }
 
 /// kp:P14, kp:C7: the loser of a frontend has it as soon as the owner lets go, and gives it back.

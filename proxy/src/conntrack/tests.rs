@@ -314,6 +314,7 @@ fn nothing_is_listed_for_an_endpoint_more_nor_for_what_is_not_udp() {
     assert_eq!(stage.forgetter.table().listings, 1);
 }
 
+/// kp:F2: what is asked of the kernel grows with the ports that changed, not with the whole table, up to one listing.
 #[test]
 fn many_frontends_are_one_listing_and_few_ports_one_each() {
     let same_port = (1..100).map(|last| format!("10.96.1.{last}:53"));
@@ -329,6 +330,7 @@ fn many_frontends_are_one_listing_and_few_ports_one_each() {
     }
 }
 
+/// kp:F2: and nothing is forgotten by half a list.
 #[test]
 fn an_interrupted_listing_is_tried_again_later_and_later() {
     let mut stage = Stage::with(&[flow(VIP, OLD)]);
