@@ -205,7 +205,7 @@ pub struct Frontends {
     serves_external_ips: bool,
     /// The claims of each frontend, in order; the first holds.
     claims: BTreeMap<Frontend, Vec<Claim>>,
-    claimed: BTreeMap<ObjectName, (Claimant, Vec<Frontend>)>,
+    claimed: BTreeMap<ObjectName, (Claimant, Box<[Frontend]>)>,
     /// The claims that hold no more, or again, since they were last asked for.
     disputes: Delta<Contested, Dispute>,
 }

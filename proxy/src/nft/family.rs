@@ -65,13 +65,20 @@ impl FamilyTable {
         self.forgiving = true;
     }
 
+    /// Where whole tables are compared, edits only tell who made a difference.
+    fn needs_edits(&self) -> bool {
+        !self.in_doubt || self.edited
+    }
+
     /// Takes in what the node and the cluster are like.
     pub fn surround(&mut self, surroundings: &Surroundings) {
+        self.plan.record(self.needs_edits());
         self.plan.surround(surroundings);
     }
 
     /// Takes edits of frontends in. What was set aside and changes is tried again.
     pub fn stage(&mut self, delta: &Delta<Frontend, Backends>) {
+        self.plan.record(self.needs_edits());
         if self.set_aside.is_empty() {
             return self.plan.stage(delta);
         }

@@ -35,6 +35,8 @@ pub struct Plan {
     follows_pod_cidrs: bool,
     table: Table,
     edits: Edits,
+    /// Edits are kept. They are not where whole tables will be compared: at a start they would take more than the table.
+    recording: bool,
     present: Present,
     /// How many frontends have each shape.
     shapes: BTreeMap<Shape, usize>,
@@ -55,6 +57,7 @@ impl Plan {
             follows_pod_cidrs: settings.locality == Locality::NodeNetworks,
             settings,
             edits: Edits::default(),
+            recording: true,
             present: Present::default(),
             shapes: BTreeMap::new(),
             hairpins: BTreeMap::new(),
@@ -72,6 +75,11 @@ impl Plan {
     /// What changed since the last call.
     pub fn take_edits(&mut self) -> Edits {
         std::mem::take(&mut self.edits)
+    }
+
+    /// Whether changes are to be kept for [`Plan::take_edits`].
+    pub fn record(&mut self, wanted: bool) {
+        self.recording = wanted;
     }
 
     /// Takes edits of frontends in; those of the other family are not ours.
@@ -102,9 +110,10 @@ impl Plan {
 
     /// The chains of all shapes, made again.
     fn stage_shapes(&mut self) {
-        for shape in self.shapes.keys() {
+        let shapes: Vec<Shape> = self.shapes.keys().copied().collect();
+        for shape in &shapes {
             let (name, chain) = chains::of_shape(shape, &self.settings, self.table.family);
-            self.edits.chains.set(&mut self.table.chains, name, Some(chain));
+            self.set_chain(name, Some(chain));
         }
     }
 
@@ -119,7 +128,7 @@ impl Plan {
         if *before != self.present {
             let (old, new) = (chains(&self.settings, before), chains(&self.settings, &self.present));
             for (name, edit) in Delta::between(&old, &new).iter() {
-                self.edits.chains.set(&mut self.table.chains, name.clone(), edit.new.clone());
+                self.set_chain(name.clone(), edit.new.clone());
             }
         }
     }
@@ -199,7 +208,7 @@ impl Plan {
         for (seconds, more) in new.map(|s| (s, true)).into_iter().chain(old.map(|s| (s, false))) {
             if step(&mut self.remembering, seconds, more) {
                 let (name, chain) = chains::remember(seconds);
-                self.edits.chains.set(&mut self.table.chains, name, more.then_some(chain));
+                self.set_chain(name, more.then_some(chain));
             }
         }
         let goto = new.map(|seconds| Data::Goto(chains::remember(seconds).0));
@@ -264,7 +273,7 @@ impl Plan {
         let Some(shape) = shape else { return };
         if step(&mut self.shapes, shape, more) {
             let (name, chain) = chains::of_shape(&shape, &self.settings, self.table.family);
-            self.edits.chains.set(&mut self.table.chains, name, more.then_some(chain));
+            self.set_chain(name, more.then_some(chain));
         }
     }
 
@@ -277,15 +286,19 @@ impl Plan {
         }
     }
 
-    fn set_element(&mut self, set: &str, key: Cells, data: Option<Data>) {
+    fn set_chain(&mut self, name: Name, chain: Option<Chain>) {
+        let edits = self.recording.then_some(&mut self.edits.chains);
+        set(edits, &mut self.table.chains, name, chain);
+    }
+
+    fn set_element(&mut self, name: &str, key: Cells, data: Option<Data>) {
         let elements =
-            &mut self.table.sets.get_mut(set).expect("the table has all its sets from the start").elements;
-        if !self.edits.elements.contains_key(set) {
-            self.edits.elements.insert(set.into(), Delta::default());
+            &mut self.table.sets.get_mut(name).expect("the table has all its sets from the start").elements;
+        if self.recording && !self.edits.elements.contains_key(name) {
+            self.edits.elements.insert(name.into(), Delta::default());
         }
-        if let Some(delta) = self.edits.elements.get_mut(set) {
-            delta.set(elements, key, data);
-        }
+        let edits = if self.recording { self.edits.elements.get_mut(name) } else { None };
+        set(edits, elements, key, data);
     }
 }
 
@@ -312,6 +325,20 @@ impl<'a> Routed<'a> {
             sources: &backends.sources,
             affinity: backends.affinity.as_ref(),
         }
+    }
+}
+
+/// Sets a key of `map` (`None` removes it) and records the edit when somebody wants it.
+fn set<K: Ord + Clone, V: Eq + Clone>(
+    edits: Option<&mut Delta<K, V>>,
+    map: &mut BTreeMap<K, V>,
+    key: K,
+    new: Option<V>,
+) {
+    match (edits, new) {
+        (Some(edits), new) => edits.set(map, key, new),
+        (None, Some(value)) => drop(map.insert(key, value)),
+        (None, None) => drop(map.remove(&key)),
     }
 }
 
