@@ -200,6 +200,8 @@ impl<D: Dataplane> Agent<D> {
         self.repaired |= synced.repaired > 0;
         if synced.compared > 0 {
             drop(delta);
+            self.model.pack();
+            self.frontends.pack();
             memory::give_back();
         }
         self.synced_once |= synced.failures.is_empty();

@@ -17,6 +17,7 @@ pub use disputes::{Contested, Dispute};
 pub use endpoints::Endpoint;
 
 use crate::delta::Delta;
+use crate::memory;
 use crate::model::{Dirty, Model, ObjectName, Policy, Protocol};
 use ipnetwork::IpNetwork;
 use jiff::Timestamp;
@@ -329,6 +330,12 @@ impl Frontends {
     /// The Service that has a frontend.
     pub fn owner(&self, frontend: &Frontend) -> Option<&ObjectName> {
         self.claims.get(frontend)?.first().map(|claim| &claim.by.service)
+    }
+
+    /// Takes no more memory than what it holds needs.
+    pub fn pack(&mut self) {
+        memory::pack(&mut self.claims);
+        memory::pack(&mut self.claimed);
     }
 
     /// Which claims hold no more, or again, since the last call.

@@ -3,6 +3,14 @@
 //! Not an allocator. A whole table that is read, compared and sent, and the objects before they are converted, are several
 //! times what stays; glibc's allocator keeps the pages for later unless it is asked. Others (musl's) are left alone.
 
+use std::collections::BTreeMap;
+use std::mem;
+
+/// Moves a map into full nodes: those of one that grew in order are half empty.
+pub fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
+    *map = mem::take(map).into_iter().collect();
+}
+
 /// Returns the free pages of all threads to the kernel. Takes some milliseconds for a hundred megabytes.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]

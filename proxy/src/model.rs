@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
+use crate::memory;
+
 pub use self::objects::{
     Hints, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
 };
@@ -202,6 +204,12 @@ impl Model {
     /// What may have changed since the last call.
     pub fn take_dirty(&mut self) -> Dirty {
         mem::take(&mut self.dirty)
+    }
+
+    /// Takes no more memory than what it holds needs.
+    pub fn pack(&mut self) {
+        memory::pack(&mut self.entries);
+        memory::pack(&mut self.service_of);
     }
 
     /// All Services, by name.

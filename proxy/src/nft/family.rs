@@ -100,6 +100,9 @@ impl FamilyTable {
                 synced.operations += update.transactions.iter().map(|sent| sent.ops.len()).sum::<usize>();
                 synced.written.push(ruleset::ip_family(self.table().family));
                 self.remove_idle_chains(kernel, update, synced);
+                if compared {
+                    self.plan.pack();
+                }
                 self.forget_clients(kernel, compared, synced);
             }
             Err(failure) => synced.failures.push(failure),

@@ -13,6 +13,7 @@ use super::slots;
 use crate::dataplane::Surroundings;
 use crate::delta::{Delta, Edit};
 use crate::frontends::{Affinity, Backends, Endpoint, Frontend, IpFamily, Place, Reach};
+use crate::memory;
 use heddle_netlink::nft::{Cells, Chain, Data, Name, Table, TableFamily};
 use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
@@ -80,6 +81,11 @@ impl Plan {
     /// Whether changes are to be kept for [`Plan::take_edits`].
     pub fn record(&mut self, wanted: bool) {
         self.recording = wanted;
+    }
+
+    /// Takes no more memory than the table needs.
+    pub fn pack(&mut self) {
+        self.table.sets.values_mut().for_each(|set| memory::pack(&mut set.elements));
     }
 
     /// Takes edits of frontends in; those of the other family are not ours.
