@@ -5,7 +5,7 @@ use serde_json::Value;
 /// One sync, from the objects in memory to the kernel's yes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sync {
-    /// The whole state was compared: a start or a repair.
+    /// The whole state was compared, and differed: a start or a repair.
     pub whole: bool,
     /// Operations that the kernel took.
     pub operations: f64,
@@ -15,18 +15,20 @@ pub struct Sync {
 
 /// All syncs of a log, in order.
 pub fn read(log: &str) -> Vec<Sync> {
-    log.lines().filter_map(|line| parse(&serde_json::from_str(line).ok()?)).collect()
+    let syncs = log.lines().filter(|line| line.contains("elapsed"));
+    syncs.filter_map(|line| parse(&serde_json::from_str(line).ok()?)).collect()
 }
 
 fn parse(line: &Value) -> Option<Sync> {
     let fields = line.get("fields")?;
+    let operations = fields.get("operations")?.as_f64()?;
     let whole = match fields.get("message")?.as_str()? {
-        "synced" => false,
+        "synced" => operations > 0.0 && fields.get("compared")?.as_f64()? > 0.0,
         "wrote the Services of this node" => true,
         _ => return None,
     };
     let milliseconds = milliseconds(fields.get("elapsed")?.as_str()?)?;
-    Some(Sync { whole, operations: fields.get("operations")?.as_f64()?, milliseconds })
+    Some(Sync { whole, operations, milliseconds })
 }
 
 /// Reads what `Duration` prints for people.
@@ -57,11 +59,14 @@ mod tests {
             "\n",
             r#"{"level":"DEBUG","fields":{"message":"synced","frontends":1,"operations":2,"compared":0,"elapsed":"90µs"}}"#,
             "\n",
+            r#"{"level":"DEBUG","fields":{"message":"synced","frontends":1,"operations":9,"compared":2,"elapsed":"2ms"}}"#,
+            "\n",
             r#"{"level":"DEBUG","fields":{"message":"something else"}}"#,
         );
         let syncs = read(log);
         assert_eq!(syncs[0], Sync { whole: true, operations: 12.0, milliseconds: 3.0 });
         assert!(!syncs[1].whole && (syncs[1].milliseconds - 0.09).abs() < 1e-9);
-        assert_eq!(syncs.len(), 2);
+        assert!(syncs[2].whole, "a repair");
+        assert_eq!(syncs.len(), 3);
     }
 }
