@@ -17,6 +17,7 @@ use crate::memory;
 
 pub use self::objects::{
     Hints, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
+    Trigger, Triggered,
 };
 
 /// A kind of object that the model holds.
@@ -98,6 +99,26 @@ pub struct Model {
     service_cidrs: BTreeMap<Arc<str>, Vec<IpNetwork>>,
     complete: BTreeSet<Kind>,
     dirty: Dirty,
+    pending: Pending,
+    size: Size,
+}
+
+/// How many changes made the model another one since the dirt was last taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Of Services.
+    pub services: usize,
+    /// Of slices.
+    pub slices: usize,
+}
+
+/// How much the model holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Services.
+    pub services: usize,
+    /// Endpoints of all slices; one that is in two counts twice.
+    pub endpoints: usize,
 }
 
 impl Model {
@@ -122,7 +143,9 @@ impl Model {
     fn apply_service(&mut self, name: ObjectName, service: Service) {
         let entry = self.entries.entry(name.clone()).or_default();
         if entry.service.as_ref() != Some(&service) {
+            self.size.services += usize::from(entry.service.is_none());
             entry.service = Some(service);
+            self.pending.services += 1;
             self.dirty.services.insert(name);
         }
     }
@@ -130,6 +153,8 @@ impl Model {
     fn remove_service(&mut self, name: ObjectName) {
         let Some(entry) = self.entries.get_mut(&name) else { return };
         if entry.service.take().is_some() {
+            self.size.services -= 1;
+            self.pending.services += 1;
             self.drop_if_empty(&name);
             self.dirty.services.insert(name);
         }
@@ -144,10 +169,15 @@ impl Model {
         // The entry's own copy of the name, so that it is held once.
         let service = self.entries.get_key_value(&service).map_or(service, |(known, _)| known.clone());
         slice.service = service.name.clone();
+        slice.trigger = Triggered::default();
+        let new = slice.endpoints.len();
         let slices = &mut self.entries.entry(service.clone()).or_default().slices;
         match slices.binary_search_by(|(other, _)| other.cmp(&name.name)) {
             Ok(at) if slices[at].1 == slice => return,
-            Ok(at) => slices[at].1 = slice,
+            Ok(at) => {
+                self.size.endpoints -= slices[at].1.endpoints.len();
+                slices[at].1 = slice;
+            }
             Err(at) => {
                 // Most Services have one slice: no room is kept for more.
                 slices.reserve_exact(1);
@@ -155,6 +185,8 @@ impl Model {
                 slices.insert(at, (name.name, slice));
             }
         }
+        self.size.endpoints += new;
+        self.pending.slices += 1;
         self.dirty.services.insert(service);
     }
 
@@ -162,8 +194,10 @@ impl Model {
         let Some(service) = self.service_of.remove(name) else { return };
         let service = ObjectName { namespace: name.namespace.clone(), name: service };
         if let Some(entry) = self.entries.get_mut(&service) {
-            entry.slices.retain(|(other, _)| *other != name.name);
+            let gone = entry.slices.extract_if(.., |(other, _)| *other == name.name);
+            self.size.endpoints -= gone.map(|(_, slice)| slice.endpoints.len()).sum::<usize>();
         }
+        self.pending.slices += 1;
         self.drop_if_empty(&service);
         self.dirty.services.insert(service);
     }
@@ -203,6 +237,7 @@ impl Model {
 
     /// What may have changed since the last call.
     pub fn take_dirty(&mut self) -> Dirty {
+        self.pending = Pending::default();
         mem::take(&mut self.dirty)
     }
 
@@ -210,6 +245,16 @@ impl Model {
     pub fn pack(&mut self) {
         memory::pack(&mut self.entries);
         memory::pack(&mut self.service_of);
+    }
+
+    /// How many changes there were since then.
+    pub fn pending(&self) -> Pending {
+        self.pending
+    }
+
+    /// How much there is.
+    pub fn size(&self) -> Size {
+        self.size
     }
 
     /// All Services, by name.

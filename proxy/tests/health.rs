@@ -8,6 +8,7 @@ use heddle_proxy::health::checks::Changes;
 use heddle_proxy::health::{Health, Outbox, Pulse};
 use heddle_proxy::model::{
     Change, Kind, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
+    Triggered,
 };
 use heddle_proxy::nft::affinity::Affinities;
 use heddle_proxy::nft::{Attended, FakeKernel, Kernel, Nft, Settings};
@@ -128,7 +129,8 @@ fn endpoints(count: u8) -> Change {
     };
     let port = SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 };
     let endpoints = (0..count).map(endpoint).collect();
-    let slice = Slice { service: "web".into(), ports: vec![port], endpoints };
+    let trigger = Triggered::default();
+    let slice = Slice { service: "web".into(), ports: vec![port], endpoints, trigger };
     Change::SliceApplied(ObjectName::new("shop", "web-1"), slice)
 }
 

@@ -10,7 +10,7 @@ use heddle_proxy::delta::Delta;
 use heddle_proxy::frontends::{Backends, Frontend, Frontends, Place, resolve};
 use heddle_proxy::model::{
     Change, Kind, Model, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice, SliceEndpoint,
-    SlicePort,
+    SlicePort, Triggered,
 };
 use heddle_proxy::nft::settings::Locality;
 use heddle_proxy::nft::{FakeKernel, Nft, Settings, diff, ruleset};
@@ -48,7 +48,8 @@ fn slice(service: &str, endpoints: &[(u8, bool)]) -> Slice {
         hints: None,
         node: Some(if last % 2 == 0 { NODE } else { "node-2" }.into()),
     };
-    Slice { service: service.into(), ports: vec![port], endpoints: endpoints.iter().map(endpoint).collect() }
+    let endpoints = endpoints.iter().map(endpoint).collect();
+    Slice { service: service.into(), ports: vec![port], endpoints, trigger: Triggered::default() }
 }
 
 fn http(last: u8) -> Service {

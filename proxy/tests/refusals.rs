@@ -8,7 +8,7 @@ use heddle_proxy::delta::Delta;
 use heddle_proxy::frontends::{Backends, Frontend, Frontends, IpFamily, resolve};
 use heddle_proxy::model::{
     Change, Kind, Model, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice, SliceEndpoint,
-    SlicePort,
+    SlicePort, Triggered,
 };
 use heddle_proxy::nft::{FakeKernel, Nft, Settings, ruleset};
 use proptest::prelude::*;
@@ -78,6 +78,7 @@ fn changes(number: u8, drawn: &Drawn, target: u16) -> [Change; 2] {
         service: name.as_str().into(),
         ports: vec![SlicePort { name: "".into(), protocol: Protocol::Tcp, port: target }],
         endpoints: drawn.endpoints.iter().map(endpoint).collect(),
+        trigger: Triggered::default(),
     };
     let name = ObjectName::new("default", &name);
     [Change::ServiceApplied(name.clone(), service), Change::SliceApplied(name, slice)]

@@ -5,7 +5,7 @@
 
 use heddle_proxy::agent::{Agent, Event};
 use heddle_proxy::model::{
-    Change, Kind, ObjectName, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
+    Change, Kind, ObjectName, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort, Triggered,
 };
 use heddle_proxy::nft::{Netlink, Nft, Settings};
 use heddle_tests::namespace::Namespace;
@@ -50,6 +50,7 @@ fn slice(endpoints: &[IpAddr]) -> Change {
         service: "web".into(),
         ports: vec![port],
         endpoints: endpoints.iter().map(endpoint).collect(),
+        trigger: Triggered::default(),
     };
     Change::SliceApplied(ObjectName::new("default", "web"), slice)
 }

@@ -7,7 +7,7 @@ use heddle_netlink::{Error as NetlinkError, Family, Socket};
 use heddle_proxy::agent::{Agent, Event};
 use heddle_proxy::frontends::{Frontend, Place};
 use heddle_proxy::model::{
-    Change, Kind, ObjectName, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
+    Change, Kind, ObjectName, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort, Triggered,
 };
 use heddle_proxy::nft::affinity::Affinities;
 use heddle_proxy::nft::probe::probe;
@@ -44,6 +44,7 @@ fn three_services(target: u16) -> Vec<Change> {
             service: name.as_str().into(),
             ports: vec![SlicePort { name: "".into(), protocol: Protocol::Tcp, port: target }],
             endpoints: [1, 2].map(endpoint).into(),
+            trigger: Triggered::default(),
         };
         let name = ObjectName::new("default", &name);
         [Change::ServiceApplied(name.clone(), service), Change::SliceApplied(name, slice)]

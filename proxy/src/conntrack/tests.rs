@@ -4,7 +4,7 @@ use super::*;
 use crate::agent::{Agent, Event};
 use crate::frontends::{Frontends, Place, Reach};
 use crate::model::{
-    Change, Kind, Model, ObjectName, Policy, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
+    Change, Kind, Model, ObjectName, Policy, Service, ServicePort, Slice, SliceEndpoint, SlicePort, Triggered,
 };
 use crate::nft::{FakeKernel, Nft, Settings};
 use heddle_netlink::conntrack::{Filter, Flow, Tuple};
@@ -167,7 +167,7 @@ fn slice(endpoints: &[(u8, [bool; 3])]) -> Change {
     let endpoints = endpoints.iter().map(endpoint).collect();
     Change::SliceApplied(
         ObjectName::new("default", "dns-1"),
-        Slice { service: "dns".into(), ports, endpoints },
+        Slice { service: "dns".into(), ports, endpoints, trigger: Triggered::default() },
     )
 }
 

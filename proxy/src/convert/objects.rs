@@ -39,6 +39,18 @@ pub struct Metadata {
     /// The labels that decide whether and how we read it.
     #[serde(deserialize_with = "or_default")]
     pub labels: Labels,
+    /// The annotations that we read.
+    #[serde(deserialize_with = "or_default")]
+    pub annotations: Annotations,
+}
+
+/// The annotations that we know.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Annotations {
+    /// When what a slice says began to be wanted, as RFC 3339 has it.
+    #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
+    pub last_change_trigger_time: Option<String>,
 }
 
 /// The labels that we know.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::objects::{self, EndpointHints, EndpointSlice, Hint, Port};
 use super::{Fault, FieldError, Names, Object, PassedOver, Verdict};
 use super::{ip, is_of, port, port_name, protocol};
-use crate::model::{Hints, Slice, SliceEndpoint, SlicePort};
+use crate::model::{Hints, Slice, SliceEndpoint, SlicePort, Trigger, Triggered};
 
 /// Converts an `EndpointSlice`.
 ///
@@ -34,7 +34,7 @@ pub fn slice(object: &EndpointSlice, names: &mut Names) -> Result<Verdict, Field
     for index in 0..object.endpoints.len() {
         endpoints.push(endpoint(object, index, names)?);
     }
-    let slice = Slice { service: service.into(), ports, endpoints };
+    let slice = Slice { service: service.into(), ports, endpoints, trigger: trigger(object) };
     Ok(PassedOver::default().verdict(Object::Slice(slice)))
 }
 
@@ -46,6 +46,12 @@ fn slice_port(index: usize, object: &Port, names: &mut Names) -> Result<Option<S
         protocol: protocol(object).map_err(|fault| fault.at(format!("ports[{index}].protocol")))?,
         port: port(number).map_err(|fault| fault.at(format!("ports[{index}].port")))?,
     }))
+}
+
+/// One that cannot be read is none: nothing but a metric depends on it.
+fn trigger(object: &EndpointSlice) -> Triggered {
+    let at = object.metadata.annotations.last_change_trigger_time.as_deref().and_then(|at| at.parse().ok());
+    Triggered(at.map(|at| Box::new(Trigger { at, is_ipv6: object.address_type == "IPv6" })))
 }
 
 fn endpoint(slice: &EndpointSlice, index: usize, names: &mut Names) -> Result<SliceEndpoint, FieldError> {

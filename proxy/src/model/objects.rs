@@ -153,6 +153,27 @@ pub struct SliceEndpoint {
     pub hints: Option<Box<Hints>>,
 }
 
+/// When the cluster began to want a slice as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trigger {
+    /// When (annotation `endpoints.kubernetes.io/last-change-trigger-time`).
+    pub at: Timestamp,
+    /// Whether the slice's addresses are of IPv6.
+    pub is_ipv6: bool,
+}
+
+/// A slice's [`Trigger`], if it has one. All are equal: it tells of a change, and is no part of what a slice says.
+#[derive(Clone, Debug, Default)]
+pub struct Triggered(pub Option<Box<Trigger>>);
+
+impl PartialEq for Triggered {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Triggered {}
+
 /// An `EndpointSlice`: a part of a Service's endpoints, all of one address family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
@@ -162,6 +183,8 @@ pub struct Slice {
     pub ports: Vec<SlicePort>,
     /// The endpoints.
     pub endpoints: Vec<SliceEndpoint>,
+    /// Why it changed.
+    pub trigger: Triggered,
 }
 
 /// The node that we run on.

@@ -19,7 +19,7 @@ fn slice(service: &str, last: u8) -> Slice {
         node: None,
         hints: None,
     };
-    Slice { service: service.into(), ports: vec![], endpoints: vec![endpoint] }
+    Slice { service: service.into(), ports: vec![], endpoints: vec![endpoint], trigger: Triggered::default() }
 }
 
 fn model_with(services: &[&str]) -> Model {

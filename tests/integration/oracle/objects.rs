@@ -5,7 +5,7 @@ use super::addresses::{
 };
 use super::draft::{EndpointDraft, NodeDraft, PORTS, Place, ProxyDraft, ServiceDraft};
 use heddle_proxy::model::{
-    Change, Hints, Kind, Node, ObjectName, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
+    Change, Hints, Kind, Node, ObjectName, Service, ServicePort, Slice, SliceEndpoint, SlicePort, Triggered,
 };
 use heddle_tests::oracle::Settings;
 use std::net::IpAddr;
@@ -137,6 +137,7 @@ fn slice(index: usize, draft: &ServiceDraft, n: u8, ipv4: bool) -> Change {
             service: format!("service-{index}").into(),
             ports: TARGETS.iter().enumerate().filter_map(port).collect(),
             endpoints: endpoints.map(|draft| endpoint(draft, ipv4)).collect(),
+            trigger: Triggered::default(),
         },
     )
 }

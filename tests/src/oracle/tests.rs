@@ -3,7 +3,7 @@
 use super::{Detector, Memory, NodePortAddresses, Outcome, Packet, Settings, outcomes};
 use heddle_proxy::model::{
     Change, Hints, Model, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice, SliceEndpoint,
-    SlicePort,
+    SlicePort, Triggered,
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -70,7 +70,7 @@ fn model(service: Service, endpoints: Vec<SliceEndpoint>) -> Model {
     let port = SlicePort { name: "".into(), protocol: Protocol::Tcp, port: 8080 };
     let node = Node { addresses: vec![ip(NODE_IP)], zone: Some("a".into()), ..Node::default() };
     let mut model = Model::default();
-    let slice = Slice { service: "web".into(), ports: vec![port], endpoints };
+    let slice = Slice { service: "web".into(), ports: vec![port], endpoints, trigger: Triggered::default() };
     model.apply(Change::NodeApplied(node));
     model.apply(Change::ServiceApplied(name("web"), service));
     model.apply(Change::SliceApplied(name("web-1"), slice));

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Change, Policy, Protocol, SliceEndpoint, SlicePort};
+use crate::model::{Change, Policy, Protocol, SliceEndpoint, SlicePort, Triggered};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const V4: IpFamily = IpFamily::V4;
@@ -32,7 +32,8 @@ fn endpoint(address: &str, node: &str) -> SliceEndpoint {
 
 fn slice(port: &str, endpoints: &[SliceEndpoint]) -> Slice {
     let port = SlicePort { name: port.into(), protocol: Protocol::Tcp, port: 8080 };
-    Slice { service: "web".into(), ports: vec![port], endpoints: endpoints.to_vec() }
+    let trigger = Triggered::default();
+    Slice { service: "web".into(), ports: vec![port], endpoints: endpoints.to_vec(), trigger }
 }
 
 /// The agent's part: a model and an outbox.
