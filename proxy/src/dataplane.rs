@@ -11,6 +11,7 @@ use ipnetwork::IpNetwork;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Something that routes frontends to endpoints.
 pub trait Dataplane {
@@ -72,6 +73,27 @@ pub struct Synced {
     pub failures: Vec<Failure>,
     /// All frontends that are left out because the kernel refuses them, those of earlier syncs included.
     pub set_aside: Vec<SetAside>,
+    /// Objects that nothing uses any more and whose removal failed; the next sync looks for them.
+    pub leftovers: usize,
+    /// The same by family, for those that count.
+    pub families: Vec<FamilySync>,
+}
+
+/// What a sync did for one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FamilySync {
+    /// The family.
+    pub family: IpFamily,
+    /// Operations that the kernel took.
+    pub operations: usize,
+    /// How often the kernel's table was read back and compared.
+    pub compared: usize,
+    /// Unused objects whose removal failed.
+    pub leftovers: usize,
+    /// For how long.
+    pub elapsed: Duration,
+    /// Whether something failed.
+    pub failed: bool,
 }
 
 /// A frontend that the kernel refuses. It is not served; it is tried again when it changes, when the kernel's state was in

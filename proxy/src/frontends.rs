@@ -7,15 +7,19 @@
 //! |---|---|
 //! | [`resolve`](mod@resolve) | one Service's frontends |
 //! | [`disputes`] | which claims do not hold, and who has what they claim |
+//! | [`locality`] | which ports are without an endpoint of this node |
 //! | [`endpoints`] | one port's endpoints: ready or about to end, here or anywhere, meant for us or not |
 
 pub mod disputes;
 pub mod endpoints;
+pub mod locality;
 pub mod resolve;
 
 pub use disputes::{Contested, Dispute};
 pub use endpoints::Endpoint;
+pub use locality::Traffic;
 
+use self::locality::Localities;
 use crate::delta::Delta;
 use crate::memory;
 use crate::model::{Dirty, Model, ObjectName, Policy, Protocol};
@@ -209,6 +213,7 @@ pub struct Frontends {
     claimed: BTreeMap<ObjectName, (Claimant, Box<[Frontend]>)>,
     /// The claims that hold no more, or again, since they were last asked for.
     disputes: Delta<Contested, Dispute>,
+    localities: Localities,
 }
 
 /// Resolves the whole model for the node with this name.
@@ -228,6 +233,7 @@ impl Frontends {
             claims: BTreeMap::new(),
             claimed: BTreeMap::new(),
             disputes: Delta::default(),
+            localities: Localities::default(),
         }
     }
 
@@ -260,6 +266,7 @@ impl Frontends {
                 self.claim(frontend, &old, None, delta);
             }
         }
+        self.localities.replace(name, &wanted);
         if !wanted.is_empty() {
             self.claimed.insert(name.clone(), (by.clone(), wanted.keys().copied().collect()));
         }
@@ -349,6 +356,11 @@ impl Frontends {
             let others = claims.iter().skip(1);
             others.map(move |other| (frontend, &claims[0].by.service, &other.by.service))
         })
+    }
+
+    /// How many ports of Services have endpoints, but none on this node, where the policy of this traffic wants one.
+    pub fn ports_without_local(&self, traffic: Traffic, family: IpFamily) -> usize {
+        self.localities.ports_without_local(traffic, family)
     }
 
     /// Number of frontends.

@@ -8,11 +8,12 @@ use super::diff;
 use super::family::FamilyTable;
 use super::ruleset;
 use super::settings::Settings;
-use crate::dataplane::{Dataplane, SetAside, Surroundings, Synced};
+use crate::dataplane::{Dataplane, FamilySync, SetAside, Surroundings, Synced};
 use crate::delta::Delta;
 use crate::frontends::{Backends, Frontend, Frontends, IpFamily};
 use heddle_netlink::nft::{self, Cells, CommitError, Data, Op, Table, TableFamily, Transaction};
 use heddle_netlink::{Errno, Error, Family, Socket};
+use std::time::Instant;
 
 /// The door: nf_tables, or something that behaves like it.
 pub trait Kernel {
@@ -150,7 +151,18 @@ impl<K: Kernel> Dataplane for Nft<K> {
     fn sync(&mut self, wanted: &Frontends) -> Synced {
         let mut synced = Synced { written: self.left_out.clone(), ..Synced::default() };
         for family in &mut self.families {
+            let start = Instant::now();
+            let (operations, compared) = (synced.operations, synced.compared);
+            let (failures, leftovers) = (synced.failures.len(), synced.leftovers);
             family.sync(&mut self.kernel, wanted, &mut synced);
+            synced.families.push(FamilySync {
+                family: ruleset::ip_family(family.table().family),
+                operations: synced.operations - operations,
+                compared: synced.compared - compared,
+                leftovers: synced.leftovers - leftovers,
+                elapsed: start.elapsed(),
+                failed: synced.failures.len() > failures,
+            });
         }
         synced
     }

@@ -234,7 +234,10 @@ impl FamilyTable {
                     self.idle_chains.push(name);
                 }
                 // Somebody removed it, or more than that: look again at the next sync.
-                Err(_) => self.in_doubt = true,
+                Err(_) => {
+                    self.in_doubt = true;
+                    synced.leftovers += 1;
+                }
             }
         }
     }
