@@ -14,6 +14,7 @@ use crate::health::{self, Pulse};
 use crate::history::History;
 use crate::look::{Inside, Question};
 use crate::memory;
+use crate::metrics::AgentMeter;
 use crate::model::{Change, Kind, Model};
 use crate::problems::{self, News, Problem};
 use crate::status::{Report, Reports};
@@ -62,6 +63,7 @@ pub struct Agent<D> {
     /// The frontends that the kernel refused last.
     set_aside: BTreeSet<Problem>,
     history: History,
+    meter: AgentMeter,
     /// They wait until nothing is to be written.
     questions: Vec<Question>,
 }
@@ -88,6 +90,7 @@ impl<D: Dataplane> Agent<D> {
             standing: None,
             set_aside: BTreeSet::new(),
             history: History::default(),
+            meter: AgentMeter::default(),
             questions: Vec::new(),
         }
     }
@@ -122,6 +125,11 @@ impl<D: Dataplane> Agent<D> {
         Self { standing: Some(standing), ..self }
     }
 
+    /// The same agent, which also counts.
+    pub fn with_meter(self, meter: AgentMeter) -> Self {
+        Self { meter, ..self }
+    }
+
     /// The same agent, which also tells of itself.
     pub fn with_reports(self, reports: Reports) -> Self {
         Self { reports, ..self }
@@ -138,7 +146,9 @@ impl<D: Dataplane> Agent<D> {
             Event::Change(change) => {
                 self.history.hear(&change, Timestamp::now());
                 let is_of_node = matches!(change, Change::NodeApplied(_) | Change::NodeGone);
+                let (trigger, before) = (self.meter.hear(&change), self.model.pending());
                 self.model.apply(change);
+                self.meter.take(trigger, before, self.model.pending());
                 if is_of_node {
                     self.pulse.set_eligible(self.model.node_exists() && !self.model.node().is_leaving);
                 }
@@ -167,6 +177,7 @@ impl<D: Dataplane> Agent<D> {
         }
         let start = Instant::now();
         let dirty = self.model.take_dirty();
+        self.meter.pend(self.model.pending());
         let delta = self.frontends.update(&self.model, &dirty);
         self.pulse.step();
         self.checks.stage(&self.model, &dirty);
@@ -179,6 +190,7 @@ impl<D: Dataplane> Agent<D> {
         if idle {
             // The kernel has all that it is to have.
             self.checks.hand_over(&IpFamily::ALL);
+            self.meter.arrive(&IpFamily::ALL, Timestamp::now());
             return None;
         }
         if surroundings_changed {
@@ -189,13 +201,19 @@ impl<D: Dataplane> Agent<D> {
         }
         self.udp.stage(&delta);
         self.dataplane.stage(&delta);
+        if !quiet || self.doubted {
+            self.meter.queue(Timestamp::now());
+        }
+        let before = start.elapsed();
         let synced = self.dataplane.sync(&self.frontends);
         self.udp.hand_over(&synced.written);
         self.checks.hand_over(&synced.written);
         self.pulse.synced(&synced.written);
-        let elapsed = start.elapsed();
+        let (elapsed, now) = (start.elapsed(), Timestamp::now());
         self.report(&synced, elapsed);
-        self.history.sync(&synced, elapsed, Timestamp::now());
+        self.history.sync(&synced, elapsed, now);
+        self.meter.sync(&synced, (before, now));
+        self.meter.measure(&self.model, &self.frontends);
         self.report_set_aside(&synced);
         self.repaired |= synced.repaired > 0;
         if synced.compared > 0 {

@@ -22,7 +22,7 @@ use self::flags::Flags;
 use crate::health::servers::Probes;
 use crate::nft::settings::Settings;
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
@@ -80,6 +80,8 @@ pub struct Config {
     pub source: Source,
     /// What is decided about routing.
     pub settings: Settings,
+    /// Where metrics are served, if anywhere.
+    pub metrics_address: Option<SocketAddr>,
     /// The socket on which questions are answered; `None` for none.
     pub status_socket: Option<PathBuf>,
     /// Where health is asked for, if anywhere.
@@ -202,6 +204,7 @@ impl CommandLine {
             serves_external_ips: gates::is_on(gates::EXTERNAL_IPS, &file.feature_gates),
             source: meaning::source(&file, self.flags.master.as_deref()),
             settings: meaning::settings(&file),
+            metrics_address: meaning::metrics_address(&file),
             status_socket: Some(&self.flags.status_socket).filter(|path| !path.is_empty()).map(PathBuf::from),
             probes: meaning::probes(&file),
             sync_period: meaning::sync_period(&file),
@@ -249,6 +252,11 @@ impl Config {
             (0, _) => Step::Verbosity(new.file.logging.verbosity),
             _ => Step::Restart(changed),
         }
+    }
+
+    /// How packets are routed, as the field `mode` names it.
+    pub fn mode(&self) -> &'static str {
+        "nftables"
     }
 
     /// The configuration as a file that says the same.

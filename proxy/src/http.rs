@@ -26,8 +26,11 @@ use tokio::time;
 use tracing::{debug, warn};
 
 pub use hyper::StatusCode;
-/// What is asked for: method, path and headers. The body is read and forgotten.
+/// What is asked for: method, path and headers, and the [`Body`] among the extensions.
 pub type Request = Parts;
+/// What came with the request.
+#[derive(Clone, Debug, Default)]
+pub struct Body(pub Bytes);
 /// What is answered.
 pub type Response = hyper::Response<Full<Bytes>>;
 
@@ -151,11 +154,14 @@ where
     F: Fn(&Request) -> Response,
 {
     let service = service_fn(async |request: hyper::Request<Incoming>| {
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         // A connection that is closed with something unread is reset, and the answer may be lost.
         let read = Limited::new(body, LONGEST_BODY).collect().await;
         Ok::<_, Infallible>(match read {
-            Ok(_) => answer(&head),
+            Ok(body) => {
+                head.extensions.insert(Body(body.to_bytes()));
+                answer(&head)
+            }
             Err(_) => response(StatusCode::PAYLOAD_TOO_LARGE, "text/plain; charset=utf-8", ""),
         })
     });

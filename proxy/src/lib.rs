@@ -28,6 +28,7 @@
 //! | [`doubts`] | when to look whether others edited our tables |
 //! | [`problems`] | what is wrong with the cluster's objects, as one account |
 //! | [`events`] | problems as Events of the cluster |
+//! | [`metrics`] | what is counted, and the port where it is read |
 //! | [`status`] | what the parts tell of themselves, kept in one place |
 //! | [`history`] | what the agent did and heard |
 //! | [`look`] | looking inside: status, trace, dump |
@@ -52,6 +53,7 @@ pub mod http;
 pub mod logging;
 pub mod look;
 pub mod memory;
+pub mod metrics;
 pub mod model;
 pub mod nft;
 pub mod packet;

@@ -6,6 +6,7 @@
 //! | conntrack | forgets UDP flows |
 //! | listener | `damage`: hears who else changes our tables |
 //! | health, addresses | `health`: answers probes; follows the node's addresses |
+//! | metrics | `metrics`: answers scrapes |
 //! | take over | `remove`: kube-proxy's rules, when they are to go |
 //! | this one | tasks: `source`, `look`, `reload`, the account of problems, the signals |
 //!
@@ -13,8 +14,10 @@
 
 mod damage;
 mod error;
+mod failure;
 mod health;
 mod look;
+mod metrics;
 mod prepare;
 mod reload;
 mod remove;
@@ -31,9 +34,11 @@ use crate::conntrack::{Forgetter, Outbox, Tracked};
 use crate::frontends::IpFamily;
 use crate::health::{Health, Outbox as Checks, Pulse};
 use crate::logging::Verbosity;
+use crate::metrics::Metrics;
 use crate::nft::{Attended, Netlink, Nft, ruleset};
 use crate::status::{self, Reports};
 use heddle_netlink::nft::Listener;
+use jiff::Timestamp;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
@@ -51,10 +56,12 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     prepare::tune_as_far_as_possible(config);
     // Before the first read-back, so that no damage falls between the two.
     let listener = Listener::open().map_err(RunError::Kernel)?;
+    let counted = Metrics::new(Timestamp::now());
     let (events, inbox) = mpsc::channel();
     let own_port = kernel.port();
     let (outbox, changes) = mpsc::channel();
-    let mut forgetter = Forgetter::new(Tracked::open().map_err(RunError::Kernel)?, &config.settings);
+    let forgetter = Forgetter::new(Tracked::open().map_err(RunError::Kernel)?, &config.settings);
+    let mut forgetter = forgetter.with_meter(counted.conntrack.clone());
     let routed: Vec<IpFamily> = families.iter().copied().map(ruleset::ip_family).collect();
     let pulse = Pulse::new(Health::new(config.sync_period).of_families(&routed), Instant::now);
     let kernel = Attended::new(kernel, pulse.clone());
@@ -65,13 +72,16 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let (checks, checked) = unbounded_channel();
     let agent = agent.with_checks(Checks::new(&config.node, checks));
     let agent = agent.with_outbox(Outbox::new(outbox)).with_reports(reports.clone());
+    let agent = agent.with_meter(counted.agent.clone());
     let (standing, stands) = mpsc::channel();
     let mut agent = agent
         .with_node_address(config.node_address)
         .with_standing(standing)
         .with_external_ips(config.serves_external_ips);
     info!(node = config.node, source = ?config.source, "heddle-proxy {}", env!("CARGO_PKG_VERSION"));
-    health::start(config, pulse, reports.clone(), checked)?;
+    let problems = counted.problems.clone();
+    health::start(config, (pulse, counted.probes.clone()), reports.clone(), checked)?;
+    metrics::start(config, &verbosity, counted)?;
     remove::mind_kube_proxy(config.replaces_kube_proxy, stands)?;
     spawn("agent", move || agent.run(&inbox))?;
     spawn("conntrack", move || forgetter.run(&changes))?;
@@ -87,7 +97,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
             ended = source::follow(config, events, posts) => ended,
             ended = stopped() => ended,
             () = look::serve(config, &door) => Err(RunError::Ended("the status socket")),
-            () = status::keep(told, news) => Err(RunError::Ended("the status")),
+            () = status::keep(told, news, problems) => Err(RunError::Ended("the status")),
             ended = reload::follow(config.clone(), line, verbosity) => ended,
         }
     })

@@ -3,6 +3,7 @@
 //! Not on the way of a change: the parts only put a report into a channel, and never wait. Invariant: each problem is said
 //! once when it begins and once when it ends.
 
+use crate::metrics::ProblemMeter;
 use crate::problems::{Account, News, Problem};
 use jiff::Timestamp;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -69,11 +70,16 @@ fn say(news: &News) {
     }
 }
 
-/// Takes reports in until all who could tell are gone. What is new goes on to `events`.
-pub async fn keep(mut reports: UnboundedReceiver<Report>, events: UnboundedSender<News>) {
+/// Takes reports in until all who could tell are gone. What is new is counted and goes on to `events`.
+pub async fn keep(
+    mut reports: UnboundedReceiver<Report>,
+    events: UnboundedSender<News>,
+    meter: ProblemMeter,
+) {
     let mut known = Known::default();
     while let Some(report) = reports.recv().await {
         if let Some(news) = known.take(report, Timestamp::now()) {
+            meter.take(&news);
             // Without a cluster, nobody posts.
             let _ = events.send(news);
         }

@@ -172,13 +172,13 @@ struct ServingFlags {
     /// Where /healthz, /livez and /readyz are served: an address, with or without a port [default: 0.0.0.0:10256].
     #[arg(long, value_name = "IP:PORT")]
     healthz_bind_address: Option<String>,
-    /// Where metrics are to be served. Checked, not served yet.
+    /// Where metrics are served.
     #[arg(long, value_name = "IP:PORT")]
     metrics_bind_address: Option<String>,
-    /// End when that address is in use, and do not try again every 5 s.
+    /// End when an address cannot be listened on, in place of trying again every 5 s.
     #[arg(long)]
     bind_address_hard_fail: Option<bool>,
-    /// Accepted, without effect yet.
+    /// Let `PUT /debug/flags/v` on the metrics port set how much is logged.
     #[arg(long)]
     profiling: Option<bool>,
     /// Accepted, without effect.

@@ -9,17 +9,16 @@ use crate::convert::{parse_address, parse_prefix};
 use crate::health::servers::Probes;
 use crate::nft::settings::{Locality, NodePortAddresses, Settings};
 use serde_json::Value;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Fields that are read and checked, and change nothing, but for `syncPeriod` of the mode that is named.
-const WITHOUT_EFFECT: [&str; 19] = [
+const WITHOUT_EFFECT: [&str; 17] = [
     "clientConnection.acceptContentTypes",
     "clientConnection.burst",
     "clientConnection.contentType",
     "clientConnection.qps",
     "configSyncPeriod",
-    "enableProfiling",
     "iptables.localhostNodePorts",
     "iptables.masqueradeBit",
     "iptables.minSyncPeriod",
@@ -28,7 +27,6 @@ const WITHOUT_EFFECT: [&str; 19] = [
     "logging.flushFrequency",
     "logging.options",
     "logging.vmodule",
-    "metricsBindAddress",
     "nftables.masqueradeBit",
     "nftables.minSyncPeriod",
     "nftables.syncPeriod",
@@ -109,6 +107,11 @@ fn period(file: &File) -> (&'static str, GoDuration) {
         "ipvs" => ("ipvs.syncPeriod", file.ipvs.sync_period),
         _ => ("iptables.syncPeriod", file.iptables.sync_period),
     }
+}
+
+/// Where metrics are served; nowhere where `--metrics-port=0` says so.
+pub(super) fn metrics_address(file: &File) -> Option<SocketAddr> {
+    socket_address(&file.metrics_bind_address).ok()
 }
 
 /// Where objects come from.

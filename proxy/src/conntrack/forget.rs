@@ -6,6 +6,7 @@
 use super::{Changes, Served};
 use crate::backoff::Backoff;
 use crate::frontends::IpFamily;
+use crate::metrics::ConntrackMeter;
 use crate::nft::Settings;
 use heddle_netlink::conntrack::{self, Filter, Flow};
 use heddle_netlink::{Error, Family, Socket, address};
@@ -80,12 +81,24 @@ pub struct Forgetter<T> {
     settings: Settings,
     served: Served,
     backoff: Backoff,
+    meter: ConntrackMeter,
 }
 
 impl<T: FlowTable> Forgetter<T> {
     /// One that has heard of no frontend.
     pub fn new(table: T, settings: &Settings) -> Self {
-        Self { table, settings: settings.clone(), served: Served::default(), backoff: Backoff::default() }
+        Self {
+            table,
+            settings: settings.clone(),
+            served: Served::default(),
+            backoff: Backoff::default(),
+            meter: ConntrackMeter::default(),
+        }
+    }
+
+    /// The same one, which also counts.
+    pub fn with_meter(self, meter: ConntrackMeter) -> Self {
+        Self { meter, ..self }
     }
 
     /// Takes changes in. Never touches the kernel.
@@ -105,7 +118,10 @@ impl<T: FlowTable> Forgetter<T> {
             if !self.served.is_due(family) {
                 continue;
             }
-            match self.forget_stale(family) {
+            let start = Instant::now();
+            let forgotten = self.forget_stale(family);
+            self.meter.pass(family, start.elapsed());
+            match forgotten {
                 Ok(flows) => {
                     self.served.settle(family);
                     debug!(?family, flows, "forgot stale UDP flows");
@@ -126,7 +142,9 @@ impl<T: FlowTable> Forgetter<T> {
         let mut forgotten = 0;
         for filter in served.filters(family) {
             let stale = self.table.list(&filter, &|flow| served.is_stale(flow, &node))?;
-            forgotten += self.table.forget(&stale)?;
+            let flows = self.table.forget(&stale)?;
+            self.meter.delete(family, flows);
+            forgotten += flows;
         }
         Ok(forgotten)
     }

@@ -15,7 +15,8 @@ mod services;
 
 use super::checks::Changes;
 use super::{Pulse, answer};
-use crate::http::{self, Connections, Families};
+use crate::http::{self, Connections, Families, StatusCode};
+use crate::metrics::ProbeMeter;
 use crate::nft::settings::Settings;
 use crate::status::Reports;
 use heddle_netlink::address::Follower;
@@ -67,6 +68,7 @@ pub struct Servers {
     probes: Option<(SocketAddr, Option<TcpListener>)>,
     follower: Follower,
     pulse: Pulse,
+    meter: ProbeMeter,
     services: Services,
 }
 
@@ -93,17 +95,22 @@ impl Servers {
         let probes = probes.map(bind).transpose()?;
         drop(inside);
         let services = Services::new(settings.clone(), pulse.clone(), reports);
-        Ok(Self { runtime, probes, follower, pulse, services })
+        Ok(Self { runtime, probes, follower, pulse, meter: ProbeMeter::default(), services })
+    }
+
+    /// The same servers, which also count what they answer.
+    pub fn with_meter(self, meter: ProbeMeter) -> Self {
+        Self { meter, ..self }
     }
 
     /// Serves until the agent is gone. The second part is to run beside it: it follows the node's addresses.
     pub fn split(self, changes: UnboundedReceiver<Changes>) -> (impl FnOnce() + Send, impl FnOnce() + Send) {
-        let Self { runtime, probes, follower, pulse, services } = self;
+        let Self { runtime, probes, follower, pulse, meter, services } = self;
         let (tell, addresses) = unbounded_channel();
         let serve = move || {
             runtime.block_on(async {
                 if let Some((address, listener)) = probes {
-                    tokio::spawn(serve_probes(address, listener, pulse));
+                    tokio::spawn(serve_probes((address, listener), pulse, meter));
                 }
                 services.run(changes, addresses).await;
             });
@@ -113,12 +120,20 @@ impl Servers {
 }
 
 /// Serves the probes for ever: on the listener, or on the address as soon as that is free.
-async fn serve_probes(address: SocketAddr, listener: Option<TcpListener>, pulse: Pulse) {
+async fn serve_probes(
+    (address, listener): (SocketAddr, Option<TcpListener>),
+    pulse: Pulse,
+    meter: ProbeMeter,
+) {
     let listener = match listener {
         Some(listener) => listener,
         None => http::listen_at_last("the health server", address).await,
     };
     info!(%address, "the health server listens");
-    let answer = move |request: &http::Request| answer::probe(request, &pulse.report(), Timestamp::now());
+    let answer = move |request: &http::Request| {
+        let response = answer::probe(request, &pulse.report(), Timestamp::now());
+        meter.answer(request.uri.path(), response.status() == StatusCode::OK);
+        response
+    };
     http::serve(listener, Connections::at_most(CONNECTIONS), answer).await;
 }

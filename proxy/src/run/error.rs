@@ -5,6 +5,7 @@ use crate::nft::Unable;
 use crate::tuning::Unset;
 use crate::watch;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Why heddle-proxy ended.
@@ -61,6 +62,15 @@ pub enum RunError {
     /// The health servers cannot be started.
     #[error(transparent)]
     Health(#[from] StartError),
+    /// The address of the metrics server cannot be had, and that is to be fatal.
+    #[error("listen on {address} (metricsBindAddress; bindAddressHardFail is true)")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// A part ended that never should.
     #[error("{0} ended")]
     Ended(&'static str),

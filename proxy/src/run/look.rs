@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 
 /// Who answers what.
 pub(super) fn door(config: &Config, agent: Sender<Event>, reports: Reports) -> Door {
-    let mode = "nftables".to_owned();
+    let mode = config.mode().to_owned();
     let process = Process { node: config.node.clone(), mode, started: Timestamp::now() };
     Door { agent, reports, settings: config.settings.clone(), process }
 }
