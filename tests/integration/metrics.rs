@@ -1,0 +1,236 @@
+//! The metrics port of the real `heddle-proxy`: its paths, what moves, and an address that is taken.
+
+use heddle_tests::apiserver::{ApiServer, Options};
+use heddle_tests::lab::{Lab, Node};
+use heddle_tests::objects::service;
+use heddle_tests::patience::{PATIENCE, eventually};
+use heddle_tests::process::Invocation;
+use heddle_tests::proxy::{Manifests, Proxy};
+use serde_json::{Value, json};
+use std::error::Error;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+type Outcomes = Result<(), Box<dyn Error>>;
+
+const ADDRESS: &str = "127.0.0.1:10249";
+const PROBES: &str = "0.0.0.0:10256";
+
+#[derive(Debug)]
+struct Reply {
+    head: String,
+    body: String,
+}
+
+impl Reply {
+    fn has(&self, header: &str) -> bool {
+        self.head.lines().skip(1).any(|line| line.eq_ignore_ascii_case(header))
+    }
+
+    fn code(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or_default()
+    }
+
+    /// The value of a series, as it is written.
+    fn value(&self, series: &str) -> Option<f64> {
+        self.body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+}
+
+/// One request on the node itself, with what belongs between its first line and its end.
+fn ask(node: &Node, line: &str, rest: &str) -> Result<Reply, Box<dyn Error + Send + Sync>> {
+    ask_at(node, ADDRESS, line, rest)
+}
+
+fn ask_at(node: &Node, address: &str, line: &str, rest: &str) -> Result<Reply, Box<dyn Error + Send + Sync>> {
+    let request = format!("{line} HTTP/1.1\r\nHost: node\r\n{rest}\r\n");
+    node.namespace().enter(|| {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or("no end of the headers")?;
+        Ok(Reply { head: head.to_owned(), body: body.to_owned() })
+    })?
+}
+
+fn get(node: &Node, path: &str) -> Result<Reply, Box<dyn Error + Send + Sync>> {
+    ask(node, &format!("GET {path}"), "")
+}
+
+/// Waits until a series has this value.
+fn counts(node: &Node, series: &str, value: f64) -> Outcomes {
+    eventually(&format!("{series} {value}"), PATIENCE, || {
+        let reply = get(node, "/metrics").map_err(|error| error.to_string())?;
+        if reply.value(series) == Some(value) { Ok(()) } else { Err(reply.body) }
+    })?;
+    Ok(())
+}
+
+/// A node with a proxy that serves what is in its manifests.
+struct Stage {
+    proxy: Proxy,
+    manifests: Manifests,
+    lab: Lab,
+}
+
+impl Stage {
+    fn new(flags: &[&str]) -> Result<Self, Box<dyn Error>> {
+        let lab = Lab::new(&["node-1"])?;
+        let node = lab.node("node-1")?;
+        let manifests = Manifests::of(node)?;
+        manifests.put("web.json", &service("web", &["10.96.0.1".parse()?], 80, 8080).to_string())?;
+        let folder = manifests.folder();
+        let proxy = Proxy::start_with(node, &[&["--manifests", &folder], flags].concat())?;
+        proxy.ready(node)?;
+        Ok(Self { proxy, manifests, lab })
+    }
+
+    fn node(&self) -> Result<&Node, Box<dyn Error>> {
+        Ok(self.lab.node("node-1")?)
+    }
+}
+
+#[test]
+fn every_path_of_kube_proxys_port_is_answered_as_there() -> Outcomes {
+    let stage = Stage::new(&["--cluster-cidr=10.0.0.0/8"])?;
+    let node = stage.node()?;
+    let page = |path: &str| get(node, path).map_err(|error| format!("{path}: {error}"));
+    for (path, body) in [("/healthz", "ok"), ("/proxyMode", "nftables")] {
+        let reply = page(path)?;
+        assert_eq!((reply.code(), reply.body.as_str()), ("200", body));
+        assert!(reply.has("content-type: text/plain; charset=utf-8"), "{reply:?}");
+        assert!(reply.has("x-content-type-options: nosniff"), "{reply:?}");
+    }
+    let configz: Value = serde_json::from_str(&page("/configz")?.body)?;
+    assert_eq!(configz["kubeproxy.config.k8s.io"]["clusterCIDR"], "10.0.0.0/8");
+    assert!(page("/flagz")?.body.contains("\nclusterCIDR=10.0.0.0/8\n"));
+    assert!(page("/statusz")?.body.contains("\nUp: 0 hr 0"));
+    let pings = r#"kubernetes_healthchecks_total{name="ping",status="success",type="healthz"}"#;
+    assert_eq!(page("/metrics/slis")?.value(pings), Some(1.0));
+    for path in ["/", "/debug/pprof/", "/debug/flags/v"] {
+        assert_eq!(page(path)?.code(), "404", "{path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn old_scrapers_get_plain_text_and_those_that_ask_for_it_open_metrics() -> Outcomes {
+    let stage = Stage::new(&[])?;
+    let plain = get(stage.node()?, "/metrics").map_err(|error| error.to_string())?;
+    assert!(plain.has("content-type: text/plain; version=0.0.4; charset=utf-8"), "{}", plain.head);
+    assert!(plain.body.contains("\n# TYPE kubeproxy_sync_proxy_rules_service_changes_total counter\n"));
+    let accept =
+        "Accept: application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.3\r\n";
+    let open = ask(stage.node()?, "GET /metrics", accept).map_err(|error| error.to_string())?;
+    let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert!(open.has(kind) && open.body.ends_with("# EOF\n"), "{}", open.head);
+    Ok(())
+}
+
+#[test]
+fn what_the_proxy_does_is_counted() -> Outcomes {
+    let stage = Stage::new(&[])?;
+    let node = stage.node()?;
+    counts(node, "heddle_services", 1.0)?;
+    let reply = get(node, "/metrics").map_err(|error| error.to_string())?;
+    for series in [
+        r#"kubeproxy_sync_full_proxy_rules_duration_seconds_count{ip_family="IPv4"}"#,
+        r#"kubeproxy_sync_proxy_rules_last_timestamp_seconds{ip_family="IPv6"}"#,
+        r#"heddle_kernel_operations_total{ip_family="IPv4"}"#,
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+    ] {
+        assert!(reply.value(series).is_some_and(|value| value > 0.0), "{series} in {}", reply.body);
+    }
+    ask_at(node, PROBES, "GET /livez", "").map_err(|error| error.to_string())?;
+    counts(node, r#"kubeproxy_proxy_livez_total{code="200"}"#, 1.0)?;
+    let mut rival = service("rival", &["10.96.0.2".parse()?], 80, 8080);
+    rival["spec"]["externalIPs"] = json!(["10.96.0.1"]);
+    stage.manifests.put("rival.json", &rival.to_string())?;
+    let conflicts = r#"heddle_problems{kind="Service",reason="FrontendConflict"}"#;
+    counts(node, conflicts, 1.0)?;
+    stage.manifests.remove("rival.json")?;
+    counts(node, conflicts, 0.0)?;
+    node.nft(["flush", "ruleset"])?;
+    eventually("a repair", PATIENCE, || {
+        let reply = get(node, "/metrics").map_err(|error| error.to_string())?;
+        reply.value("heddle_drift_repairs_total").filter(|repairs| *repairs > 0.0).ok_or(reply.body)
+    })?;
+    Ok(())
+}
+
+#[test]
+fn with_profiling_how_much_is_logged_can_be_put() -> Outcomes {
+    let stage = Stage::new(&["--profiling"])?;
+    let put = |body: &str| {
+        let rest = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+        ask(stage.node()?, "PUT /debug/flags/v", &rest).map_err(|error| error.to_string().into())
+    };
+    let put = |body: &str| -> Result<Reply, Box<dyn Error>> { put(body) };
+    let reply = put("4")?;
+    assert_eq!((reply.code(), reply.body.as_str()), ("200", "successfully set klog.logging.verbosity to 4"));
+    stage.manifests.remove("web.json")?;
+    eventually("a line of a sync", PATIENCE, || {
+        let log = stage.proxy.log();
+        if log.contains("DEBUG synced") { Ok(()) } else { Err(log) }
+    })?;
+    assert_eq!(put("loud")?.code(), "400");
+    let got = get(stage.node()?, "/debug/flags/v").map_err(|error| error.to_string())?;
+    assert_eq!(got.code(), "406");
+    Ok(())
+}
+
+/// kp:I8: an address that is taken is tried again, and the Services are served meanwhile.
+#[test]
+fn a_metrics_address_that_is_taken_is_had_when_it_is_free() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    let node = lab.node("node-1")?;
+    let taken = node.namespace().enter(|| TcpListener::bind(ADDRESS))??;
+    let manifests = Manifests::of(node)?;
+    let mut proxy = Proxy::start(node, &manifests)?;
+    proxy.ready(node)?;
+    proxy.process().prints(&format!("the metrics server cannot listen on {ADDRESS}"))?;
+    drop(taken);
+    eventually("the metrics server", PATIENCE, || get(node, "/healthz").map_err(|error| error.to_string()))?;
+    Ok(())
+}
+
+/// kp:I8: a hard failure ends the process before any rule, with an Event on the Node.
+#[test]
+fn a_taken_address_ends_the_process_where_that_is_asked_for() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    let node = lab.node("node-1")?;
+    let listener = node.namespace().enter(|| TcpListener::bind("127.0.0.1:0"))??;
+    let server = ApiServer::start(listener, Options::default())?;
+    server.apply(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}))?;
+    let kubeconfig = node.directory().join("kubeconfig");
+    fs::write(&kubeconfig, server.kubeconfig())?;
+    let kubeconfig = kubeconfig.to_string_lossy();
+    let flags = ["--kubeconfig", &kubeconfig, "--hostname-override=node-1", "--bind-address-hard-fail"];
+    for (address, error, reason) in [
+        (ADDRESS, "listen on 127.0.0.1:10249 (metricsBindAddress", "FailedToStartMetricServer"),
+        (PROBES, "failed to start proxier healthz on 0.0.0.0:10256", "FailedToStartProxierHealthcheck"),
+    ] {
+        let _taken = node.namespace().enter(|| TcpListener::bind(address))??;
+        let ended = Invocation::of("heddle-proxy")?.args(flags).run(node.namespace())?;
+        assert!(!ended.status.success() && ended.stderr.contains(error), "{ended:?}");
+        let events = server.list("events");
+        let event = events.iter().find(|event| event["reason"] == reason).ok_or("no such Event")?;
+        assert_eq!((&event["type"], &event["regarding"]["name"]), (&json!("Warning"), &json!("node-1")));
+    }
+    assert_eq!(node.nft(["list", "ruleset"])?.stdout, "");
+    Ok(())
+}
+
+#[test]
+fn without_an_address_nobody_is_answered() -> Outcomes {
+    let stage = Stage::new(&["--metrics-port=0"])?;
+    let refused = stage.node()?.namespace().enter(|| TcpStream::connect(ADDRESS))?;
+    assert!(refused.is_err(), "{refused:?}");
+    Ok(())
+}
