@@ -9,6 +9,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
+/// The libraries under the API server's client.
+const TRANSPORT: [&str; 5] = ["h2", "hyper", "hyper_util", "rustls", "tower"];
+
 /// How much is logged, to be changed.
 #[derive(Clone, Debug)]
 pub struct Verbosity(reload::Handle<Targets, Registry>);
@@ -39,6 +42,10 @@ fn targets(verbosity: u32) -> Targets {
         LevelFilter::INFO => {
             Targets::new().with_default(LevelFilter::INFO).with_target("kube_runtime", LevelFilter::ERROR)
         }
+        // Each frame of HTTP/2 is news only to who looks for everything.
+        LevelFilter::DEBUG => Targets::new()
+            .with_default(LevelFilter::DEBUG)
+            .with_targets(TRANSPORT.map(|library| (library, LevelFilter::INFO))),
         more => Targets::new().with_default(more),
     }
 }
