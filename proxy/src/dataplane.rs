@@ -3,6 +3,7 @@
 //! A dataplane keeps the wanted state of the kernel. [`Dataplane::stage`] only edits that; [`Dataplane::sync`] is the one
 //! place that touches the kernel.
 
+use crate::causes;
 use crate::delta::Delta;
 use crate::frontends::{Backends, Frontend, Frontends, IpFamily};
 use crate::model::Model;
@@ -117,12 +118,6 @@ pub struct Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.source)?;
-        let mut cause = self.source.source();
-        while let Some(inner) = cause {
-            write!(f, ": {inner}")?;
-            cause = inner.source();
-        }
-        Ok(())
+        write!(f, "{}: {}", self.what, causes::line(&*self.source))
     }
 }

@@ -10,22 +10,23 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`config`] | flags and configuration file, validated |
-//! | [`logging`] | what is logged, and how |
-//! | [`tuning`] | the kernel's connection tracking, and our place when memory runs out |
 //! | [`run`] | the threads, connected |
 //! | [`watch`] | where objects come from: the API server, or a folder of manifests |
 //! | [`convert`] | Kubernetes' objects into the model's |
 //! | [`model`] | what the cluster says, nothing derived |
 //! | [`frontends`] | what it means: which address and port is served by which endpoints |
 //! | [`delta`] | the difference between two ordered maps |
+//! | [`agent`] | the loop: gather, resolve, sync, retry |
 //! | [`dataplane`] | the door to whatever routes packets |
 //! | [`nft`] | the dataplane that speaks nf_tables |
-//! | [`conntrack`] | forgets UDP flows whose endpoint is gone |
-//! | [`http`] | a small HTTP server: a listener, and a function from request to response |
-//! | [`health`] | whether the proxy works, for probes and load balancers |
-//! | [`cleanup`] | removes what a proxy left in the kernel: ours, or kube-proxy's |
-//! | [`backoff`] | how long to wait before a next try |
 //! | [`doubts`] | when to look whether others edited our tables |
+//! | [`backoff`] | how long to wait before a next try |
+//! | [`memory`] | gives back what a start took for a moment |
+//! | [`conntrack`] | forgets UDP flows whose endpoint is gone |
+//! | [`tuning`] | the kernel's connection tracking, and our place when memory runs out |
+//! | [`cleanup`] | removes what a proxy left in the kernel: ours, or kube-proxy's |
+//! | [`health`] | whether the proxy works, for probes and load balancers |
+//! | [`http`] | a small HTTP server: a listener, and a function from request to response |
 //! | [`problems`] | what is wrong with the cluster's objects, as one account |
 //! | [`events`] | problems as Events of the cluster |
 //! | [`metrics`] | what is counted, and the port where it is read |
@@ -33,11 +34,12 @@
 //! | [`history`] | what the agent did and heard |
 //! | [`look`] | looking inside: status, trace, dump |
 //! | [`packet`] | a packet, and what may become of it |
-//! | [`memory`] | gives back what a start took for a moment |
-//! | [`agent`] | the loop: gather, resolve, sync, retry |
+//! | [`causes`] | an error and what caused it, in one line |
+//! | [`logging`] | what is logged, and how |
 
 pub mod agent;
 pub mod backoff;
+pub mod causes;
 pub mod cleanup;
 pub mod config;
 pub mod conntrack;

@@ -2,8 +2,7 @@
 
 use heddle_proxy::config::{CommandLine, Config, ConfigError, Task};
 use heddle_proxy::look::command;
-use heddle_proxy::{logging, run};
-use std::error::Error;
+use heddle_proxy::{causes, logging, run};
 use std::ffi::OsString;
 use std::process::ExitCode;
 use tracing::{error, info, warn};
@@ -20,7 +19,7 @@ fn main() -> ExitCode {
         Err(error) => {
             #[expect(clippy::print_stderr, reason = "nothing is set up yet that could log it")]
             {
-                eprintln!("error: {}", with_causes(&error));
+                eprintln!("error: {}", causes::line(&error));
             }
             ExitCode::from(2)
         }
@@ -41,23 +40,8 @@ fn start(line: &CommandLine, config: &Config) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            error!("{}", with_causes(&failure));
+            error!("{}", causes::line(&failure));
             ExitCode::FAILURE
         }
     }
-}
-
-/// The error and what caused it, in one line. A cause whose text its effect already tells is not told twice.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        cause = inner.source();
-    }
-    text
 }

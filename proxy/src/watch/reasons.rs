@@ -1,33 +1,19 @@
 //! What went wrong with the API server, in one line that says what to look at.
 //!
-//! Pure: errors into text. Libraries wrap a cause several times, and the cause is what people can do something about.
+//! Pure: errors into text. Of what libraries wrap, the cause is what people can do something about.
 
 use std::error::Error;
-use std::io;
 
 use kube::runtime::watcher;
 use rustls::{AlertDescription, CertificateError};
 
+use crate::causes;
 use crate::model::Kind;
 
 /// The cause of a failed request, without its wrappings.
 pub(super) fn of(error: &(dyn Error + 'static)) -> String {
-    let mut told: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-            return of_tls(tls);
-        }
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
-        let text = error.to_string();
-        // What only repeats its cause, or is contained in what was said, says nothing.
-        if !told.iter().any(|before| before.contains(&text)) {
-            told.retain(|before| !text.contains(before.as_str()));
-            told.push(text);
-        }
-    }
-    told.join(": ")
+    let tls = causes::chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    tls.map_or_else(|| causes::line(error), of_tls)
 }
 
 fn of_tls(error: &rustls::Error) -> String {
@@ -92,6 +78,8 @@ pub(super) fn of_watch(kind: Kind, error: &watcher::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use kube::core::Status;
     use thiserror::Error;
 
@@ -124,14 +112,6 @@ mod tests {
         assert!(tls(CertificateError::Revoked).starts_with("its certificate is not accepted"));
         let alert = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
         assert!(of(&alert).starts_with("it says that our client certificate has expired"));
-    }
-
-    #[test]
-    fn a_cause_is_said_once() {
-        let error = Wrapping { text: "tcp connect error", source: io::Error::from_raw_os_error(111) };
-        assert_eq!(of(&error), "tcp connect error: Connection refused (os error 111)");
-        let repeated = Wrapping { text: "a: b", source: io::Error::other("b") };
-        assert_eq!(of(&repeated), "a: b");
     }
 
     #[test]
