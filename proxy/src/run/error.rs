@@ -38,9 +38,6 @@ pub enum RunError {
         /// What changed.
         fields: String,
     },
-    /// The configuration file cannot be watched.
-    #[error(transparent)]
-    Watch(#[from] watch::FileError),
     /// The configuration could not be written.
     #[error("write the configuration to {}", path.display())]
     WriteConfig {

@@ -1,13 +1,15 @@
 //! Follows the configuration file while the process runs.
 //!
 //! What can change then, changes; for the rest the process ends, and whoever started it starts it anew. A file that makes
-//! no configuration is told of, and the last one that did counts on.
+//! no configuration is told of, and the last one that did counts on. So it does when the file cannot be watched: routing does
+//! not depend on it.
 
 use super::{RunError, spawn};
+use crate::causes;
 use crate::config::{CommandLine, Config, ConfigError, Step};
 use crate::logging::Verbosity;
-use crate::watch::WatchedFile;
-use std::error::Error;
+use crate::watch::{FileError, WatchedFile};
+use std::path::Path;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::{error, info};
 
@@ -18,31 +20,38 @@ pub(super) async fn follow(
     verbosity: Verbosity,
 ) -> Result<(), RunError> {
     let Some(path) = line.file() else { return std::future::pending().await };
-    let watched = WatchedFile::open(path)?;
-    let mut news = watch(watched)?;
+    let mut news = watch(path)?;
     // What was written between the first reading and the watch.
     let mut read = Some(line.config());
-    loop {
-        match read {
-            Some(Ok(new)) => config = take(config, new, &verbosity)?,
-            Some(Err(error)) => complain(&error),
-            None => return Err(RunError::Ended("the watch of the configuration file")),
+    while let Some(now) = read {
+        match now {
+            Ok(new) => config = take(config, new, &verbosity)?,
+            Err(error) => complain(&error),
         }
         read = news.recv().await.map(|()| line.config());
     }
+    // The watch is gone, and has said so.
+    std::future::pending().await
 }
 
 /// The watch blocks, so it has a thread. It ends with the process, or when the file cannot be watched any more.
-fn watch(mut file: WatchedFile) -> Result<UnboundedReceiver<()>, RunError> {
+fn watch(path: &Path) -> Result<UnboundedReceiver<()>, RunError> {
     let (tell, news) = unbounded_channel();
-    spawn("configuration", move || {
-        while let Ok(()) = file.wait().inspect_err(|error| error!("{error}")) {
-            if tell.send(()).is_err() {
-                return;
+    let watched = WatchedFile::open(path).inspect_err(unwatched);
+    if let Ok(mut file) = watched {
+        spawn("configuration", move || {
+            while let Ok(()) = file.wait().inspect_err(unwatched) {
+                if tell.send(()).is_err() {
+                    return;
+                }
             }
-        }
-    })?;
+        })?;
+    }
     Ok(news)
+}
+
+fn unwatched(error: &FileError) {
+    error!("{}; changes of the configuration count at the next start only", causes::line(error));
 }
 
 fn take(old: Config, new: Config, verbosity: &Verbosity) -> Result<Config, RunError> {
@@ -58,6 +67,5 @@ fn take(old: Config, new: Config, verbosity: &Verbosity) -> Result<Config, RunEr
 }
 
 fn complain(error: &ConfigError) {
-    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-    error!("{error}{cause}; the configuration stays as it was");
+    error!("{}; the configuration stays as it was", causes::line(error));
 }
