@@ -11,6 +11,7 @@ mod flags;
 mod gates;
 mod meaning;
 mod print;
+mod tree;
 mod validate;
 
 pub use self::decode::DecodeError;

@@ -4,8 +4,8 @@
 //! Pure.
 
 use super::file::{API_VERSION, File, KIND};
+use super::tree;
 use serde_json::{Map, Value};
-use serde_saphyr::options::DuplicateKeyPolicy;
 
 /// Why a text is no configuration.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +38,10 @@ pub enum DecodeError {
 /// # Errors
 /// When it is no `KubeProxyConfiguration` of the version that we know, or a field is not of its type.
 pub(super) fn decode(text: &str) -> Result<(File, Vec<String>), DecodeError> {
-    let (mut document, mut remarks) = read(text)?;
+    let syntax = |error: serde_saphyr::Error| DecodeError::Syntax(error.without_snippet().to_string());
+    let (mut document, repeated) = tree::read(text).map_err(syntax)?;
+    let mut remarks: Vec<String> =
+        repeated.into_iter().map(|field| format!("field {field:?} is there more than once")).collect();
     strip_nulls(&mut document);
     for (field, wanted) in [("apiVersion", API_VERSION), ("kind", KIND)] {
         let value = document.get(field).cloned().unwrap_or_default();
@@ -53,25 +56,6 @@ pub(super) fn decode(text: &str) -> Result<(File, Vec<String>), DecodeError> {
     remarks.extend(unknown(&document, &file).into_iter().map(|field| format!("unknown field {field:?}")));
     file.fill();
     Ok((file, remarks))
-}
-
-/// The document. A key that is there twice is named, with its line; the last one counts.
-fn read(text: &str) -> Result<(Value, Vec<String>), DecodeError> {
-    let syntax = |error: serde_saphyr::Error| DecodeError::Syntax(error.without_snippet().to_string());
-    match parse(text, DuplicateKeyPolicy::Error) {
-        Ok(document) => Ok((document, Vec::new())),
-        Err(error) => match error.without_snippet() {
-            twice @ serde_saphyr::Error::DuplicateMappingKey { .. } => {
-                let remark = twice.to_string();
-                Ok((parse(text, DuplicateKeyPolicy::LastWins).map_err(syntax)?, vec![remark]))
-            }
-            _ => Err(syntax(error)),
-        },
-    }
-}
-
-fn parse(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Value, serde_saphyr::Error> {
-    serde_saphyr::from_str_with_options(text, serde_saphyr::options! { duplicate_keys: duplicate_keys })
 }
 
 /// A field that is null is one of which nothing is said.
@@ -140,11 +124,19 @@ mod tests {
     /// kp:I6
     #[test]
     fn unknown_and_repeated_fields_are_named_and_the_rest_counts() {
-        let (file, remarks) =
-            decoded("mode: nftables\nmoed: x\nconntrack: {min: 7, minn: 8}\nmode: iptables\n");
+        let (file, remarks) = decoded(
+            "mode: nftables\nmoed: x\nconntrack: {min: 6, minn: 8, min: 7}\nmode: ipvs\nmode: iptables\n",
+        );
         assert_eq!((file.mode.as_str(), file.conntrack.min), ("iptables", 7));
-        assert!(remarks[0].contains("mode"), "{remarks:?}");
-        assert_eq!(remarks[1..], ["unknown field \"conntrack.minn\"", "unknown field \"moed\""]);
+        assert_eq!(
+            remarks,
+            [
+                "field \"conntrack.min\" is there more than once",
+                "field \"mode\" is there more than once",
+                "unknown field \"conntrack.minn\"",
+                "unknown field \"moed\"",
+            ]
+        );
     }
 
     #[test]
