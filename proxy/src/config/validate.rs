@@ -19,6 +19,13 @@ pub(super) const PRIMARY: &str = "primary";
 pub(super) const LOCAL_MODES: [&str; 4] =
     ["ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"];
 
+/// The only version whose hidden metrics can be asked for: that before kube-proxy 1.36.
+const PREVIOUS_VERSION: &str = "1.35";
+
+/// What a quantity may end with.
+const UNITS: [&str; 16] =
+    ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+
 /// A value that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
@@ -55,11 +62,26 @@ pub(super) fn validate(file: &File) -> Vec<Invalid> {
     );
     let burst = file.client_connection.burst;
     checks.that(burst >= 0, "clientConnection.burst", &burst, "must be greater than or equal to 0");
+    let qps = file.client_connection.qps;
+    checks.that(
+        qps.0.abs() <= f32::MAX.into(),
+        "clientConnection.qps",
+        &qps.0.to_string(),
+        "must be a number of 32 bits",
+    );
     checks.positive("configSyncPeriod", file.config_sync_period);
     checks.addresses(file);
     checks.port_range(&file.port_range);
     checks.node_port_addresses(file.node_port_addresses.as_deref().unwrap_or_default());
     checks.detect_local(file);
+    let hidden = &file.show_hidden_metrics_for_version;
+    checks.that(
+        ["", PREVIOUS_VERSION].contains(&hidden.as_str()),
+        "showHiddenMetricsForVersion",
+        hidden,
+        &format!("must be omitted or {PREVIOUS_VERSION}, the minor version before"),
+    );
+    checks.buffers(file);
     checks.that(
         matches!(file.logging.format.as_str(), "text" | "json"),
         "logging.format",
@@ -88,6 +110,16 @@ pub fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
     let ip = parse_address(host).ok_or("must be a valid IP")?;
     let port = port.parse().ok().filter(|port| *port > 0).ok_or("must be a valid port")?;
     Ok(SocketAddr::new(ip, port))
+}
+
+/// Whether it is one of Kubernetes' quantities: a decimal number, and what it is multiplied by.
+fn is_quantity(text: &str) -> bool {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = digits.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(digits.len());
+    let (number, unit) = digits.split_at(end);
+    let exponent = unit.strip_prefix(['e', 'E']).is_some_and(|power| power.parse::<i16>().is_ok());
+    let is_number = number.contains(|c: char| c.is_ascii_digit()) && number.matches('.').count() <= 1;
+    is_number && (exponent || UNITS.contains(&unit))
 }
 
 #[derive(Default)]
@@ -167,6 +199,16 @@ impl Checks {
         self.not_negative("conntrack.tcpCloseWaitTimeout", conntrack.tcp_close_wait_timeout);
         self.not_negative("conntrack.udpTimeout", conntrack.udp_timeout);
         self.not_negative("conntrack.udpStreamTimeout", conntrack.udp_stream_timeout);
+    }
+
+    fn buffers(&mut self, file: &File) {
+        let formats = [("json", &file.logging.options.json), ("text", &file.logging.options.text)];
+        for (format, options) in formats {
+            let size = &options.info_buffer_size;
+            let is_fine = size.is_number() || size.as_str().is_some_and(is_quantity);
+            let field = format!("logging.options.{format}.infoBufferSize");
+            self.that(is_fine, &field, size, "must be a quantity (e.g. 16Mi)");
+        }
     }
 
     fn addresses(&mut self, file: &File) {
@@ -286,6 +328,35 @@ mod tests {
                 "portRange: Invalid value: \"7-3\": must be a valid port range (e.g. 300-2000)",
             ]
         );
+    }
+
+    #[test]
+    fn what_has_no_effect_is_looked_at_all_the_same() {
+        for fine in ["0", "7", "-7", "1.5", ".5", "16Mi", "100m", "1e3", "1E", "2E-3"] {
+            assert_eq!(
+                wrong(&format!("logging: {{options: {{text: {{infoBufferSize: {fine}}}}}}}\n")),
+                [""; 0]
+            );
+        }
+        for bad in ["''", "'.'", "Mi", "1.2.3", "7 Mi", "7mi", "1e", "{}", "[7]", "true"] {
+            let found = wrong(&format!("logging: {{options: {{json: {{infoBufferSize: {bad}}}}}}}\n"));
+            assert_eq!(found.len(), 1, "{bad}");
+            assert!(
+                found[0].starts_with("logging.options.json.infoBufferSize: Invalid value: "),
+                "{found:?}"
+            );
+        }
+        assert_eq!(wrong("showHiddenMetricsForVersion: '1.35'\nclientConnection: {qps: -1}\n"), [""; 0]);
+        assert_eq!(
+            wrong("showHiddenMetricsForVersion: '1.34'\nclientConnection: {qps: 1e39}\n"),
+            [
+                "clientConnection.qps: Invalid value: \"1000000000000000000000000000000000000000\": must be a number of 32 bits",
+                "showHiddenMetricsForVersion: Invalid value: \"1.34\": must be omitted or 1.35, the minor version before",
+            ]
+        );
+        let mut file = File::defaults();
+        file.client_connection.qps.0 = f64::NAN;
+        assert_eq!(validate(&file).len(), 1);
     }
 
     #[test]
