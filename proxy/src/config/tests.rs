@@ -4,10 +4,7 @@ use crate::nft::settings::{Locality, NodePortAddresses};
 fn config(args: &[&str]) -> Result<Config, String> {
     let args = ["heddle-proxy"].iter().chain(args).copied();
     let config = CommandLine::read(args, "Host.Example ").and_then(|line| line.config());
-    config.map_err(|error| match std::error::Error::source(&error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    })
+    config.map_err(|error| crate::causes::line(&error))
 }
 
 /// The configuration of a file with these lines, and flags.
@@ -309,25 +306,42 @@ fn what_kubeadm_ships_says_two_things() {
     assert_eq!(read.settings.locality, Locality::Networks(vec!["10.244.0.0/16".parse().unwrap()]));
 }
 
-/// kind's, whose nodes are containers: the limits of the kernel are left alone.
-#[test]
-fn what_kind_ships_leaves_the_kernel_alone() {
-    let text = "mode: iptables\niptables: {minSyncPeriod: 1s}\nclusterCIDR: 10.244.0.0/16\n\
-        conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}\n\
-        featureGates: {SomethingOfTheKubelet: true}\nclientConnection: {kubeconfig: /k}\n";
-    let read = with_file(text, &[]).unwrap();
-    let conntrack = &read.file.conntrack;
-    assert_eq!(conntrack.max_per_core, 0);
-    let zero = GoDuration::default();
-    assert_eq!((conntrack.tcp_established_timeout, conntrack.tcp_close_wait_timeout), (zero, zero));
-    assert_eq!(read.settings.node_port_addresses, NodePortAddresses::Networks(Vec::new()));
-    assert!(
-        read.remarks[0].contains("taken as nftables") && read.remarks[1].contains("SomethingOfTheKubelet")
-    );
-    assert_eq!(read.remarks.len(), 2, "{:?}", read.remarks);
+/// kind hands what it sets to kubeadm, whose file then has it. Its nodes share the limit of connections with their host, and
+/// without root the times too.
+fn kind(mode: &str, rootless: bool) -> Config {
+    let zero = if rootless { "0s" } else { "null" };
+    let text = KUBEADM
+        .replace("mode: \"\"\n", &format!("mode: {mode}\nfeatureGates: {{SomethingOfTheKubelet: true}}\n"))
+        .replacen("minSyncPeriod: 0s", "minSyncPeriod: 1s", 1)
+        .replace("maxPerCore: null", "maxPerCore: 0")
+        .replace("tcpBeLiberal: false", &format!("tcpBeLiberal: {}", mode == "nftables" && !rootless))
+        .replace("tcpCloseWaitTimeout: null", &format!("tcpCloseWaitTimeout: {zero}"))
+        .replace("tcpEstablishedTimeout: null", &format!("tcpEstablishedTimeout: {zero}"));
+    with_file(&text, &["--hostname-override=kind-worker"]).unwrap()
 }
 
-/// k3s gives flags.
+#[test]
+fn what_kind_ships_leaves_the_hosts_limits_alone() {
+    let iptables = kind("iptables", false);
+    let conntrack = Conntrack { max_per_core: 0, ..Conntrack::default() };
+    assert_eq!(iptables.file.conntrack, conntrack);
+    assert_eq!(iptables.settings.node_port_addresses, NodePortAddresses::Networks(Vec::new()));
+    assert_eq!(iptables.settings.locality, Locality::Networks(vec!["10.244.0.0/16".parse().unwrap()]));
+    let said = &iptables.remarks;
+    assert!(said[0].contains("taken as nftables") && said[1].contains("SomethingOfTheKubelet"), "{said:?}");
+    assert_eq!(said.len(), 2, "{said:?}");
+
+    let nftables = kind("nftables", false);
+    assert_eq!(nftables.file.conntrack, Conntrack { tcp_be_liberal: true, ..conntrack.clone() });
+    assert_eq!(nftables.settings.node_port_addresses, NodePortAddresses::Primary);
+
+    let zero = GoDuration::default();
+    let without_times =
+        Conntrack { tcp_established_timeout: zero, tcp_close_wait_timeout: zero, ..conntrack };
+    assert_eq!(kind("iptables", true).file.conntrack, without_times);
+}
+
+/// k3s gives flags, and serves health on the loopback address of the node's family.
 #[test]
 fn what_k3s_gives_is_read() {
     let read = config(&[
@@ -343,4 +357,14 @@ fn what_k3s_gives_is_read() {
     let read = read.unwrap();
     assert_eq!((read.node.as_str(), read.file.conntrack.max_per_core), ("server-0", 0));
     assert_eq!(read.file.healthz_bind_address, "127.0.0.1:10256");
+    assert_eq!(read.settings.locality, Locality::Networks(vec!["10.42.0.0/16".parse().unwrap()]));
+    assert_eq!(read.settings.node_port_addresses, NodePortAddresses::Networks(Vec::new()));
+    let zero = GoDuration::default();
+    let conntrack = &read.file.conntrack;
+    assert_eq!((conntrack.tcp_established_timeout, conntrack.tcp_close_wait_timeout), (zero, zero));
+    assert_eq!(read.remarks.len(), 1, "the mode only: {:?}", read.remarks);
+    let six =
+        config(&["--healthz-bind-address=::1", "--cluster-cidr=10.42.0.0/16,2001:cafe:42::/56"]).unwrap();
+    assert_eq!(six.file.healthz_bind_address, "[::1]:10256");
+    assert!(matches!(six.settings.locality, Locality::Networks(networks) if networks.len() == 2));
 }
