@@ -7,7 +7,7 @@
 //! | listener | `damage`: hears who else changes our tables |
 //! | health, addresses | `health`: answers probes; follows the node's addresses |
 //! | metrics | `metrics`: answers scrapes |
-//! | take over | `remove`: kube-proxy's rules, when they are to go |
+//! | standing | `standing`: what waits for the first rules: kube-proxy's, when they are to go, and late limits |
 //! | this one | tasks: `source`, `look`, `reload`, the account of problems, the signals |
 //!
 //! The watches that block, of manifests and of the configuration file, have one each. Stopping leaves the rules standing.
@@ -22,6 +22,7 @@ mod prepare;
 mod reload;
 mod remove;
 mod source;
+mod standing;
 
 pub use self::error::RunError;
 pub use self::prepare::{init, write_config};
@@ -53,7 +54,7 @@ use tracing::info;
 pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<(), RunError> {
     let mut kernel = Netlink::open().map_err(RunError::Kernel)?;
     let families = prepare::routable(&mut kernel)?;
-    prepare::tune_as_far_as_possible(config);
+    let tunes_again = prepare::tune_as_far_as_possible(config);
     // Before the first read-back, so that no damage falls between the two.
     let listener = Listener::open().map_err(RunError::Kernel)?;
     let counted = Metrics::new(Timestamp::now());
@@ -82,7 +83,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let problems = counted.problems.clone();
     health::start(config, (pulse, counted.probes.clone()), reports.clone(), checked)?;
     metrics::start(config, &verbosity, counted)?;
-    remove::mind_kube_proxy(config.replaces_kube_proxy, stands)?;
+    standing::wait(config, tunes_again, stands)?;
     spawn("agent", move || agent.run(&inbox))?;
     spawn("conntrack", move || forgetter.run(&changes))?;
     let doubts = events.clone();

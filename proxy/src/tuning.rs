@@ -28,6 +28,13 @@ pub struct Unset {
     pub source: io::Error,
 }
 
+impl Unset {
+    /// Whether the kernel does not have the file: what it belongs to is a module, which our first rule loads.
+    pub fn is_absent(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
 /// Sets how readily the kernel ends this process when memory runs out, -1000 (never) to 1000. `root` is `/` but in tests.
 ///
 /// # Errors
@@ -182,6 +189,22 @@ mod tests {
         assert_eq!(of(i32::MAX, i32::MAX, 64), Some(1 << 20));
         assert_eq!(of(1, 3 << 20, 2), Some(3 << 20));
         assert_eq!(of(0, 131_072, 2), None);
+    }
+
+    #[test]
+    fn files_that_come_with_a_module_are_told_from_those_that_may_not_be_written() {
+        let root = tree();
+        let folder = root.path().join("proc/sys/net/netfilter");
+        fs::rename(&folder, root.path().join("later")).unwrap();
+        let failures = set_conntrack(root.path(), &Conntrack::default());
+        assert_eq!(failures.len(), 3);
+        assert!(failures.iter().all(Unset::is_absent));
+        fs::rename(root.path().join("later"), &folder).unwrap();
+        fs::remove_file(folder.join(NAMES[0])).unwrap();
+        fs::create_dir(folder.join(NAMES[0])).unwrap();
+        let failures = set_conntrack(root.path(), &Conntrack::default());
+        assert_eq!(failures.iter().map(Unset::is_absent).collect::<Vec<_>>(), [false]);
+        assert_eq!(say(&root, NAMES[2]), 3600);
     }
 
     #[test]

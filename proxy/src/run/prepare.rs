@@ -1,9 +1,9 @@
 //! What is done once and before everything else, and the tasks that end with it.
 
 use super::RunError;
-use crate::config::Config;
+use crate::config::{Config, Conntrack};
 use crate::nft::{Abilities, Netlink, probe};
-use crate::tuning;
+use crate::tuning::{self, Unset};
 use heddle_netlink::nft::TableFamily;
 use std::fs;
 use std::path::Path;
@@ -54,13 +54,24 @@ pub(super) fn routable(kernel: &mut Netlink) -> Result<Vec<TableFamily>, RunErro
     Ok(able)
 }
 
-/// Sets the kernel's limits. What cannot be set is said in one line, and done without.
-pub(super) fn tune_as_far_as_possible(config: &Config) {
-    let mut failures = tuning::set_conntrack(ROOT.as_ref(), &config.file.conntrack);
-    failures.extend(tuning::set_oom_score(ROOT.as_ref(), config.file.oom_score_adj.0).err());
-    if failures.is_empty() {
-        return;
-    }
+/// Sets the kernel's limits. What cannot be set is said in one line, and done without. Returns whether files that the kernel
+/// does not have yet are to be tried again once rules stand.
+pub(super) fn tune_as_far_as_possible(config: &Config) -> bool {
+    let failures = tuning::set_conntrack(ROOT.as_ref(), &config.file.conntrack);
+    let (absent, mut refused): (Vec<Unset>, Vec<Unset>) = failures.into_iter().partition(Unset::is_absent);
+    refused.extend(tuning::set_oom_score(ROOT.as_ref(), config.file.oom_score_adj.0).err());
+    say(&refused);
+    !absent.is_empty()
+}
+
+/// Sets the limits whose files the kernel may have by now, since rules stand.
+pub(super) fn tune_again(conntrack: &Conntrack) {
+    say(&tuning::set_conntrack(ROOT.as_ref(), conntrack));
+}
+
+fn say(failures: &[Unset]) {
     let names: Vec<String> = failures.iter().map(ToString::to_string).collect();
-    warn!("done without, see --init-only: {}", names.join("; "));
+    if !names.is_empty() {
+        warn!("done without, see --init-only: {}", names.join("; "));
+    }
 }

@@ -3,11 +3,10 @@
 //! Taking its place is make before break: its rules go once ours stand, so that at every moment a new connection finds
 //! rules that mean the same, and connections that are tracked stay as they are.
 
-use super::{RunError, spawn};
+use super::RunError;
 use crate::cleanup::{self, Outcome};
 use crate::config::Config;
 use heddle_netlink::{Error, Family, Socket};
-use std::sync::mpsc::Receiver;
 use tracing::{error, info, warn};
 
 /// Removes our rules, and kube-proxy's when that is asked for.
@@ -34,11 +33,8 @@ fn say(whose: &str, outcome: &Outcome) {
     outcome.left.iter().for_each(|left| warn!("left alone: {left}"));
 }
 
-/// Removes kube-proxy's rules once ours stand, or says that they are there.
-pub(super) fn mind_kube_proxy(replace: bool, stands: Receiver<()>) -> Result<(), RunError> {
-    if replace {
-        return spawn("take over", move || take_over(&stands));
-    }
+/// Says that kube-proxy's rules are there.
+pub(super) fn mind_kube_proxy() {
     let is_here =
         Socket::open(Family::Netfilter).and_then(|mut socket| cleanup::is_kube_proxy_here(&mut socket));
     // What keeps us from asking is said by the first write.
@@ -48,13 +44,10 @@ pub(super) fn mind_kube_proxy(replace: bool, stands: Receiver<()>) -> Result<(),
              stand"
         );
     }
-    Ok(())
 }
 
-fn take_over(stands: &Receiver<()>) {
-    if stands.recv().is_err() {
-        return;
-    }
+/// Removes kube-proxy's rules, now that ours stand.
+pub(super) fn take_over() {
     match cleanup::kube_proxys() {
         Ok(outcome) => say("kube-proxy", &outcome),
         Err(source) => not_removed(&source),

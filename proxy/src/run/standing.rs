@@ -1,0 +1,28 @@
+//! What waits for the first time that all rules stand.
+
+use super::{RunError, prepare, remove, spawn};
+use crate::config::Config;
+use std::sync::mpsc::Receiver;
+
+/// Starts it, where there is anything. `tunes_again` says that limits of the kernel's wait too.
+pub(super) fn wait(config: &Config, tunes_again: bool, stands: Receiver<()>) -> Result<(), RunError> {
+    let replaces = config.replaces_kube_proxy;
+    if !replaces {
+        remove::mind_kube_proxy();
+    }
+    if !replaces && !tunes_again {
+        return Ok(());
+    }
+    let conntrack = config.file.conntrack.clone();
+    spawn("standing", move || {
+        if stands.recv().is_err() {
+            return;
+        }
+        if tunes_again {
+            prepare::tune_again(&conntrack);
+        }
+        if replaces {
+            remove::take_over();
+        }
+    })
+}
