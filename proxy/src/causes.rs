@@ -15,10 +15,11 @@ pub fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (
     })
 }
 
-/// The error and what caused it, from the outside in, without what only repeats a part of the line.
+/// The error and what caused it, from the outside in, without what only repeats a part of the line. Of a text of several lines
+/// the first counts: a parser of YAML shows the place below it.
 pub fn line(error: &(dyn Error + 'static)) -> String {
     let mut told: Vec<String> = Vec::new();
-    for text in chain(error).map(ToString::to_string) {
+    for text in chain(error).map(|cause| cause.to_string().lines().next().unwrap_or_default().to_owned()) {
         if !told.iter().any(|before| before.contains(&text)) {
             told.retain(|before| !text.contains(before.as_str()));
             told.push(text);
@@ -47,6 +48,13 @@ mod tests {
         assert_eq!(line(&repeated), "a: b");
         let bare = Wrapping { text: "b", source: io::Error::other("b: c") };
         assert_eq!(line(&bare), "b: c");
+    }
+
+    #[test]
+    fn the_place_that_a_parser_shows_is_left_out() {
+        let error =
+            Wrapping { text: "read", source: io::Error::other("line 1: no list\n --> 1:11\n  | a: 7") };
+        assert_eq!(line(&error), "read: line 1: no list");
     }
 
     #[test]
