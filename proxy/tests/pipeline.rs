@@ -9,16 +9,17 @@ use heddle_proxy::dataplane::{Dataplane, SetAside, Surroundings, Synced};
 use heddle_proxy::delta::Delta;
 use heddle_proxy::frontends::{Backends, Frontend, Frontends, Place, resolve};
 use heddle_proxy::model::{
-    Change, Kind, Model, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice, SliceEndpoint,
-    SlicePort, Triggered,
+    Change, Hints, Kind, Model, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice,
+    SliceEndpoint, SlicePort, Triggered,
 };
-use heddle_proxy::nft::settings::Locality;
+use heddle_proxy::nft::settings::{Locality, NodePortAddresses};
 use heddle_proxy::nft::{FakeKernel, Nft, Settings, diff, ruleset};
 use heddle_proxy::problems::{News, Problem};
 use heddle_proxy::status::{Report, Reports};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Instant;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const NODE: &str = "node-1";
@@ -365,6 +366,42 @@ fn a_filter_has_its_sources_before_it_comes_and_until_it_is_gone() {
     }
 }
 
+/// kp:H1, kp:H2: a quiet agent waits for nothing, and what comes while it is busy is written as one.
+#[test]
+fn a_change_is_written_at_once_and_what_gathered_in_one_batch() {
+    let mut agent = agent_with_web(&[(1, true)]);
+    let now = Instant::now();
+    let endpoint = |last| Event::Change(Change::SliceApplied(name("web-1"), slice("web", &[(last, true)])));
+    assert_eq!(agent.turn([endpoint(3)], || now), None);
+    assert_eq!(agent.dataplane().kernel().taken.len(), 1);
+    assert_eq!(agent.turn([endpoint(5), endpoint(7), endpoint(9)], || now), None, "at the same moment");
+    assert_eq!(agent.dataplane().kernel().taken.len(), 2);
+    assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
+    assert_eq!(agent.turn([], || now), None);
+    assert_eq!(agent.dataplane().kernel().taken.len(), 2, "nothing is written by the clock");
+}
+
+/// kp:H1: the node's zone decides which endpoints are near, so it counts at once too.
+#[test]
+fn another_zone_of_the_node_is_written() {
+    let mut agent = agent_with_web(&[(1, true)]);
+    let near = |last: u8, zone: &str| {
+        let endpoint = slice("web", &[(last, true)]).endpoints.remove(0);
+        let hints = Hints { zones: vec![zone.into()], ..Hints::default() };
+        SliceEndpoint { hints: Some(Box::new(hints)), ..endpoint }
+    };
+    let endpoints = vec![near(1, "a"), near(3, "b")];
+    let changes = [Change::SliceApplied(name("web-1"), Slice { endpoints, ..slice("web", &[]) })];
+    tell(&mut agent, changes);
+    for (zone, address) in [("a", "10.0.0.1"), ("b", "10.0.0.3")] {
+        let node = Node { zone: Some(zone.into()), ..Node::default() };
+        tell(&mut agent, [Change::NodeApplied(node)]);
+        assert_eq!(agent.sync(), None);
+        let printed = kernel_tables(&mut agent)[0].to_string();
+        assert!(printed.contains(&format!("{address} . 8080")), "{printed}");
+    }
+}
+
 #[test]
 fn a_change_that_changes_nothing_for_packets_does_not_reach_the_kernel() {
     let mut agent = agent_with_web(&[(1, true)]);
@@ -464,7 +501,8 @@ fn a_doubt_that_proves_wrong_writes_nothing() {
     assert!(agent.dataplane().kernel().taken.is_empty());
 }
 
-/// kp:D1, kp:J5: pods are known by what the Node object says at the moment; kube-proxy waits for it and ends when it changes.
+/// kp:D1, kp:I7, kp:J5: pods are known by what the Node object says at the moment; kube-proxy waits for it and ends when it
+/// changes.
 #[test]
 fn with_node_networks_the_chains_follow_the_node() {
     let settings = Settings { locality: Locality::NodeNetworks, ..Settings::default() };
@@ -490,7 +528,44 @@ fn with_node_networks_the_chains_follow_the_node() {
         let not_from_pod = Statement::Address(End::Source, Sense::IsNot, pod_cidrs[0]);
         assert_eq!(rules(&mut agent)[0][0], not_from_pod);
         assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
+        let before = rules(&mut agent);
+        agent.take(Event::Change(Change::NodeGone));
+        assert_eq!(agent.sync(), None);
+        assert_eq!(rules(&mut agent), before, "the pods are there without the object");
     }
+}
+
+/// The text of the IPv4 table of an agent, with this setting of node ports, after the node had each of these addresses.
+fn tables_with_addresses(node_ports: NodePortAddresses, addresses: &[&[&str]]) -> Vec<String> {
+    let settings = Settings { node_port_addresses: node_ports, ..Settings::default() };
+    let mut agent = Agent::new(NODE, Nft::new(FakeKernel::default(), &settings));
+    let plain = http(1);
+    let ports = plain.ports.iter().cloned().map(|port| ServicePort { node_port: Some(30_000), ..port });
+    let service =
+        Service { ports: ports.collect(), load_balancer_ips: vec![[192, 0, 2, 77].into()], ..plain };
+    let slice = Change::SliceApplied(name("web-1"), slice("web", &[(1, true)]));
+    tell(&mut agent, [Change::ServiceApplied(name("web"), service), slice]);
+    tell(&mut agent, complete());
+    let mut table_at = |addresses: &[&str]| {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
+        tell(&mut agent, [Change::NodeApplied(Node { addresses, ..Node::default() })]);
+        assert_eq!(agent.sync(), None);
+        assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
+        kernel_tables(&mut agent)[0].to_string()
+    };
+    addresses.iter().map(|addresses| table_at(addresses)).collect()
+}
+
+/// kp:I7, kp:J2, kp:J4: an address that comes late or changes is taken up, and counts only where node ports are on it.
+#[test]
+fn the_nodes_own_address_is_followed_and_counts_only_for_node_ports_on_it() {
+    let life: [&[&str]; 4] = [&[], &["192.0.2.1", "198.51.100.1"], &["192.0.2.2"], &[]];
+    let own = tables_with_addresses(NodePortAddresses::Primary, &life);
+    let holds = |table: &String| ["192.0.2.1 ", "198.51.100.1 ", "192.0.2.2 "].map(|it| table.contains(it));
+    let held: Vec<[bool; 3]> = own.iter().map(holds).collect();
+    assert_eq!(held, [[false; 3], [true, false, false], [false, false, true], [false; 3]], "{own:#?}");
+    let all = tables_with_addresses(NodePortAddresses::Networks(Vec::new()), &life);
+    assert!(all.iter().all(|table| *table == all[0]), "{all:#?}");
 }
 
 /// kp:J3: an address that is configured takes the place of the one that the Node object has, and needs no object.

@@ -320,7 +320,7 @@ mod tests {
         }
     }
 
-    /// kp:I9: other mismatches of families are only said.
+    /// kp:I9: kube-proxy ends on some of these mismatches (docs/decisions/the-node-is-followed.md); here they are said.
     #[test]
     fn networks_of_the_other_family_only_are_remarked_on() {
         let of = |address: &str, networks: &str| {
