@@ -5,8 +5,13 @@ use heddle_tests::namespace::Namespace;
 use heddle_tests::patience::PATIENCE;
 use heddle_tests::process::{Invocation, Output};
 use heddle_tests::proxy::{Manifests, Proxy};
+use rustix::process::Signal;
+use rustix::thread::CapabilitySet;
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fs;
+use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 type Outcomes = Result<(), Box<dyn Error>>;
@@ -125,6 +130,135 @@ fn what_is_written_as_the_configuration_is_read_as_the_same() -> Outcomes {
     assert!(ended.status.success() && !ended.stderr.contains("WARN"), "{ended:?}");
     assert_eq!(fs::read_to_string(&first)?, fs::read_to_string(&second)?);
     assert!(fs::read_to_string(&first)?.contains("\nclusterCIDR: \"10.244.0.0/16,fd00::/48\"\n"));
+    Ok(())
+}
+
+/// Routing does not depend on the watch of the file.
+#[test]
+fn a_file_that_cannot_be_watched_is_said_and_counts_all_the_same() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    let node = lab.node("node-1")?;
+    let manifests = Manifests::of(node)?.folder();
+    // The kernel tells of names in bytes; only those that are text are followed.
+    let path = node.directory().join(OsStr::from_bytes(b"config-\xff"));
+    write(&path, &manifests, "conntrack: {udpTimeout: 13s}\n")?;
+    let invocation = Invocation::of("heddle-proxy")?.args([OsStr::new("--config"), path.as_os_str()]);
+    let mut proxy = Proxy::from(invocation.start(node.namespace())?);
+    proxy.process().prints("changes of the configuration count at the next start only")?;
+    proxy.ready(node)?;
+    assert_eq!(sysctl(node, "udp_timeout")?, "13");
+    proxy.process().signal(Signal::TERM)?;
+    assert!(proxy.process().wait(PATIENCE)?.success());
+    Ok(())
+}
+
+/// A start that goes wrong: what of it is said, in one line, and the exit code.
+struct Failing {
+    arguments: Vec<String>,
+    without: Option<CapabilitySet>,
+    code: i32,
+    says: &'static str,
+}
+
+/// Configurations that are of no use by themselves.
+const OF_NO_USE: [(&str, &str); 8] = [
+    ("oomScoreAdj: much", "config: oomScoreAdj: invalid type: string"),
+    (
+        "mode: nftables\nnftables: {syncPeriod: 1s, minSyncPeriod: 2s}",
+        "nftables.syncPeriod: Invalid value: \"1s\"",
+    ),
+    (
+        "nodePortAddresses: [primary, 10.0.0.0/8]",
+        "nodePortAddresses[0]: Invalid value: \"primary\": can't use both",
+    ),
+    (
+        "detectLocalMode: BridgeInterface",
+        "detectLocal.bridgeInterface: Invalid value: \"\": must not be empty",
+    ),
+    ("clusterCIDR: '10.0.0.0/8,10.1.0.0/16'", "clusterCIDR: Invalid value: "),
+    (
+        "featureGates: {NFTablesProxyMode: false}",
+        "featureGates.NFTablesProxyMode: Invalid value: false: is locked to true",
+    ),
+    ("conntrack: [", "config: not YAML: "),
+    ("logging: {format: xml}\nbindAddress: here", "bindAddress: Invalid value: \"here\""),
+];
+
+fn failing_starts(folder: &Path) -> Result<Vec<Failing>, Box<dyn Error>> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let mut starts = Vec::new();
+    for (number, (lines, says)) in OF_NO_USE.into_iter().enumerate() {
+        let path = folder.join(number.to_string()).join("config");
+        fs::create_dir(folder.join(number.to_string()))?;
+        fs::write(&path, format!("{HEAD}{lines}\n"))?;
+        starts.push(Failing {
+            arguments: vec!["--config".into(), text(&path)],
+            without: None,
+            code: 2,
+            says,
+        });
+    }
+    let kubeconfig = folder.join("kubeconfig");
+    fs::write(&kubeconfig, "clusters: 7\n")?;
+    let manifests = folder.join("manifests");
+    fs::create_dir(&manifests)?;
+    let mut when_running = |arguments: &[&str], without, says| {
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        starts.push(Failing { arguments, without, code: 1, says });
+    };
+    when_running(&["--kubeconfig", "/does/not/exist"], None, "cannot use the kubeconfig /does/not/exist: ");
+    when_running(&["--kubeconfig", &text(&kubeconfig)], None, "kubeconfig: ");
+    when_running(
+        &["--master", "ftp://192.0.2.1"],
+        None,
+        "\"ftp://192.0.2.1\" is not the address of an API server",
+    );
+    when_running(&["--manifests", "/does/not/exist"], None, "/does/not/exist: No such file or directory");
+    let in_use = [
+        "--manifests",
+        &text(&manifests),
+        "--healthz-bind-address",
+        "127.0.0.1:7",
+        "--bind-address-hard-fail",
+    ];
+    when_running(&in_use, None, "healthz on 127.0.0.1:7: Address already in use");
+    let no_right = ["--manifests", &text(&manifests)];
+    when_running(
+        &no_right,
+        Some(CapabilitySet::NET_ADMIN),
+        "has the process CAP_NET_ADMIN?): open netlink socket: Operation not permitted",
+    );
+    Ok(starts)
+}
+
+/// Whoever looks for the error finds one line that says what to change; and the rules of before stand.
+#[test]
+fn what_keeps_the_proxy_from_starting_is_one_line_and_no_rule_is_touched() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    let node = lab.node("node-1")?;
+    node.nft(["add table ip heddle-proxy; add chain ip heddle-proxy of-before"])?;
+    let before = node.nft(["list", "ruleset"])?.stdout;
+    assert!(before.contains("of-before"), "{before}");
+    let _taken = node.namespace().enter(|| TcpListener::bind(("127.0.0.1", 7)))??;
+    let socket = heddle_tests::proxy::socket(node);
+    for start in failing_starts(&node.directory())? {
+        let mut invocation = Invocation::of("heddle-proxy")?.args(&start.arguments);
+        invocation = invocation.args(["--hostname-override=node-1", "--status-socket", &socket]);
+        if let Some(right) = start.without {
+            invocation = invocation.without(right);
+        }
+        let ended = invocation.run(node.namespace())?;
+        assert_eq!(ended.status.code(), Some(start.code), "{ended:?}");
+        let printed = ended.stdout + &ended.stderr;
+        let is_error = |line: &&str| line.starts_with("error: ") || line.contains(" ERROR ");
+        let errors: Vec<&str> = printed.lines().filter(is_error).collect();
+        assert_eq!(errors.len(), 1, "{:?}: {printed}", start.arguments);
+        assert!(errors[0].contains(start.says), "{:?}: {printed}", start.arguments);
+        let is_whole = |line: &str| [" WARN ", " INFO "].iter().any(|level| line.contains(level));
+        let mut rest = printed.lines().filter(|line| *line != errors[0]);
+        assert!(rest.all(is_whole), "{:?}: more than one line: {printed}", start.arguments);
+        assert_eq!(node.nft(["list", "ruleset"])?.stdout, before, "{:?}", start.arguments);
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use crate::patience::PATIENCE;
 use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal,
 };
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -39,6 +40,7 @@ pub struct Invocation {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     input: Vec<u8>,
+    without: Option<CapabilitySet>,
 }
 
 impl Invocation {
@@ -53,7 +55,7 @@ impl Invocation {
     /// A program of the system, as an oracle that we did not write (`nft`, `kubectl`).
     pub fn foreign(program: impl Into<PathBuf>) -> Self {
         let environment = vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())];
-        Self { program: program.into(), arguments: Vec::new(), environment, input: Vec::new() }
+        Self { program: program.into(), arguments: Vec::new(), environment, input: Vec::new(), without: None }
     }
 
     /// Adds arguments.
@@ -74,6 +76,13 @@ impl Invocation {
     #[must_use]
     pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
         self.input = input.into();
+        self
+    }
+
+    /// Takes a right of root's from the program.
+    #[must_use]
+    pub fn without(mut self, right: CapabilitySet) -> Self {
+        self.without = Some(right);
         self
     }
 
@@ -116,11 +125,15 @@ impl Invocation {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env_clear().envs(self.environment.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let lab = getpid();
+        let (lab, without) = (getpid(), self.without);
         #[expect(unsafe_code, reason = "the only way to die with the parent, even when it is killed")]
-        // SAFETY: the closure makes two system calls and allocates nothing.
+        // SAFETY: the closure makes a few system calls and allocates nothing.
         unsafe {
-            command.pre_exec(move || die_with(lab));
+            command.pre_exec(move || {
+                // What is out of the bounding set is not given to root's program either.
+                without.map_or(Ok(()), remove_capability_from_bounding_set)?;
+                die_with(lab)
+            });
         }
         let child = command.spawn().map_err(|source| self.failed(source))?;
         let handle =
