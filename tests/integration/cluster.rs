@@ -247,8 +247,9 @@ fn without_credentials_that_can_be_used_nothing_is_started() -> Outcomes {
     for (wrong, word) in wrongs {
         let kubeconfig = plane.kubeconfig(|config| *user(config) = wrong)?;
         let node = plane.node()?;
-        let run =
-            Invocation::of("heddle-proxy")?.args(["--kubeconfig", &kubeconfig]).run(node.namespace())?;
+        let run = Invocation::of("heddle-proxy")?
+            .args(["--kubeconfig", &kubeconfig, "--status-socket="])
+            .run(node.namespace())?;
         assert!(!run.status.success() && run.stderr.contains(word), "{run:?}");
         plane.has_no_table()?;
         assert!(!fs::exists(&missing)?, "a program was started");
@@ -260,7 +261,8 @@ fn without_credentials_that_can_be_used_nothing_is_started() -> Outcomes {
 fn who_has_only_the_service_is_told_what_to_give() -> Outcomes {
     let plane = Plane::new(1)?;
     let run = |variables: &[(&str, &str)]| -> Result<_, Box<dyn Error>> {
-        let mut run = Invocation::of("heddle-proxy")?.args(["--hostname-override", "node-1"]);
+        let mut run =
+            Invocation::of("heddle-proxy")?.args(["--hostname-override", "node-1", "--status-socket="]);
         for (name, value) in variables {
             run = run.env(name, value);
         }

@@ -25,7 +25,10 @@ fn sysctl(node: &Node, name: &str) -> Result<String, Box<dyn Error>> {
 
 /// Runs the proxy until it ends by itself, in a namespace of its own.
 fn run(arguments: &[&str]) -> Result<Output, Box<dyn Error>> {
-    Ok(Invocation::of("heddle-proxy")?.args(arguments).run(&Namespace::new("node")?)?)
+    Ok(Invocation::of("heddle-proxy")?
+        .args(["--status-socket="])
+        .args(arguments)
+        .run(&Namespace::new("node")?)?)
 }
 
 /// kp:F5: in the node's namespace, and what is configured only.
@@ -83,7 +86,8 @@ impl Configured {
         let manifests = Manifests::of(node)?.folder();
         let path = node.directory().join("config.conf");
         write(&path, &manifests, "")?;
-        let invocation = node.start("heddle-proxy", ["--config", &path.to_string_lossy()])?;
+        let invocation =
+            node.start("heddle-proxy", ["--status-socket=", "--config", &path.to_string_lossy()])?;
         let proxy = Proxy::from(invocation);
         proxy.ready(node)?;
         Ok(Self { proxy, path, manifests, _lab: lab })
@@ -142,7 +146,11 @@ fn a_file_that_cannot_be_watched_is_said_and_counts_all_the_same() -> Outcomes {
     // The kernel tells of names in bytes; only those that are text are followed.
     let path = node.directory().join(OsStr::from_bytes(b"config-\xff"));
     write(&path, &manifests, "conntrack: {udpTimeout: 13s}\n")?;
-    let invocation = Invocation::of("heddle-proxy")?.args([OsStr::new("--config"), path.as_os_str()]);
+    let invocation = Invocation::of("heddle-proxy")?.args([
+        OsStr::new("--status-socket="),
+        OsStr::new("--config"),
+        path.as_os_str(),
+    ]);
     let mut proxy = Proxy::from(invocation.start(node.namespace())?);
     proxy.process().prints("changes of the configuration count at the next start only")?;
     proxy.ready(node)?;

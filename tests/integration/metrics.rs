@@ -217,7 +217,8 @@ fn a_taken_address_ends_the_process_where_that_is_asked_for() -> Outcomes {
         (PROBES, "failed to start proxier healthz on 0.0.0.0:10256", "FailedToStartProxierHealthcheck"),
     ] {
         let _taken = node.namespace().enter(|| TcpListener::bind(address))??;
-        let ended = Invocation::of("heddle-proxy")?.args(flags).run(node.namespace())?;
+        let ended =
+            Invocation::of("heddle-proxy")?.args(["--status-socket="]).args(flags).run(node.namespace())?;
         assert!(!ended.status.success() && ended.stderr.contains(error), "{ended:?}");
         let events = server.list("events");
         let event = events.iter().find(|event| event["reason"] == reason).ok_or("no such Event")?;
