@@ -218,8 +218,11 @@ impl<D: Dataplane> Agent<D> {
         self.repaired |= synced.repaired > 0;
         if synced.compared > 0 {
             drop(delta);
-            self.model.pack();
-            self.frontends.pack();
+            if !self.synced_once {
+                // Only what a start reads grows in order.
+                self.model.pack();
+                self.frontends.pack();
+            }
             memory::give_back();
         }
         self.synced_once |= synced.failures.is_empty();

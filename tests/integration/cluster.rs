@@ -143,7 +143,6 @@ fn a_server_in_trouble_is_left_for_another() -> Outcomes {
     plane.routes(&proxy, &["10.96.0.11", "10.96.0.12"])
 }
 
-/// kp:A14
 #[test]
 fn a_token_that_is_rotated_is_read_again_without_a_restart() -> Outcomes {
     let plane = Plane::new(1)?;
@@ -165,7 +164,6 @@ fn a_token_that_is_rotated_is_read_again_without_a_restart() -> Outcomes {
     plane.routes(&proxy, &["10.96.0.11", "10.96.0.12"])
 }
 
-/// kp:A14
 #[test]
 fn without_the_right_to_see_service_cidrs_the_rest_works() -> Outcomes {
     let plane = Plane::new(1)?;
@@ -183,7 +181,6 @@ fn without_the_right_to_see_service_cidrs_the_rest_works() -> Outcomes {
     Ok(())
 }
 
-/// kp:A14
 #[test]
 fn without_the_right_to_see_services_nothing_is_written_until_it_is_given() -> Outcomes {
     let plane = Plane::new(1)?;
