@@ -14,9 +14,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where the leases are, unless `ipam.dataDir` says otherwise.
 const LEASES: &str = "/var/lib/heddle/leases";
+/// Longer than what others remember of a pod for a moment: a SYN that was not answered, a neighbour's address.
+const COOLDOWN: Duration = Duration::from_secs(30);
 const BRIDGE: &str = "cni0";
 
 /// How a container is attached.
@@ -44,6 +47,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Where leases are kept (`ipam.dataDir`).
     pub leases: PathBuf,
+    /// How long an address rests before it is given again, as long as there are others (`ipam.cooldown`, in seconds).
+    pub cooldown: Duration,
     /// Name servers to report (`dns`).
     pub dns: Dns,
     /// The file to take them from when `dns` is empty (`ipam.resolvConf`).
@@ -106,6 +111,7 @@ struct IpamKeys {
     single: Written,
     routes: Vec<RouteKeys>,
     data_dir: Option<PathBuf>,
+    cooldown: Option<u32>,
     resolv_conf: Option<PathBuf>,
 }
 
@@ -173,6 +179,7 @@ impl Config {
             promiscuous: keys.promisc_mode,
             isolated: keys.port_isolation,
             leases: leases(keys.ipam.data_dir),
+            cooldown: keys.ipam.cooldown.map_or(COOLDOWN, |seconds| Duration::from_secs(seconds.into())),
             dns: keys.dns,
             resolv_conf: keys.ipam.resolv_conf.filter(|path| !path.as_os_str().is_empty()),
         })

@@ -103,7 +103,10 @@ impl From<ipam::Error> for Failure {
 
 impl From<store::Error> for Failure {
     fn from(error: store::Error) -> Self {
-        Self::new(5, &error)
+        match error {
+            store::Error::Refused(error) => error.into(),
+            error => Self::new(5, &error),
+        }
     }
 }
 

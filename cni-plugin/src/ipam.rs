@@ -4,10 +4,12 @@
 //! most one owner, and an owner's addresses are granted and released together.
 
 use crate::ranges::RangeSet;
+use crate::spec::Attachment;
 use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Who holds addresses inside one network: a container's interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +18,18 @@ pub struct Owner {
     pub container: String,
     /// The interface's name in the container.
     pub ifname: String,
+}
+
+impl Owner {
+    /// The part of an attachment that tells owners of one network apart.
+    pub fn of(attachment: &Attachment) -> Self {
+        Self::new(&attachment.container, &attachment.ifname)
+    }
+
+    /// The interface of a container.
+    pub fn new(container: &str, ifname: &str) -> Self {
+        Self { container: container.to_owned(), ifname: ifname.to_owned() }
+    }
 }
 
 /// One change to the leases; the file is a list of these.
@@ -76,6 +90,53 @@ pub struct Assigned {
     pub gateway: IpAddr,
 }
 
+/// What an owner asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// One address comes from each.
+    pub sets: &'a [RangeSet],
+    /// Addresses that it must get, where a set contains them.
+    pub wanted: &'a [IpAddr],
+    /// How long an address rests after its last owner, as long as there are others.
+    pub cooldown: Duration,
+    /// Addresses that must not be given although nobody holds them here: the kernel knows who uses them.
+    pub avoid: &'a [IpAddr],
+}
+
+/// What an owner got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// One address for each range set, in their order.
+    pub addresses: Vec<Assigned>,
+    /// False when the owner held them already.
+    pub fresh: bool,
+}
+
+/// An owner with what it holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Held {
+    /// Who.
+    pub owner: Owner,
+    /// What, in the order of the range sets.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// How full a range set is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Addresses that the set can hand out in all.
+    pub capacity: u128,
+    /// Those of them that have an owner.
+    pub held: u128,
+}
+
+impl Room {
+    /// Addresses that an ADD can get.
+    pub fn free(&self) -> u128 {
+        self.capacity.saturating_sub(self.held)
+    }
+}
+
 /// What [`Leases::choose`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen {
@@ -128,6 +189,19 @@ impl Leases {
     /// What an owner holds, in the order of the range sets.
     pub fn held_by(&self, owner: &Owner) -> Option<&[IpAddr]> {
         self.owners.get(owner).map(Vec::as_slice)
+    }
+
+    /// All owners with what they hold.
+    pub fn holders(&self) -> impl Iterator<Item = Held> {
+        self.owners
+            .iter()
+            .map(|(owner, addresses)| Held { owner: Owner::clone(owner), addresses: addresses.clone() })
+    }
+
+    /// How full a set is.
+    pub fn room(&self, set: &RangeSet) -> Room {
+        let held = self.holders.keys().filter(|address| set.assign(**address).is_some()).count();
+        Room { capacity: set.capacity(), held: held as u128 }
     }
 
     /// Number of owners.

@@ -108,6 +108,11 @@ impl Range {
             && other.first <= self.last
     }
 
+    /// Addresses that can be handed out.
+    fn capacity(&self) -> u128 {
+        (self.last - self.first).saturating_add(1).saturating_sub(u128::from(self.contains(self.gateway)))
+    }
+
     fn assigned(&self, ip: IpAddr) -> Option<Assigned> {
         let address = IpNetwork::new(ip, self.subnet.prefix()).ok()?;
         (ip != self.gateway).then_some(Assigned { address, gateway: self.gateway })
@@ -152,6 +157,11 @@ impl RangeSet {
     /// The address with its prefix and gateway, when this set can hand it out.
     pub fn assign(&self, address: IpAddr) -> Option<Assigned> {
         self.0.iter().find(|range| range.contains(address))?.assigned(address)
+    }
+
+    /// How many addresses the set can hand out.
+    pub fn capacity(&self) -> u128 {
+        self.0.iter().map(Range::capacity).fold(0, u128::saturating_add)
     }
 
     /// All addresses of the set, each once, beginning after this one and going round.

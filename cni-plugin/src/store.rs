@@ -6,10 +6,11 @@
 //! head names another boot, and all leases are void like the pods that held them (docs/decisions/leases.md).
 //!
 //! Invariant: while a [`Store`] lives, no other process reads or changes this network's leases, and its
-//! [`leases`](Store::leases) are what the file says.
+//! leases are what the file says.
 
-use crate::ipam::{Leases, Owner, Record};
+use crate::ipam::{self, Ask, Granted, Held, Leases, Owner, Record, Room};
 use crate::names::checksum;
+use crate::ranges::RangeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::net::IpAddr;
@@ -45,6 +46,9 @@ pub enum Error {
         /// The line, counted from one.
         line: usize,
     },
+    /// Nobody can have what was asked for.
+    #[error(transparent)]
+    Refused(#[from] ipam::Error),
 }
 
 /// What sets this boot of the machine apart from others.
@@ -109,7 +113,8 @@ impl Store {
     }
 
     /// Who holds what.
-    pub fn leases(&self) -> &Leases {
+    #[cfg(test)]
+    fn leases(&self) -> &Leases {
         &self.leases
     }
 
@@ -117,15 +122,66 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Damaged`].
-    pub fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<(), Error> {
         self.damaged.map_or(Ok(()), |line| Err(Error::Damaged { path: self.path.clone(), line }))
+    }
+
+    /// Gives an owner its addresses, on disk before anybody hears of them: those that it holds already, or new ones.
+    ///
+    /// # Errors
+    /// When there is none to give, or it cannot be written; then nothing has changed.
+    pub fn grant(&mut self, owner: &Owner, ask: &Ask) -> Result<Granted, Error> {
+        self.check()?;
+        let chosen = self.leases.choose(owner, ask.sets, ask.wanted)?;
+        let fresh = chosen.record.is_some();
+        chosen.record.map_or(Ok(()), |record| self.record(record))?;
+        Ok(Granted { addresses: chosen.addresses, fresh })
+    }
+
+    /// Takes back what an owner holds, and says whether it held anything.
+    ///
+    /// # Errors
+    /// When it cannot be written; then nothing has changed.
+    pub fn release(&mut self, owner: &Owner) -> Result<bool, Error> {
+        let held = self.leases.held_by(owner).is_some();
+        if held {
+            self.record(Record::Release { owner: owner.clone() })?;
+        }
+        Ok(held)
+    }
+
+    /// What an owner holds, in the order of the range sets.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn held_by(&self, owner: &Owner) -> Result<Option<Vec<IpAddr>>, Error> {
+        Ok(self.leases.held_by(owner).map(<[IpAddr]>::to_vec))
+    }
+
+    /// All owners with what they hold, in no order.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn holders(&self) -> Result<Vec<Held>, Error> {
+        Ok(self.leases.holders().collect())
+    }
+
+    /// How full each range set is. It makes nothing and waits for nobody.
+    ///
+    /// # Errors
+    /// When the file is there but cannot be read.
+    pub fn room(data: &Path, network: &str, boot: &str, sets: &[RangeSet]) -> Result<Vec<Room>, Error> {
+        let path = data.join(network).join("leases");
+        let journal = read(&path)?.and_then(|content| Journal::read(&content, boot));
+        let leases = journal.map(|journal| journal.leases).unwrap_or_default();
+        Ok(sets.iter().map(|set| leases.room(set)).collect())
     }
 
     /// Puts a change on disk, then takes it in.
     ///
     /// # Errors
     /// When it cannot be written; then it did not happen.
-    pub fn record(&mut self, record: Record) -> Result<(), Error> {
+    fn record(&mut self, record: Record) -> Result<(), Error> {
         let line = write_line(&record);
         if let Err(source) = self.append(line.as_bytes()) {
             // A full disk may have taken a part of the line. Should the cut fail too, the next reader makes it.

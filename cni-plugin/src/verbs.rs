@@ -8,7 +8,7 @@
 use crate::apply::{Failed, Kernel};
 use crate::dns::Dns;
 use crate::failure::Failure;
-use crate::ipam::{Assigned, Owner, Record};
+use crate::ipam::{Ask, Assigned, Owner};
 use crate::namespace::Namespace;
 use crate::node::Node;
 use crate::spec::{Add, Attachment, Del};
@@ -81,26 +81,14 @@ fn read_dns(request: &Add) -> Result<Dns, Failure> {
 fn lease(request: &Add) -> Result<(Vec<Assigned>, bool), Failure> {
     let Add { attachment, config, .. } = request;
     let mut store = Store::open(&config.leases, &attachment.network, &boot_id()?)?;
-    store.check()?;
-    let chosen = store.leases().choose(&owner(attachment), &config.sets, &config.addresses)?;
-    let fresh = chosen.record.is_some();
-    if let Some(record) = chosen.record {
-        store.record(record)?;
-    }
-    Ok((chosen.addresses, fresh))
-}
-
-fn owner(attachment: &Attachment) -> Owner {
-    Owner { container: attachment.container.clone(), ifname: attachment.ifname.clone() }
+    let ask = Ask { sets: &config.sets, wanted: &config.addresses, cooldown: config.cooldown, avoid: &[] };
+    let granted = store.grant(&Owner::of(attachment), &ask)?;
+    Ok((granted.addresses, granted.fresh))
 }
 
 fn release(leases: &Path, attachment: &Attachment) -> Result<(), Failure> {
-    let Some(mut store) = Store::open_existing(leases, &attachment.network, &boot_id()?)? else {
-        return Ok(());
-    };
-    let owner = owner(attachment);
-    if store.leases().held_by(&owner).is_some() {
-        store.record(Record::Release { owner })?;
+    if let Some(mut store) = Store::open_existing(leases, &attachment.network, &boot_id()?)? {
+        store.release(&Owner::of(attachment))?;
     }
     Ok(())
 }
