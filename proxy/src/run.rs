@@ -71,7 +71,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let (reports, told) = unbounded_channel();
     let reports = Reports::new(reports);
     let (checks, checked) = unbounded_channel();
-    let agent = agent.with_checks(Checks::new(&config.node, checks));
+    let agent = agent.with_checks(Checks::new(&config.node, checks).of_families(&routed));
     let agent = agent.with_outbox(Outbox::new(outbox)).with_reports(reports.clone());
     let agent = agent.with_meter(counted.agent.clone());
     let (standing, stands) = mpsc::channel();

@@ -18,12 +18,15 @@ use heddle_tests::objects::{list, service, slice};
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::proxy::{Manifests, Proxy};
 use std::error::Error;
+use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 type Outcomes = Result<(), Box<dyn Error>>;
 
 const NODE: &str = "node-1";
+/// The port of a Service's health check.
+const CHECK: u16 = 32_000;
 
 /// Three Services with two endpoints each, which have this port.
 fn three_services(target: u16) -> Vec<Change> {
@@ -215,7 +218,7 @@ fn a_trial_of_the_kernel_names_what_is_missing_leaves_nothing_and_is_not_heard_o
     Ok(())
 }
 
-/// kp:C18: without IPv6 the other family is served alone, and nothing is said of the one that is not there but once.
+/// kp:C18, kp:G6: without IPv6 the other family is served alone, and nothing is said of the one that is not there but once.
 #[test]
 fn a_node_without_ipv6_has_one_table_and_says_so_once() -> Outcomes {
     let lab = Lab::new(&[NODE])?;
@@ -226,7 +229,11 @@ fn a_node_without_ipv6_has_one_table_and_says_so_once() -> Outcomes {
         let objects = ["10.96.0.10", "fd00:96::10"].map(str::parse);
         let addresses: Vec<IpAddr> = objects.into_iter().collect::<Result<_, _>>()?;
         let slice = slice("web", NODE, &[endpoint.parse()?], 8080);
-        Ok(list(&[service("web", &addresses, 80, 8080), slice]).to_string())
+        let mut web = service("web", &addresses, 80, 8080);
+        web["spec"]["type"] = "LoadBalancer".into();
+        web["spec"]["externalTrafficPolicy"] = "Local".into();
+        web["spec"]["healthCheckNodePort"] = CHECK.into();
+        Ok(list(&[web, slice]).to_string())
     };
     manifests.put("web.json", &web("10.244.1.11")?)?;
     let mut proxy = Proxy::start(node, &manifests)?;
@@ -237,6 +244,16 @@ fn a_node_without_ipv6_has_one_table_and_says_so_once() -> Outcomes {
         if listed.contains("10.244.1.12") { Ok(()) } else { Err(listed) }
     })?;
     assert_eq!(node.nft(["list", "tables"])?.stdout, "table ip heddle-proxy\n");
+    let listens = |of: &str| -> Result<bool, Box<dyn Error>> {
+        let sockets =
+            node.namespace().enter(|| fs::read_to_string(format!("/proc/thread-self/net/{of}")))??;
+        Ok(sockets.contains(&format!(":{CHECK:04X} ")))
+    };
+    eventually("the health check of IPv4", PATIENCE, || match listens("tcp") {
+        Ok(true) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    assert!(!listens("tcp6")?, "nobody is told of endpoints by a family that is not routed");
     let log = proxy.log();
     assert_eq!(log.matches("IPv6").count(), 2, "one line with the name twice: {log}");
     assert!(!log.contains("ERROR"), "{log}");

@@ -55,6 +55,8 @@ fn local<'a>(slices: impl Iterator<Item = &'a Slice>, node: &str, family: IpFami
 #[derive(Debug, Default)]
 pub struct Outbox {
     node: Arc<str>,
+    /// Those that are not routed; what is asked there would be answered by nobody.
+    left_out: Vec<IpFamily>,
     checks: BTreeMap<Key, Check>,
     waiting: Changes,
     is_surrounded: bool,
@@ -68,6 +70,12 @@ impl Outbox {
         Self { node: node.into(), to: Some(to), ..Self::default() }
     }
 
+    /// The same, where the others of the families are not routed.
+    pub fn of_families(self, routed: &[IpFamily]) -> Self {
+        let left_out = IpFamily::ALL.into_iter().filter(|family| !routed.contains(family));
+        Self { left_out: left_out.collect(), ..self }
+    }
+
     /// Takes in what may have changed.
     pub fn stage(&mut self, model: &Model, dirty: &Dirty) {
         if self.to.is_none() {
@@ -77,6 +85,9 @@ impl Outbox {
             let wants = |service: &Service| service.health_check_node_port.is_some();
             let is_wanted = model.service(name).is_some_and(wants);
             for family in IpFamily::ALL {
+                if self.left_out.contains(&family) {
+                    continue;
+                }
                 let key = (family, name.clone());
                 // Most Services have none, and cost two looks into a map that is small.
                 if is_wanted || self.checks.contains_key(&key) {

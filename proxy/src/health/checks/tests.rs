@@ -147,3 +147,12 @@ fn the_nodes_addresses_are_handed_over_when_they_change() {
     stage.outbox.hand_over(&[V4]);
     assert!(stage.inbox.try_recv().is_err());
 }
+
+/// kp:G6: where a family is not routed, nobody is told of endpoints that cannot be reached by it, and no listener fails for it.
+#[test]
+fn a_family_that_is_not_routed_has_no_checks() {
+    let mut stage = Stage::new();
+    stage.outbox = mem::take(&mut stage.outbox).of_families(&[V4]);
+    stage.put(Some(30_001));
+    assert_eq!(stage.handed(&[V4, V6]), [(V4, Some((30_001, 0)))]);
+}
