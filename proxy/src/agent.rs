@@ -215,7 +215,7 @@ impl<D: Dataplane> Agent<D> {
         self.meter.sync(&synced, (before, now));
         self.meter.measure(&self.model, &self.frontends);
         self.report_set_aside(&synced);
-        self.repaired |= synced.repaired > 0;
+        self.repaired |= synced.is_repair();
         if synced.compared > 0 {
             drop(delta);
             if !self.synced_once {

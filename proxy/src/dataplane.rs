@@ -80,6 +80,13 @@ pub struct Synced {
     pub families: Vec<FamilySync>,
 }
 
+impl Synced {
+    /// Whether edits of somebody else were undone: one repair, however many tables it was in.
+    pub fn is_repair(&self) -> bool {
+        self.repaired > 0
+    }
+}
+
 /// What a sync did for one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FamilySync {

@@ -57,7 +57,7 @@ impl History {
         self.failed += u64::from(!synced.failures.is_empty());
         self.failing = synced.failures.iter().map(ToString::to_string).collect();
         self.last = Some(Sync { at: now, took, operations: synced.operations });
-        if synced.repaired > 0 {
+        if synced.is_repair() {
             self.repairs += 1;
             self.repaired = Some(now);
         }

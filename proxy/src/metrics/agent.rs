@@ -140,7 +140,7 @@ impl AgentMeter {
         for family in &synced.written {
             self.syncs.succeeded.of(*family).set(seconds(now));
         }
-        self.syncs.repairs.inc_by(u64::from(synced.repaired > 0));
+        self.syncs.repairs.inc_by(u64::from(synced.is_repair()));
         self.arrive(&synced.written, now);
     }
 
