@@ -36,6 +36,9 @@ const WITHOUT_EFFECT: [&str; 17] = [
 /// The same, for those that mean something to kube-proxy elsewhere only.
 const ELSEWHERE: [&str; 3] = ["showHiddenMetricsForVersion", "windowsRunAsService", "winkernel"];
 
+/// The field of the modes that are taken as ours, and that of ours.
+const MASQUERADE_ALL: [&str; 2] = ["iptables.masqueradeAll", "nftables.masqueradeAll"];
+
 /// One of them changes something; `gates` has the reasons.
 const GATES: &str = "featureGates";
 
@@ -62,11 +65,21 @@ fn locality(file: &File) -> Locality {
 
 /// Each mode has its own field. A file that names no mode may mean either.
 fn masquerade_all(file: &File) -> bool {
-    match file.mode.as_str() {
-        "nftables" => file.nftables.masquerade_all,
-        "" => file.iptables.masquerade_all || file.nftables.masquerade_all,
-        _ => file.iptables.masquerade_all,
-    }
+    let fields = [
+        (MASQUERADE_ALL[0], file.iptables.masquerade_all),
+        (MASQUERADE_ALL[1], file.nftables.masquerade_all),
+    ];
+    fields.into_iter().any(|(field, is_set)| is_set && !is_of_another_mode(field, file))
+}
+
+/// Whether it is the field for masquerading of a mode that this file does not name.
+fn is_of_another_mode(field: &str, file: &File) -> bool {
+    let idle = match file.mode.as_str() {
+        "nftables" => MASQUERADE_ALL[0],
+        "" => return false,
+        _ => MASQUERADE_ALL[1],
+    };
+    field == idle
 }
 
 /// Where nothing is said, a file for another mode means what it meant there: all addresses.
@@ -172,7 +185,7 @@ pub(super) fn has_effect(field: &str, file: &File) -> bool {
     };
     let is_idle_gate = field.starts_with(GATES) && !field.ends_with(gates::EXTERNAL_IPS);
     let is_idle = WITHOUT_EFFECT.iter().chain(&ELSEWHERE).any(|path| is_below(path)) || is_idle_gate;
-    !is_idle || field == period(file).0
+    !(is_idle || is_of_another_mode(field, file)) || field == period(file).0
 }
 
 /// The paths of the fields in which two configurations differ.
@@ -253,6 +266,14 @@ mod tests {
         assert!(of("iptables", true, false) && !of("iptables", false, true));
         assert!(of("ipvs", true, false) && !of("ipvs", false, true));
         assert!(of("", true, false) && of("", false, true) && !of("", false, false));
+    }
+
+    #[test]
+    fn masquerading_of_a_mode_that_is_not_used_has_no_effect() {
+        let counts = |mode: &str| MASQUERADE_ALL.map(|field| has_effect(field, &of_mode(mode)));
+        assert_eq!(counts(""), [true, true]);
+        assert_eq!(counts("nftables"), [false, true]);
+        assert_eq!([counts("iptables"), counts("ipvs")], [[true, false]; 2]);
     }
 
     /// kp:J3

@@ -215,12 +215,17 @@ fn a_new_file_asks_for_what_its_changes_need() {
     assert_eq!(step("# as before\nmode: nftables\nbindAddress: 0.0.0.0\n"), Step::Nothing);
     assert_eq!(step("mode: nftables\nipvs: {scheduler: lc}\nportRange: '7'\n"), Step::Nothing);
     assert_eq!(step("mode: nftables\nlogging: {verbosity: 4}\n"), Step::Verbosity(4));
+    assert_eq!(step("mode: nftables\niptables: {masqueradeAll: true}\n"), Step::Nothing);
     let restart = |fields: &[&str]| Step::Restart(fields.iter().map(ToString::to_string).collect());
     assert_eq!(
         step("mode: nftables\nclusterCIDR: 10.0.0.0/8\nlogging: {verbosity: 4}\n"),
         restart(&["clusterCIDR"])
     );
     assert_eq!(step("mode: iptables\n"), restart(&["mode"]));
+    assert_eq!(
+        step("mode: nftables\nnftables: {masqueradeAll: true}\n"),
+        restart(&["nftables.masqueradeAll"])
+    );
     let period = restart(&["nftables.syncPeriod"]);
     assert_eq!(step("mode: nftables\niptables: {syncPeriod: 7s}\nnftables: {syncPeriod: 7s}\n"), period);
     let gates = "mode: nftables\nfeatureGates: {AllowServiceExternalIPs: false, NativeHistograms: true}\n";
