@@ -3,7 +3,7 @@
 use heddle_tests::lab::{Lab, Node};
 use heddle_tests::namespace::Namespace;
 use heddle_tests::patience::PATIENCE;
-use heddle_tests::process::{Invocation, Output};
+use heddle_tests::process::{Invocation, Output, program};
 use heddle_tests::proxy::{Manifests, Proxy};
 use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
@@ -68,6 +68,23 @@ fn init_only_sets_the_kernel_and_writes_no_rule() -> Outcomes {
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(sysctl(node, "udp_timeout")?, "12");
     assert_eq!(node.nft(["list", "ruleset"])?.stdout, before);
+    Ok(())
+}
+
+/// kp:I3: what only a rule can bring along is no reason to end before there is one.
+#[test]
+fn init_only_leaves_limits_that_the_kernel_does_not_have_yet_to_the_rules() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    let program = program("heddle-proxy")?;
+    // The folder of a kernel whose module is not loaded, seen by this process alone.
+    let hidden =
+        "mount -t tmpfs none /proc/sys/net/netfilter && exec \"$0\" --init-only --conntrack-udp-timeout=12s";
+    let shell = Invocation::foreign("unshare").args(["--mount", "sh", "-c", hidden]).args([program]);
+    let ended = shell.run(lab.node("node-1")?.namespace())?;
+    assert!(ended.status.success(), "{ended:?}");
+    let said = ended.stdout + &ended.stderr;
+    assert_eq!(said.matches("the kernel does not have it yet").count(), 1, "{said}");
+    assert!(said.contains("/proc/sys/net/netfilter/nf_conntrack_udp_timeout to 12"), "{said}");
     Ok(())
 }
 

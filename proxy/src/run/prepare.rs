@@ -31,10 +31,14 @@ pub fn write_config(config: &Config, path: &Path) -> Result<(), RunError> {
 pub fn init(config: &Config) -> Result<(), RunError> {
     let mut kernel = Netlink::open().map_err(RunError::Kernel)?;
     routable(&mut kernel)?;
-    match tuning::set_conntrack(ROOT.as_ref(), &config.file.conntrack).into_iter().next() {
-        Some(first) => Err(RunError::Tune(first)),
-        None => Ok(()),
+    let (absent, refused) = tune(&config.file.conntrack);
+    if !absent.is_empty() {
+        warn!(
+            "left to the process that writes rules, since the kernel does not have it yet: {}",
+            list(&absent)
+        );
     }
+    refused.into_iter().next().map_or(Ok(()), |first| Err(RunError::Tune(first)))
 }
 
 /// The families that the kernel can route. What it cannot is said once.
@@ -57,8 +61,7 @@ pub(super) fn routable(kernel: &mut Netlink) -> Result<Vec<TableFamily>, RunErro
 /// Sets the kernel's limits. What cannot be set is said in one line, and done without. Returns whether files that the kernel
 /// does not have yet are to be tried again once rules stand.
 pub(super) fn tune_as_far_as_possible(config: &Config) -> bool {
-    let failures = tuning::set_conntrack(ROOT.as_ref(), &config.file.conntrack);
-    let (absent, mut refused): (Vec<Unset>, Vec<Unset>) = failures.into_iter().partition(Unset::is_absent);
+    let (absent, mut refused) = tune(&config.file.conntrack);
     refused.extend(tuning::set_oom_score(ROOT.as_ref(), config.file.oom_score_adj.0).err());
     say(&refused);
     !absent.is_empty()
@@ -69,9 +72,17 @@ pub(super) fn tune_again(conntrack: &Conntrack) {
     say(&tuning::set_conntrack(ROOT.as_ref(), conntrack));
 }
 
+/// Sets the limits. Returns those whose files the kernel does not have, and those that it refuses.
+fn tune(conntrack: &Conntrack) -> (Vec<Unset>, Vec<Unset>) {
+    tuning::set_conntrack(ROOT.as_ref(), conntrack).into_iter().partition(Unset::is_absent)
+}
+
 fn say(failures: &[Unset]) {
-    let names: Vec<String> = failures.iter().map(ToString::to_string).collect();
-    if !names.is_empty() {
-        warn!("done without, see --init-only: {}", names.join("; "));
+    if !failures.is_empty() {
+        warn!("done without, see --init-only: {}", list(failures));
     }
+}
+
+fn list(failures: &[Unset]) -> String {
+    failures.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
