@@ -117,6 +117,8 @@ pub struct Pending {
 pub struct Size {
     /// Services.
     pub services: usize,
+    /// `EndpointSlices`, those of Services that are not there included.
+    pub slices: usize,
     /// Endpoints of all slices; one that is in two counts twice.
     pub endpoints: usize,
 }
@@ -181,6 +183,7 @@ impl Model {
             Err(at) => {
                 // Most Services have one slice: no room is kept for more.
                 slices.reserve_exact(1);
+                self.size.slices += 1;
                 self.service_of.insert(name.clone(), slice.service.clone());
                 slices.insert(at, (name.name, slice));
             }
@@ -192,6 +195,7 @@ impl Model {
 
     fn remove_slice(&mut self, name: &ObjectName) {
         let Some(service) = self.service_of.remove(name) else { return };
+        self.size.slices -= 1;
         let service = ObjectName { namespace: name.namespace.clone(), name: service };
         if let Some(entry) = self.entries.get_mut(&service) {
             let gone = entry.slices.extract_if(.., |(other, _)| *other == name.name);

@@ -81,7 +81,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
         .with_external_ips(config.serves_external_ips);
     info!(node = config.node, source = ?config.source, "heddle-proxy {}", env!("CARGO_PKG_VERSION"));
     let problems = counted.problems.clone();
-    health::start(config, (pulse, counted.probes.clone()), reports.clone(), checked)?;
+    health::start(config, (pulse.clone(), counted.probes.clone()), reports.clone(), checked)?;
     metrics::start(config, &verbosity, counted)?;
     standing::wait(config, tunes_again, stands)?;
     spawn("agent", move || agent.run(&inbox))?;
@@ -90,7 +90,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     spawn("listener", move || damage::listen(listener, own_port, &doubts))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| RunError::Start { what: "the runtime", source })?;
-    let door = look::door(config, events.clone(), reports.clone());
+    let door = look::door(config, events.clone(), reports.clone(), pulse);
     runtime.block_on(async {
         let (news, to_post) = unbounded_channel();
         let posts = Posts { reports, to_post };

@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 #![expect(clippy::disallowed_methods, reason = "a test's switch comes from the environment")]
 
-use heddle_proxy::frontends::{Frontend, Place};
+use heddle_proxy::frontends::{Frontend, IpFamily, Place};
+use heddle_proxy::health::{FamilyReport, Report};
 use heddle_proxy::history::{History, Sync};
 use heddle_proxy::look::dump::{self, Part};
 use heddle_proxy::look::offline::Offline;
@@ -140,7 +141,10 @@ fn status() -> Status {
     let frontend = Frontend { place, protocol: Protocol::Tcp, port: 80 };
     let problem = Problem::set_aside(&frontend, &ObjectName::new("shop", "web"), "file exists");
     let process = Process { node: "node-1".into(), mode: "nftables".into(), started: at(-9_000) };
-    Status { process, holds, problems: vec![(problem, at(3_000))], now: at(3_600) }
+    let state = FamilyReport { is_healthy: true, written: Some(Duration::from_secs(10)) };
+    let families = IpFamily::ALL.map(|family| (family, state));
+    let health = Report { families: families.into(), is_eligible: true };
+    Status { process, health, holds, problems: vec![(problem, at(3_000))], now: at(3_600) }
 }
 
 #[test]
@@ -158,4 +162,25 @@ fn a_status_says_what_is_awaited_and_what_fails() {
     status.holds.awaited = vec![Kind::Slice];
     assert!(status.to_string().contains("state      waiting"), "{status}");
     assert!(status.to_string().contains("awaited    EndpointSlice"), "{status}");
+}
+
+#[test]
+fn a_status_names_the_family_that_fails_and_the_one_that_was_never_written() {
+    let mut status = status();
+    let stale = FamilyReport { is_healthy: false, written: Some(Duration::from_secs(3_000)) };
+    status.health.families = [(IpFamily::V4, stale)].into();
+    status.health.is_eligible = false;
+    let lines = "health     unhealthy, ready, the node is not eligible (/healthz fails)\nIPv4       unhealthy, written 50 min ago\n";
+    assert!(status.to_string().contains(lines), "{status}");
+    status.health.families = [(IpFamily::V6, FamilyReport { is_healthy: true, written: None })].into();
+    let lines = "health     healthy, not ready, the node is not eligible (/healthz fails)\nIPv6       healthy, not written yet\n";
+    assert!(status.to_string().contains(lines), "{status}");
+}
+
+/// A clock that is set while the process runs changes what is printed and no verdict.
+#[test]
+fn a_status_in_the_past_of_what_it_tells_is_printed_all_the_same() {
+    let status = Status { now: at(-1_000_000), ..status() };
+    assert!(status.to_string().contains("last sync  2026-01-01T00:59:50Z (0 s ago)"), "{status}");
+    assert!(status.to_string().contains("health     healthy, ready"), "{status}");
 }

@@ -59,9 +59,15 @@ impl Stage {
 fn a_running_proxy_answers_what_it_does_believes_and_would_do() -> Outcomes {
     let stage = Stage::new()?;
     let status = stage.ask(&["status"])?;
-    for part in
-        ["on node-1, mode nftables", "state      in sync", "1 Services, 1 frontends", "problems   none"]
-    {
+    for part in [
+        "on node-1, mode nftables",
+        "state      in sync",
+        "health     healthy, ready, the node is not eligible",
+        "IPv6       healthy, written ",
+        "1 Services, 1 EndpointSlices with 2 endpoints",
+        "serves     1 frontends",
+        "problems   none",
+    ] {
         assert!(status.contains(part), "{part} in {status}");
     }
     let traced = stage.ask(&["trace", "node", "default/web:80"])?;

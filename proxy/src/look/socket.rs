@@ -8,6 +8,7 @@ use super::status::{Holds, Process, Status};
 use super::words::{Here, Words};
 use super::{Inside, Question, dump, trace::trace};
 use crate::agent::Event;
+use crate::health::Pulse;
 use crate::nft::{Kernel, Netlink, Settings};
 use crate::status::{Report, Reports};
 use heddle_netlink::nft::Table;
@@ -49,6 +50,8 @@ pub struct Door {
     pub settings: Settings,
     /// What the process is.
     pub process: Process,
+    /// What the agent says of itself, which is there even while it is busy.
+    pub pulse: Pulse,
 }
 
 /// Answers for ever.
@@ -153,7 +156,8 @@ impl Door {
         self.reports.tell(Report::Asked(answer));
         let problems = answered.await.map_err(|_| "nobody keeps an account of problems".to_owned())?;
         let holds = self.ask(Holds::of).await?;
-        let status = Status { process: self.process.clone(), holds, problems, now: Timestamp::now() };
+        let (process, health) = (self.process.clone(), self.pulse.report());
+        let status = Status { process, health, holds, problems, now: Timestamp::now() };
         Ok(match output {
             Output::Text => status.to_string(),
             Output::Json => pretty(&status.json()),

@@ -2,8 +2,10 @@
 
 use super::Inside;
 use super::protocol::VERSION;
+use crate::frontends::IpFamily;
+use crate::health::{FamilyReport, Report};
 use crate::history::History;
-use crate::model::Kind;
+use crate::model::{Kind, Size};
 use crate::problems::Problem;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -25,8 +27,8 @@ pub struct Process {
 pub struct Holds {
     /// The kinds still awaited.
     pub awaited: Vec<Kind>,
-    /// How many Services.
-    pub services: usize,
+    /// How much of the cluster.
+    pub size: Size,
     /// How many frontends.
     pub frontends: usize,
     /// Each wanted table, and how many elements are in its sets.
@@ -44,7 +46,7 @@ impl Holds {
         };
         Self {
             awaited: inside.model.awaited().collect(),
-            services: inside.model.services().count(),
+            size: inside.model.size(),
             frontends: inside.frontends.len(),
             tables: inside.wanted.iter().map(table).collect(),
             history: inside.history.clone(),
@@ -57,6 +59,8 @@ impl Holds {
 pub struct Status {
     /// What it is.
     pub process: Process,
+    /// What probes are told.
+    pub health: Report,
     /// What it holds.
     pub holds: Holds,
     /// What is wrong with objects, and since when.
@@ -105,6 +109,7 @@ impl Status {
             "started": self.process.started.to_string(),
             "now": self.now.to_string(),
             "state": self.state(),
+            "health": self.health_json(),
             "lastSync": history.last.map(|last| json!({
                 "at": last.at.to_string(),
                 "seconds": last.took.as_secs_f64(),
@@ -117,7 +122,9 @@ impl Status {
             "lastRepair": history.repaired.map(|at| at.to_string()),
             "awaited": self.holds.awaited.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "heard": heard.collect::<serde_json::Map<String, Value>>(),
-            "services": self.holds.services,
+            "services": self.holds.size.services,
+            "slices": self.holds.size.slices,
+            "endpoints": self.holds.size.endpoints,
             "frontends": self.holds.frontends,
             "elements": tables.collect::<serde_json::Map<String, Value>>(),
             "problems": self.problems.iter().map(problem).collect::<Vec<_>>(),
@@ -131,6 +138,7 @@ impl fmt::Display for Status {
         writeln!(f, "heddle-proxy {VERSION} on {}, mode {}", process.node, process.mode)?;
         writeln!(f, "state      {}", self.state())?;
         writeln!(f, "started    {} ({})", process.started, self.ago(process.started))?;
+        self.write_health(f)?;
         self.write_syncs(f)?;
         if !holds.awaited.is_empty() {
             let awaited: Vec<String> = holds.awaited.iter().map(ToString::to_string).collect();
@@ -143,7 +151,9 @@ impl fmt::Display for Status {
             "heard      {}",
             if heard.is_empty() { "nothing yet".to_owned() } else { heard.join(", ") }
         )?;
-        writeln!(f, "holds      {} Services, {} frontends", holds.services, holds.frontends)?;
+        let Size { services, slices, endpoints } = holds.size;
+        writeln!(f, "holds      {services} Services, {slices} EndpointSlices with {endpoints} endpoints")?;
+        writeln!(f, "serves     {} frontends", holds.frontends)?;
         for (table, elements) in &holds.tables {
             writeln!(f, "table      {table}, {elements} elements")?;
         }
@@ -158,6 +168,41 @@ impl fmt::Display for Status {
 }
 
 impl Status {
+    /// When a family was last written, by this moment's clock.
+    fn written(&self, family: &FamilyReport) -> Option<Timestamp> {
+        family.written.and_then(|ago| self.now.checked_sub(ago).ok())
+    }
+
+    fn health_json(&self) -> Value {
+        let family = |(family, state): (&IpFamily, &FamilyReport)| {
+            let written = self.written(state).map(|at| at.to_string());
+            (family.name().to_owned(), json!({"healthy": state.is_healthy, "written": written}))
+        };
+        json!({
+            "healthy": self.health.is_healthy(),
+            "ready": self.health.is_ready(),
+            "nodeEligible": self.health.is_eligible,
+            "families": self.health.families.iter().map(family).collect::<serde_json::Map<_, _>>(),
+        })
+    }
+
+    fn write_health(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is = |is: bool, what: &'static str, not: &'static str| if is { what } else { not };
+        let health = &self.health;
+        let verdicts = [
+            is(health.is_healthy(), "healthy", "unhealthy"),
+            is(health.is_ready(), "ready", "not ready"),
+            is(health.is_eligible, "the node is eligible", "the node is not eligible (/healthz fails)"),
+        ];
+        writeln!(f, "health     {}", verdicts.join(", "))?;
+        health.families.iter().try_for_each(|(family, state)| {
+            let written = self
+                .written(state)
+                .map_or("not written yet".to_owned(), |at| format!("written {}", self.ago(at)));
+            writeln!(f, "{:<10} {}, {written}", family.name(), is(state.is_healthy, "healthy", "unhealthy"))
+        })
+    }
+
     fn write_syncs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let history = &self.holds.history;
         match history.last {

@@ -54,6 +54,25 @@ fn an_object_that_comes_again_unchanged_makes_nothing_dirty() {
 }
 
 #[test]
+fn the_size_is_what_is_held_and_not_what_was_heard() {
+    let mut model = model_with(&["a"]);
+    let size = |services, slices, endpoints| Size { services, slices, endpoints };
+    for change in [
+        Change::SliceApplied(name("a-1"), slice("a", 1)),
+        Change::SliceApplied(name("a-1"), slice("a", 2)),
+        Change::SliceApplied(name("a-1"), slice("b", 2)),
+        Change::SliceApplied(name("a-2"), slice("a", 3)),
+    ] {
+        model.apply(change);
+    }
+    assert_eq!(model.size(), size(1, 2, 2));
+    model.apply(Change::SliceGone(name("a-1")));
+    model.apply(Change::SliceGone(name("a-1")));
+    model.apply(Change::ServiceGone(name("a")));
+    assert_eq!(model.size(), size(0, 1, 1));
+}
+
+#[test]
 fn a_slice_that_changes_its_label_makes_both_services_dirty() {
     let mut model = model_with(&["a", "b"]);
     model.apply(Change::SliceApplied(name("s"), slice("a", 1)));

@@ -2,6 +2,7 @@
 
 use crate::agent::Event;
 use crate::config::Config;
+use crate::health::Pulse;
 use crate::look::socket::{self, Door};
 use crate::look::status::Process;
 use crate::status::Reports;
@@ -9,10 +10,10 @@ use jiff::Timestamp;
 use std::sync::mpsc::Sender;
 
 /// Who answers what.
-pub(super) fn door(config: &Config, agent: Sender<Event>, reports: Reports) -> Door {
+pub(super) fn door(config: &Config, agent: Sender<Event>, reports: Reports, pulse: Pulse) -> Door {
     let mode = config.mode().to_owned();
     let process = Process { node: config.node.clone(), mode, started: Timestamp::now() };
-    Door { agent, reports, settings: config.settings.clone(), process }
+    Door { agent, reports, settings: config.settings.clone(), process, pulse }
 }
 
 /// Answers questions, unless nobody may ask.
