@@ -20,6 +20,7 @@ pub mod conntrack;
 pub mod ipset;
 pub mod ipvs;
 pub mod link;
+mod mac;
 pub mod message;
 pub mod nft;
 pub mod route;

@@ -7,13 +7,13 @@
 //!
 //! Numbers are those of `linux/if_link.h` and `linux/rtnetlink.h`.
 
-use crate::message::{ACK, CREATE, EXCL};
+pub use crate::mac::{BadMac, Mac};
+
+use crate::message::{ACK, CREATE, DUMP, EXCL};
 use crate::message::{Attributes, Batch, Reply, Writer};
 use crate::socket::{Error, Socket};
 use rustix::io::Errno;
-use std::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::str::FromStr;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -52,49 +52,6 @@ pub const ALIAS_MAX: usize = 255;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkIndex(pub u32);
 
-/// An Ethernet address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mac(pub [u8; 6]);
-
-impl Mac {
-    /// A unicast address from the locally administered space, with the low 46 bits taken from `bits`.
-    pub fn local(bits: u64) -> Self {
-        let [_, _, mut first, b, c, d, e, f] = bits.to_be_bytes();
-        first = (first & 0xfc) | 0x02;
-        Self([first, b, c, d, e, f])
-    }
-}
-
-impl fmt::Display for Mac {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, f] = self.0;
-        write!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
-    }
-}
-
-/// The text is no Ethernet address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not six hexadecimal bytes with colons between")]
-pub struct BadMac {
-    /// What was read.
-    pub text: String,
-}
-
-impl FromStr for Mac {
-    type Err = BadMac;
-
-    fn from_str(text: &str) -> Result<Self, BadMac> {
-        let bad = || BadMac { text: text.to_owned() };
-        let mut bytes = [0; 6];
-        let mut parts = text.split(':');
-        for byte in &mut bytes {
-            let part = parts.next().filter(|p| p.len() == 2).ok_or_else(bad)?;
-            *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
-        }
-        if parts.next().is_some() { Err(bad()) } else { Ok(Self(bytes)) }
-    }
-}
-
 /// What the kernel says about a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -118,6 +75,8 @@ pub struct Link {
     pub master: Option<LinkIndex>,
     /// Free text for people.
     pub alias: Option<String>,
+    /// What its bridge does there, when it is a port of one.
+    pub port: Option<Port>,
     /// A bridge hands the traffic between its ports to the IPv4 and IPv6 rules of nf_tables and iptables
     /// (`br_netfilter`); `None` when it is no bridge or the kernel was built without that.
     pub netfilter: Option<bool>,
@@ -144,6 +103,7 @@ impl Link {
             kind: nest.and_then(|n| n.get_str(IFLA_INFO_KIND)).map(str::to_owned),
             master: attributes.get_u32(IFLA_MASTER).map(LinkIndex),
             alias: attributes.get_str(IFLA_IFALIAS).map(str::to_owned),
+            port: nest.and_then(|n| n.get_nest(IFLA_INFO_SLAVE_DATA)).and_then(Port::read),
             netfilter: data.and_then(calls_netfilter),
         })
     }
@@ -297,6 +257,14 @@ pub struct Port {
     pub isolated: bool,
 }
 
+impl Port {
+    /// Reads the nest of a port; `None` when it is that of another kind of master.
+    fn read(data: Attributes<'_>) -> Option<Self> {
+        let on = |kind| data.get(kind).map(|value| value == [1]);
+        Some(Self { hairpin: on(IFLA_BRPORT_MODE)?, isolated: on(IFLA_BRPORT_ISOLATED)? })
+    }
+}
+
 /// What is changed about a link that exists; the kernel does not take these when it makes one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change<'a> {
@@ -360,24 +328,17 @@ pub fn fetch(socket: &mut Socket, link: Which<'_>) -> Result<Option<Link>, Error
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_local_mac_is_unicast_and_locally_administered() {
-        for bits in [0, u64::MAX, 0x0123_4567_89ab_cdef] {
-            assert_eq!(Mac::local(bits).0[0] & 0b11, 0b10);
-        }
-        assert_eq!(Mac::local(0x1122_3344_5566).to_string(), "12:22:33:44:55:66");
-    }
-
-    #[test]
-    fn a_mac_is_read_as_it_is_printed() {
-        let mac = Mac([2, 0, 0xab, 4, 5, 0xff]);
-        assert_eq!(mac.to_string().parse(), Ok(mac));
-        for bad in ["", "02:00:ab:04:05", "02:00:ab:04:05:ff:00", "2:0:ab:4:5:ff", "02:00:ab:04:05:fg"] {
-            assert_eq!(bad.parse::<Mac>(), Err(BadMac { text: bad.to_owned() }));
-        }
-    }
+/// Lists the links of one kind ("veth", …).
+///
+/// # Errors
+/// As [`Socket::dump`].
+pub fn list(socket: &mut Socket, kind: &str) -> Result<Vec<Link>, Error> {
+    let mut batch = Batch::new();
+    batch.push(RTM_GETLINK, DUMP, &header(0, 0, 0), |w| {
+        w.put_u32(IFLA_EXT_MASK, SKIP_STATS);
+        w.nest(IFLA_LINKINFO, |w| w.put_str(IFLA_INFO_KIND, kind));
+    });
+    let all = socket.dump(&mut batch, |found: &mut Vec<Link>, reply| found.extend(Link::read(reply)))?;
+    // A kernel without strict checking (before 4.20) ignores the filter.
+    Ok(all.into_iter().filter(|link| link.kind.as_deref() == Some(kind)).collect())
 }

@@ -3,13 +3,13 @@
 //! Invariant: a request names its table and protocol always, so that what heddle made can be told from what others
 //! made. Numbers are those of `linux/rtnetlink.h`.
 
-use crate::address::{family, put_ip};
+use crate::address::{INET, family, put_ip, read_ip};
 use crate::link::LinkIndex;
-use crate::message::{ACK, Batch, CREATE, EXCL, REPLACE};
+use crate::message::{ACK, Batch, CREATE, DUMP, EXCL, REPLACE, Reply};
 use crate::socket::{Error, Socket};
 use ipnetwork::IpNetwork;
 use rustix::io::Errno;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
@@ -80,6 +80,30 @@ impl Route {
         self.push(batch, RTM_DELROUTE, 0)
     }
 
+    /// Reads an `RTM_NEWROUTE` message; `None` when it is something else, or a route that no packet leaves by.
+    pub fn read(reply: Reply<'_>) -> Option<Self> {
+        let [family, length, _, _, table, protocol, scope, kind] = *reply.body.first_chunk()?;
+        if reply.kind != RTM_NEWROUTE || kind != RTN_UNICAST {
+            return None;
+        }
+        let attributes = reply.attributes(RTM_LENGTH);
+        let everywhere: IpAddr =
+            if family == INET { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let to = attributes.get(RTA_DST).map_or(Some(everywhere), read_ip)?;
+        let metrics = attributes.get_nest(RTA_METRICS);
+        Some(Self {
+            to: IpNetwork::new(to, length).ok()?,
+            gateway: attributes.get(RTA_GATEWAY).and_then(read_ip),
+            link: LinkIndex(attributes.get_u32(RTA_OIF)?),
+            table: attributes.get_u32(RTA_TABLE).unwrap_or(u32::from(table)),
+            protocol,
+            scope,
+            priority: attributes.get_u32(RTA_PRIORITY),
+            mtu: metrics.and_then(|m| m.get_u32(RTAX_MTU)),
+            advmss: metrics.and_then(|m| m.get_u32(RTAX_ADVMSS)),
+        })
+    }
+
     fn push(&self, batch: &mut Batch, kind: u16, flags: u16) -> u32 {
         // The header has eight bits for the table; `RTA_TABLE` is what counts.
         let table = u8::try_from(self.table).unwrap_or(0);
@@ -104,6 +128,16 @@ impl Route {
             }
         })
     }
+}
+
+/// Lists the routes of both families and all tables that lead to one link each.
+///
+/// # Errors
+/// As [`Socket::dump`].
+pub fn list(socket: &mut Socket) -> Result<Vec<Route>, Error> {
+    let mut batch = Batch::new();
+    batch.push(RTM_GETROUTE, DUMP, &[0; RTM_LENGTH], |_| ());
+    socket.dump(&mut batch, |found: &mut Vec<Route>, reply| found.extend(Route::read(reply)))
 }
 
 /// How the kernel says that there is no way: no route; one that is `unreachable`, `prohibit` or `blackhole`; a kernel
