@@ -125,6 +125,11 @@ impl Kernel {
         &mut self.node
     }
 
+    /// The pod's side.
+    pub(crate) fn pod(&mut self) -> &mut Socket {
+        &mut self.pod
+    }
+
     /// Fails when the pod has the interface already.
     ///
     /// # Errors
@@ -179,7 +184,7 @@ impl Kernel {
                 self.node.bridge_addresses(&bridge, addresses, *force)
             }
             [Step::Pair(pair)] => self.pair(pair),
-            [Step::HostEnd { link, alias, port }] => self.host_end(link, alias.as_deref(), *port),
+            [Step::HostEnd { link, alias, port }] => self.host_end(link, alias, *port),
             in_pod => self.in_pod(in_pod),
         }
     }
@@ -203,13 +208,13 @@ impl Kernel {
         }
     }
 
-    fn host_end(&mut self, link: &str, alias: Option<&str>, port: Option<Port>) -> Result<(), Error> {
+    fn host_end(&mut self, link: &str, alias: &str, port: Option<Port>) -> Result<(), Error> {
         let mut batch = Batch::new();
-        Change { alias, port }.apply(&mut batch, Which::Name(link));
+        Change { alias: Some(alias), port }.apply(&mut batch, Which::Name(link));
         self.node.request(&mut batch, || format!("set up {link} as a port of the bridge"))
     }
 
-    fn find_pod_link(&mut self) -> Result<Option<Link>, Error> {
+    pub(crate) fn find_pod_link(&mut self) -> Result<Option<Link>, Error> {
         let found = link::fetch(&mut self.pod, Which::Name(&self.ifname));
         found.map_err(refused(format!("find link {} in the pod", self.ifname)))
     }

@@ -9,16 +9,21 @@
 //! | 6 | stdin is not the JSON that it should be | CNI |
 //! | 7 | the configuration contradicts itself or lacks something | CNI |
 //! | 8 | `CNI_NETNS` is no usable network namespace, or the plugin's own | libcni |
+//! | 50 | STATUS: an ADD would fail now | CNI |
+//! | 51 | STATUS: containers that are attached have lost their network | CNI |
 //! | 100 | no address is left in a range | heddle |
 //! | 101 | an address that was asked for is held by someone else, or is not one to hand out | heddle |
 //! | 102 | the bridge has another address and `forceAddress` is not set | heddle |
 //! | 103 | a link of the wanted name exists already | heddle |
 //! | 104 | the kernel refused a link, address or route; the details have its own words | heddle |
 //! | 105 | the link named by `bridge` is no bridge | heddle |
+//! | 108 | CHECK: the container is not attached as the result says; the details have all differences | heddle |
+//! | 109 | GC: something could not be removed; the details have all of it | heddle |
 //!
 //! Codes are never reused. Code 3 (container unknown) is never given: it lets a runtime skip the DEL of an attachment
 //! that may hold an address.
 
+use crate::version::Version;
 use crate::{apply, ipam, namespace, spec, store};
 use serde::Serialize;
 use std::error::Error;
@@ -52,7 +57,7 @@ impl Failure {
 
     /// The document for stdout, labelled with the version that the runtime asked for, if that is known.
     pub fn to_json(&self, asked: Option<&str>) -> String {
-        let cni_version = asked.unwrap_or(spec::LATEST);
+        let cni_version = asked.unwrap_or(Version::LATEST.as_str());
         let document = Document { cni_version, code: self.code, msg: &self.msg, details: &self.details };
         let mut text = serde_json::to_string(&document).expect("strings and a number are always JSON");
         text.push('\n');
@@ -69,6 +74,22 @@ impl Failure {
         self
     }
 
+    /// Success when there are no troubles; else all of them together.
+    ///
+    /// # Errors
+    /// With the troubles as its details.
+    pub fn collected(code: u32, msg: &str, troubles: &[String]) -> Result<(), Self> {
+        if troubles.is_empty() {
+            return Ok(());
+        }
+        Err(Self { code, msg: msg.to_owned(), details: troubles.join("; ") })
+    }
+
+    /// Message and details in one line.
+    pub fn to_line(&self) -> String {
+        if self.details.is_empty() { self.msg.clone() } else { format!("{}: {}", self.msg, self.details) }
+    }
+
     /// The error as the message, its chain of causes as the details.
     fn new(code: u32, error: &(dyn Error + 'static)) -> Self {
         let causes = std::iter::successors(error.source(), |&e| e.source()).map(ToString::to_string);
@@ -81,8 +102,9 @@ impl From<spec::Error> for Failure {
         use spec::Error as E;
         match &error {
             E::Version { .. } => {
-                Self::new(1, &error).and(&format!("supported versions: {}", spec::VERSIONS.join(", ")))
+                Self::new(1, &error).and(&format!("supported versions: {}", Version::listed()))
             }
+            E::TooOld { .. } => Self::new(1, &error),
             E::Unsupported { hint, .. } => Self::new(2, &error).and(hint),
             E::Missing { .. } | E::Variable { .. } => Self::new(4, &error),
             E::Decode(_) => Self::new(6, &error),

@@ -8,43 +8,55 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`spec`] | what the runtime says: environment and configuration → a [`spec::Request`] |
+//! | [`version`] | the versions of the specification |
+//! | [`json`] | keys in Go's spelling, and nulls |
 //! | [`args`] | what the runtime tells beside the configuration |
 //! | [`config`] | the keys of the configuration, checked |
+//! | [`route`] | routes, as configurations and results write them |
 //! | [`dns`] | name servers that a result reports |
 //! | [`ranges`] | which addresses there are to hand out; pure |
 //! | [`ipam`] | who holds which address; pure |
 //! | [`store`] | the same on disk, locked and safe against a crash at any instruction |
+//! | [`lease`] | the addresses of one attachment |
 //! | [`names`] | names and Ethernet addresses that follow from the attachment alone |
+//! | [`alias`] | what a link says about whose it is |
 //! | [`plan`] | a request and its addresses → [`plan::Step`]s, each with its undo; pure |
 //! | [`apply`] | steps → kernel, undone in reverse when one fails |
 //! | [`node`] | the node's side of the kernel: bridge and uplink |
 //! | `setting` | kernel settings |
 //! | [`namespace`] | the pod's network namespace, entered and left |
-//! | [`verbs`] | ADD and DEL: the order of the above |
-//! | [`result`] | what the runtime hears on success |
+//! | [`look`] | what the kernel has of an attachment |
+//! | [`verbs`] | the commands: the order of the above |
+//! | [`result`] | what the runtime hears on success, in the words of each version |
 //! | [`failure`] | what it hears otherwise, and the table of error codes |
 //!
 //! It is a program that starts, works a millisecond and ends: no threads, no async, no other program. What it knows
 //! from one start to the next is in the kernel and in the lease file. Invariant: whatever happens, one JSON document
-//! goes to stdout (none for a DEL that succeeds), and at every instruction at which it may be killed, a DEL of the same
+//! goes to stdout (none for a command that succeeds and has nothing to say), and at every instruction at which it may be killed, a DEL of the same
 //! attachment finds all that was made.
 
+pub mod alias;
 pub mod apply;
 pub mod args;
 pub mod config;
 pub mod dns;
 pub mod failure;
 pub mod ipam;
+pub mod json;
+pub mod lease;
+pub mod look;
 pub mod names;
 pub mod namespace;
 pub mod node;
 pub mod plan;
 pub mod ranges;
 pub mod result;
+pub mod route;
 mod setting;
 pub mod spec;
 pub mod store;
 pub mod verbs;
+pub mod version;
 
 use failure::Failure;
 use spec::{Environment, Request};
@@ -52,7 +64,7 @@ use spec::{Environment, Request};
 /// What the program ends with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// The one document for stdout, with its line end; empty for a DEL that succeeded.
+    /// The one document for stdout, with its line end; empty for a command that succeeded and has nothing to say.
     pub stdout: String,
     /// Whether the exit code is zero.
     pub success: bool,
@@ -75,8 +87,16 @@ fn answer(
     match Request::read(environment, document)? {
         Request::Version { asked } => Ok(result::versions(asked.as_deref())),
         Request::Add(request) => verbs::add(&request),
-        Request::Del(request) => verbs::del(&request).map(|()| String::new()),
+        Request::Del(request) => verbs::del(&request).map(silent),
+        Request::Check(request) => verbs::check(&request).map(silent),
+        Request::Gc(request) => verbs::gc(&request).map(silent),
+        Request::Status(request) => verbs::status(&request).map(silent),
     }
+}
+
+/// Only ADD and VERSION have something to say when they succeed.
+fn silent((): ()) -> String {
+    String::new()
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ fn environment() -> Environment {
         namespace: read("CNI_NETNS"),
         ifname: read("CNI_IFNAME"),
         args: read("CNI_ARGS"),
+        path: read("CNI_PATH"),
         namespace_override: read("CNI_NETNS_OVERRIDE"),
     }
 }

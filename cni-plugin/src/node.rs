@@ -3,9 +3,11 @@
 //! It knows no pod. Invariant: a bridge that others made is taken as it is, but for what pods need to work; whatever is
 //! asked for and there already is a success.
 
+use crate::alias;
 use crate::apply::{Error, refused};
 use crate::plan::{FORWARD_IPV6, Setting};
 use crate::setting;
+use crate::spec::Attachment;
 use heddle_netlink::address::{self, Address};
 use heddle_netlink::link::{self, Bridge, Link, Mac, Which};
 use heddle_netlink::{Batch, Errno, Family, Socket, route};
@@ -76,6 +78,20 @@ impl Node {
         }
     }
 
+    /// Whose pairs are there: the attachments of all links that are ours.
+    ///
+    /// # Errors
+    /// When the kernel refuses to list them.
+    pub fn attachments(&mut self) -> Result<Vec<Attachment>, Error> {
+        let listed = link::list(&mut self.socket, "veth");
+        let links = listed.map_err(refused("list the node's links".to_owned()))?;
+        Ok(links.iter().filter_map(alias::read).collect())
+    }
+
+    pub(crate) fn socket(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+
     pub(crate) fn request(
         &mut self,
         batch: &mut Batch,
@@ -120,7 +136,7 @@ impl Node {
         self.find_bridge(name)?.ok_or_else(|| Error::Gone { name: name.to_owned() })
     }
 
-    fn find_bridge(&mut self, name: &str) -> Result<Option<Link>, Error> {
+    pub(crate) fn find_bridge(&mut self, name: &str) -> Result<Option<Link>, Error> {
         let found = link::fetch(&mut self.socket, Which::Name(name))
             .map_err(refused(format!("find bridge {name}")))?;
         match found {

@@ -1,125 +1,84 @@
-//! What the runtime hears on success, in the words of the version that it asked for.
+//! What an ADD came to, as the specification's result: ours, that of the plugins before us, and that of an IPAM plugin.
+//!
+//! The type is the newest version's; [`Outcome::write`] says it in the words of an older one, and [`Outcome::read`] takes
+//! any. Invariant: an address that says where it is points at one of the interfaces.
 
-use crate::apply::Made;
-use crate::config::Route;
+mod read;
+mod write;
+
 use crate::dns::Dns;
-use crate::ipam::Assigned;
-use crate::names;
-use crate::plan;
-use crate::spec::{self, Add};
-use serde::Serialize;
+use crate::route::Route;
+use ipnetwork::IpNetwork;
+use std::net::IpAddr;
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Versions<'a> {
-    cni_version: &'a str,
-    supported_versions: &'a [&'a str],
+pub use write::versions;
+
+/// A result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Links on the node and in the container.
+    pub interfaces: Vec<Interface>,
+    /// The container's addresses.
+    pub ips: Vec<Ip>,
+    /// The container's routes.
+    pub routes: Vec<Route>,
+    /// Name servers.
+    pub dns: Dns,
 }
 
-/// The answer to VERSION; it carries the version that it was asked in, as the specification says.
-pub fn versions(asked: Option<&str>) -> String {
-    line(&Versions { cni_version: asked.unwrap_or(spec::LATEST), supported_versions: spec::VERSIONS })
+/// A link.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address; empty when it has none.
+    pub mac: String,
+    /// Largest packet in bytes; from 1.1.0 on.
+    pub mtu: Option<u32>,
+    /// The container's namespace, when it is there.
+    pub sandbox: Option<String>,
+    /// A socket that stands for it; from 1.1.0 on.
+    pub socket_path: Option<String>,
+    /// The device behind it; from 1.1.0 on.
+    pub pci_id: Option<String>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Added<'a> {
-    cni_version: &'a str,
-    interfaces: Vec<Interface<'a>>,
-    ips: Vec<Ip>,
-    routes: Vec<RouteOut>,
-    #[serde(skip_serializing_if = "Dns::is_empty")]
-    dns: &'a Dns,
+/// An address of the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ip {
+    /// Which of the interfaces has it.
+    pub interface: Option<usize>,
+    /// The address with the length of its subnet's prefix.
+    pub address: IpNetwork,
+    /// The subnet's gateway.
+    pub gateway: Option<IpAddr>,
 }
 
-#[derive(Serialize)]
-struct Interface<'a> {
-    name: &'a str,
-    mac: String,
-    /// From 1.1.0 on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mtu: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sandbox: Option<&'a str>,
-}
+impl Outcome {
+    /// Where the interface of this name in the container stands.
+    pub fn find_in_container(&self, name: &str) -> Option<usize> {
+        self.interfaces.iter().position(|i| i.name == name && i.sandbox.is_some())
+    }
 
-#[derive(Serialize)]
-struct Ip {
-    interface: usize,
-    address: String,
-    gateway: String,
-}
+    /// Where the node's interface of this name stands.
+    pub fn find_on_node(&self, name: &str) -> Option<usize> {
+        self.interfaces.iter().position(|i| i.name == name && i.sandbox.is_none())
+    }
 
-#[derive(Serialize)]
-struct RouteOut {
-    dst: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gw: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mtu: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    advmss: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    priority: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    table: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<u8>,
-}
-
-/// Where the pod's end stands among the interfaces, and so what every address points at.
-const POD: usize = 2;
-
-/// The answer to an ADD: bridge, host's end, pod's end, and what the pod's end has.
-pub fn added(request: &Add, assigned: &[Assigned], made: &Made, dns: &Dns) -> String {
-    let host = names::host_link(&request.attachment);
-    let since_1_1 = request.version != "1.0.0";
-    let mtu = |mtu| Some(mtu).filter(|_| since_1_1);
-    let mac = |mac: Option<heddle_netlink::link::Mac>| mac.map(|mac| mac.to_string()).unwrap_or_default();
-    let interfaces = vec![
-        Interface {
-            name: &made.bridge.name,
-            mac: mac(made.bridge.mac),
-            mtu: mtu(made.bridge.mtu),
-            sandbox: None,
-        },
-        Interface {
-            name: &host,
-            mac: names::host_mac(&request.attachment).to_string(),
-            mtu: mtu(made.pod.mtu),
-            sandbox: None,
-        },
-        Interface {
-            name: &made.pod.name,
-            mac: mac(made.pod.mac),
-            mtu: mtu(made.pod.mtu),
-            sandbox: Some(&request.namespace),
-        },
-    ];
-    let routes = plan::routes(&request.config, assigned)
-        .into_iter()
-        .map(|route| route_out(&route, since_1_1))
-        .collect();
-    let ips = assigned.iter().map(ip).collect();
-    line(&Added { cni_version: &request.version, interfaces, ips, routes, dns })
-}
-
-fn ip(assigned: &Assigned) -> Ip {
-    Ip { interface: POD, address: assigned.address.to_string(), gateway: assigned.gateway.to_string() }
-}
-
-fn route_out(route: &Route, since_1_1: bool) -> RouteOut {
-    let Route { mtu, advmss, priority, table, scope, .. } = *route;
-    let (dst, gw) = (route.to.to_string(), route.gateway.map(|gateway| gateway.to_string()));
-    if since_1_1 {
-        RouteOut { dst, gw, mtu, advmss, priority, table, scope }
-    } else {
-        RouteOut { dst, gw, mtu: None, advmss: None, priority: None, table: None, scope: None }
+    /// This result, with all that another plugin adds. The first plugin's name servers stay, if it has any.
+    #[must_use]
+    pub fn and(mut self, more: Self) -> Self {
+        let shift = self.interfaces.len();
+        let moved = |ip: Ip| Ip { interface: ip.interface.map(|at| at + shift), ..ip };
+        self.interfaces.extend(more.interfaces);
+        self.ips.extend(more.ips.into_iter().map(moved));
+        self.routes.extend(more.routes);
+        if self.dns.is_empty() {
+            self.dns = more.dns;
+        }
+        self
     }
 }
 
-fn line(document: &impl Serialize) -> String {
-    let mut text = serde_json::to_string(document).expect("texts, numbers and lists of them are always JSON");
-    text.push('\n');
-    text
-}
+#[cfg(test)]
+mod tests;

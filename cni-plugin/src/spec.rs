@@ -5,19 +5,23 @@
 //!
 //! Source of the rules: CNI specification 1.1.0, and the reference library where the text is silent.
 
-use crate::args::Args;
-use crate::config::Config;
+mod request;
+
+pub use request::{Add, Attachment, Check, Del, Gc, Request, Status};
+
+use crate::json::tidy;
 use crate::ranges;
+use crate::version::Version;
 use serde_json::{Map, Value};
-use std::path::PathBuf;
 
-/// The versions of the specification that we speak.
-pub const VERSIONS: &[&str] = &["1.0.0", "1.1.0"];
-/// The one of [`VERSIONS`] that answers are labelled with when the runtime did not say which it wants.
-pub const LATEST: &str = "1.1.0";
-
-/// A configuration as JSON, before its keys are looked at.
-pub type Document = Map<String, Value>;
+/// A configuration, before its keys are looked at.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// The object, its keys as we spell them.
+    pub keys: Map<String, Value>,
+    /// As it came, which is how an IPAM plugin must get it.
+    pub stdin: Vec<u8>,
+}
 
 /// Why a request is none.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +50,16 @@ pub enum Error {
     Version {
         /// What it asks for; the specification reads an absent version as 0.1.0.
         asked: String,
+    },
+    /// The configuration is for a version that does not have the command.
+    #[error("cniVersion {version} has no {command}; it came with {since}")]
+    TooOld {
+        /// What the configuration asks for.
+        version: Version,
+        /// What the runtime asks for.
+        command: &'static str,
+        /// The version that brought it.
+        since: Version,
     },
     /// A key asks for what we do not do.
     #[error("unsupported field: {key} is {value}")]
@@ -83,60 +97,10 @@ pub struct Environment {
     pub ifname: Option<String>,
     /// `CNI_ARGS`.
     pub args: Option<String>,
+    /// `CNI_PATH`: where other plugins are. Only a configuration that names another IPAM plugin needs it.
+    pub path: Option<String>,
     /// `CNI_NETNS_OVERRIDE`, of the reference library: the plugin's own namespace is a good one.
     pub namespace_override: Option<String>,
-}
-
-/// What is attached: the unit of all state. The same container may be attached to several networks, and by several
-/// interfaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attachment {
-    /// The network's name.
-    pub network: String,
-    /// The container's id.
-    pub container: String,
-    /// The interface's name in the container.
-    pub ifname: String,
-}
-
-/// What the runtime asks for.
-#[derive(Clone, Debug)]
-pub enum Request {
-    /// Which versions we speak.
-    Version {
-        /// The version that the runtime labelled its question with.
-        asked: Option<String>,
-    },
-    /// Attach a container.
-    Add(Box<Add>),
-    /// Detach a container.
-    Del(Del),
-}
-
-/// An ADD.
-#[derive(Clone, Debug)]
-pub struct Add {
-    /// The version of the answer; one of [`VERSIONS`].
-    pub version: String,
-    /// What is attached.
-    pub attachment: Attachment,
-    /// The container's network namespace, as the runtime wrote it.
-    pub namespace: String,
-    /// Our own namespace is no mistake (`CNI_NETNS_OVERRIDE`).
-    pub own_namespace: bool,
-    /// The pod as `namespace/name`, when the runtime says it.
-    pub pod: Option<String>,
-    /// How.
-    pub config: Config,
-}
-
-/// A DEL. It keeps nothing of the configuration but what it needs, since the rest may have changed since the ADD.
-#[derive(Clone, Debug)]
-pub struct Del {
-    /// What is detached.
-    pub attachment: Attachment,
-    /// Where the leases are.
-    pub leases: PathBuf,
 }
 
 /// Reads stdin as one JSON object.
@@ -144,68 +108,14 @@ pub struct Del {
 /// # Errors
 /// When it is anything else.
 pub fn decode(stdin: &[u8]) -> Result<Document, Error> {
-    serde_json::from_slice(stdin).map_err(Error::Decode)
+    let mut keys: Map<String, Value> = serde_json::from_slice(stdin).map_err(Error::Decode)?;
+    tidy(&mut keys);
+    Ok(Document { keys, stdin: stdin.to_vec() })
 }
 
 /// The version that a configuration asks for.
 pub fn asked_version(document: &Document) -> Option<&str> {
-    document.get("cniVersion")?.as_str()
-}
-
-impl Request {
-    /// Reads the command, then what it needs.
-    ///
-    /// # Errors
-    /// The first thing that is wrong; variables of the environment come before the configuration.
-    pub fn read(environment: &Environment, document: Result<Document, Error>) -> Result<Self, Error> {
-        let command = environment.command.as_deref().unwrap_or_default();
-        match command {
-            "" => Err(Error::Missing { names: vec!["CNI_COMMAND"] }),
-            // The reference library answers this one without reading stdin, so some callers send nothing.
-            "VERSION" => {
-                let asked = document.ok().as_ref().and_then(asked_version).map(str::to_owned);
-                Ok(Self::Version { asked })
-            }
-            "ADD" => Add::read(environment, document).map(Box::new).map(Self::Add),
-            "DEL" => Del::read(environment, document).map(Self::Del),
-            other => Err(Error::Variable {
-                name: "CNI_COMMAND",
-                value: other.to_owned(),
-                problem: "not a command of this plugin, which knows ADD, DEL and VERSION",
-            }),
-        }
-    }
-}
-
-impl Add {
-    fn read(environment: &Environment, document: Result<Document, Error>) -> Result<Self, Error> {
-        let present = [
-            ("CNI_CONTAINERID", &environment.container),
-            ("CNI_NETNS", &environment.namespace),
-            ("CNI_IFNAME", &environment.ifname),
-        ];
-        let [container, namespace, ifname] = require(present)?;
-        let (container, ifname) = (check_container(container)?, check_ifname(ifname)?);
-        let args = Args::read(environment.args.as_deref().unwrap_or_default())?;
-        let document = document?;
-        let version = check_version(&document)?;
-        let attachment = Attachment { network: read_name(&document)?, container, ifname };
-        let config = Config::read(document, &args)?;
-        let own_namespace = environment.namespace_override.as_deref().is_some_and(is_true);
-        Ok(Self { version, attachment, namespace, own_namespace, pod: args.pod, config })
-    }
-}
-
-impl Del {
-    fn read(environment: &Environment, document: Result<Document, Error>) -> Result<Self, Error> {
-        let present = [("CNI_CONTAINERID", &environment.container), ("CNI_IFNAME", &environment.ifname)];
-        let [container, ifname] = require(present)?;
-        let (container, ifname) = (check_container(container)?, check_ifname(ifname)?);
-        let document = document?;
-        check_version(&document)?;
-        let attachment = Attachment { network: read_name(&document)?, container, ifname };
-        Ok(Self { attachment, leases: Config::read_leases(&document) })
-    }
+    document.keys.get("cniVersion")?.as_str()
 }
 
 /// All variables, or the names of those that are missing.
@@ -250,13 +160,13 @@ fn check_ifname(value: String) -> Result<String, Error> {
     Err(Error::Variable { name: "CNI_IFNAME", value, problem })
 }
 
-fn check_version(document: &Document) -> Result<String, Error> {
-    let asked = asked_version(document).unwrap_or("0.1.0").to_owned();
-    if VERSIONS.contains(&&*asked) { Ok(asked) } else { Err(Error::Version { asked }) }
+fn check_version(document: &Document) -> Result<Version, Error> {
+    let asked = asked_version(document).unwrap_or(Version::V0_1_0.as_str());
+    Version::find(asked).ok_or_else(|| Error::Version { asked: asked.to_owned() })
 }
 
 fn read_name(document: &Document) -> Result<String, Error> {
-    let name = document.get("name").and_then(Value::as_str).unwrap_or_default();
+    let name = document.keys.get("name").and_then(Value::as_str).unwrap_or_default();
     if is_identifier(name) {
         return Ok(name.to_owned());
     }

@@ -21,9 +21,21 @@ impl Scratch {
     /// # Errors
     /// When the process may not mount (the lab needs root).
     pub fn new() -> io::Result<Self> {
+        Self::mount(MountAttrFlags::empty())
+    }
+
+    /// Makes an empty directory that nobody can write into.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn read_only() -> io::Result<Self> {
+        Self::mount(MountAttrFlags::MOUNT_ATTR_RDONLY)
+    }
+
+    fn mount(attributes: MountAttrFlags) -> io::Result<Self> {
         let file_system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_create(&file_system)?;
-        let mount = fsmount(&file_system, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
+        let mount = fsmount(&file_system, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
         Ok(Self { mount })
     }
 

@@ -1,7 +1,9 @@
 //! Requests that a runtime makes, good and bad.
 
 use super::*;
+use crate::config::ipam::{Ipam, Own};
 use serde_json::json;
+use std::path::PathBuf;
 
 fn environment(command: &str) -> Environment {
     let some = |text: &str| Some(text.to_owned());
@@ -47,7 +49,7 @@ fn all_missing_variables_are_named() {
 /// cni:E1.
 #[test]
 fn an_unknown_command_is_a_bad_variable() {
-    let error = Request::read(&environment("CHECK"), document(json!({}))).unwrap_err();
+    let error = Request::read(&environment("Check"), document(json!({}))).unwrap_err();
     assert!(matches!(error, Error::Variable { name: "CNI_COMMAND", .. }));
 }
 
@@ -68,15 +70,88 @@ fn identifiers_that_are_not_safe_names_are_refused() {
     assert_eq!(add(&longest, json!({})).unwrap().attachment.ifname, "fifteen-bytes-x");
 }
 
+/// cni:L5: a configuration that does not say is one of 0.1.0.
 #[test]
 fn only_the_versions_that_are_listed_are_spoken() {
-    for version in VERSIONS {
-        assert_eq!(add(&environment("ADD"), json!({"cniVersion": version})).unwrap().version, *version);
+    for version in Version::ALL {
+        let asked = json!({"cniVersion": version.as_str()});
+        assert_eq!(add(&environment("ADD"), asked).unwrap().version, version);
     }
     let error = add(&environment("ADD"), json!({"cniVersion": "1.0"})).unwrap_err();
     assert_eq!(error, "cniVersion \"1.0\" is not supported");
-    let absent = Request::read(&environment("DEL"), decode(b"{}")).unwrap_err();
-    assert_eq!(absent.to_string(), "cniVersion \"0.1.0\" is not supported", "cni:L5");
+    assert_eq!(add(&environment("ADD"), json!({"cniVersion": null})).unwrap().version, Version::V0_1_0);
+}
+
+fn request(command: &str, extra: Value) -> Result<Request, String> {
+    Request::read(&environment(command), document(extra)).map_err(|error| error.to_string())
+}
+
+/// cni:C1, cni:G1, cni:T1: a command that the configuration's version does not have is refused.
+#[test]
+fn commands_come_with_their_versions() {
+    let previous = json!({"interfaces": [{"name": "eth0", "sandbox": "/x"}]});
+    for (command, first) in [("CHECK", Version::V0_4_0), ("GC", Version::V1_1_0), ("STATUS", Version::V1_1_0)]
+    {
+        for version in Version::ALL {
+            let asked = json!({"cniVersion": version.as_str(), "prevResult": previous});
+            let expected = format!("cniVersion {version} has no {command}; it came with {first}");
+            match request(command, asked) {
+                Ok(_) => assert!(version >= first),
+                Err(error) => assert_eq!((error, version < first), (expected, true)),
+            }
+        }
+    }
+    assert_eq!(request("CHECK", json!({})).unwrap_err(), "prevResult: CHECK needs it");
+}
+
+/// cni:G1, cni:G2: both spellings of the list, and no list is not an empty one.
+#[test]
+fn the_attachments_that_are_valid_are_read_or_not_known() {
+    let valid = |extra| match request("GC", extra) {
+        Ok(Request::Gc(gc)) => {
+            Ok(gc.valid.map(|list| list.into_iter().map(|a| a.container).collect::<Vec<_>>()))
+        }
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error),
+    };
+    let list = json!([{"containerID": "c1", "ifname": "eth0"}]);
+    assert_eq!(valid(json!({})), Ok(None));
+    assert_eq!(valid(json!({"cni.dev/valid-attachments": []})), Ok(Some(vec![])));
+    for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+        assert_eq!(valid(json!({key: list})), Ok(Some(vec!["c1".to_owned()])));
+    }
+    assert_eq!(
+        valid(json!({"cni.dev/attachments": [], "cni.dev/valid-attachments": list})).unwrap().unwrap().len(),
+        1
+    );
+    for bad in
+        [json!("c1"), json!([{"containerID": "c1"}]), json!([{"containerID": "c1", "ifname": "eth0"}, 7])]
+    {
+        assert!(
+            valid(json!({"cni.dev/valid-attachments": bad}))
+                .unwrap_err()
+                .contains("cni.dev/valid-attachments: ")
+        );
+    }
+}
+
+/// cni:O2, cni:L3: the runtime's keys, and those of the whole list, are none of ours.
+#[test]
+fn reserved_keys_are_tolerated() {
+    let keys = json!({"capabilities": {"portMappings": true}, "disableCheck": "true", "disableGC": true,
+        "loadOnlyInlinedPlugins": "false", "cniVersions": ["1.1.0"], "args": {"x": {}}, "cni.dev/attachments": []});
+    assert!(add(&environment("ADD"), keys).is_ok());
+}
+
+/// cni:D4, cni:A3.
+#[test]
+fn the_result_of_earlier_plugins_is_read_where_it_counts() {
+    let bad = json!({"prevResult": {"ips": [{"address": "x"}]}});
+    assert_eq!(request("ADD", bad.clone()).unwrap_err(), "prevResult: address \"x\" is not in CIDR notation");
+    assert!(request("DEL", bad).is_ok(), "a DEL does not need it");
+    assert!(request("DEL", json!({"prevResult": 7})).is_ok());
+    let good = json!({"prevResult": {"ips": [{"address": "10.0.0.2/24"}]}});
+    assert_eq!(add(&environment("ADD"), good).unwrap().previous.unwrap().ips.len(), 1);
 }
 
 /// cni:D3: the configuration may be another one, or broken, by the time of the DEL.
@@ -98,7 +173,6 @@ fn keys_that_ask_for_what_is_not_there_are_refused_with_their_value() {
         ("vlanTrunk", json!([{"id": 7}]), json!([])),
         ("macspoofchk", json!(true), json!(null)),
         ("enabledad", json!(true), json!(false)),
-        ("prevResult", json!({"ips": []}), json!({})),
     ] {
         let error = add(&environment("ADD"), json!({key: asks})).unwrap_err();
         assert_eq!(error, format!("unsupported field: {key} is {asks}"));
@@ -119,7 +193,8 @@ fn what_makes_no_sense_is_named() {
     assert!(error(json!({"hairpinMode": true, "promiscMode": true})).starts_with("hairpinMode: "));
     assert!(error(json!({"mtu": 20})).starts_with("mtu: 20 "));
     assert!(error(json!({"bridge": "a-name-that-is-too-long"})).starts_with("bridge: "));
-    assert!(error(json!({"ipam": {"type": "host-local"}})).contains("write \"heddle\""));
+    assert!(error(json!({"ipam": {}})).contains("write \"heddle\""));
+    assert!(error(json!({"ipam": {"type": "../x"}})).starts_with("ipam.type: \"../x\": "));
     assert!(error(json!({"ipam": {"type": "heddle"}})).starts_with("ipam.ranges: no range"));
     let route = |dst, gw| json!({"ipam": {"type": "heddle", "subnet": "10.0.0.0/24", "routes": [{"dst": dst, "gw": gw}]}});
     assert!(error(route("10.0.0.1", "")).contains("dst \"10.0.0.1\""));
@@ -133,13 +208,25 @@ fn null_is_absent() {
     assert!(add(&environment("ADD"), json!({"ipam": ipam, "mtu": null, "dns": {"search": null}})).is_ok());
 }
 
+fn sets(extra: &Value) -> Vec<String> {
+    match add(&environment("ADD"), extra.clone()).unwrap().config.ipam {
+        Some(Ipam::Own(Own { sets, .. })) => sets.iter().map(ToString::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// cni:1.6: in containerd's spelling.
+#[test]
+fn ranges_of_the_runtime_come_first() {
+    let ranges = json!({"ipRanges": [[{"Subnet": "10.7.0.0/24", "RangeStart": "10.7.0.9", "Gateway": ""}]]});
+    assert_eq!(sets(&json!({"runtimeConfig": ranges})), ["10.7.0.9-10.7.0.254", "10.0.0.1-10.0.0.254"]);
+}
+
 #[test]
 fn host_locals_single_range_is_the_first_set() {
     let ipam = json!({"type": "heddle", "subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9", "gateway": "10.1.0.254",
         "ranges": [[{"subnet": "fd00::/64"}]]});
-    let config = add(&environment("ADD"), json!({"ipam": ipam})).unwrap().config;
-    let sets: Vec<_> = config.sets.iter().map(ToString::to_string).collect();
-    assert_eq!(sets, ["10.1.0.9-10.1.0.254", "fd00::1-fd00::ffff:ffff:ffff:ffff"]);
+    assert_eq!(sets(&json!({"ipam": ipam})), ["10.1.0.9-10.1.0.254", "fd00::1-fd00::ffff:ffff:ffff:ffff"]);
 }
 
 #[test]

@@ -40,7 +40,28 @@ fn add_prints_the_result_of_each_version() {
     assert!(added.ends_with("\"dns\":{\"nameservers\":[\"10.96.0.10\"]}}\n"), "{added}");
 }
 
-/// cni:L1: what a runtime hands over of the list that ships.
+/// cni:1.7: each version's result says what the kernel has, in that version's form.
+#[test]
+fn every_version_gets_its_result() {
+    let node = Node::new();
+    for version in ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
+        let pod = Pod::new();
+        let config = json!({"cniVersion": version});
+        let added: Value = serde_json::from_str(&node.add(version, &pod, &config)).unwrap();
+        let eth0 = &pod.ip(&["address", "show", "eth0"])[0]["addr_info"];
+        let has = format!("{}/24", eth0[0]["local"].as_str().unwrap());
+        let (said, family) = if version < "0.3.0" {
+            (&added["ip4"]["ip"], &Value::Null)
+        } else {
+            (&added["ips"][0]["address"], &added["ips"][0]["version"])
+        };
+        assert_eq!((&added["cniVersion"], said), (&json!(version), &json!(has)), "{added}");
+        assert_eq!(family.is_string(), ("0.3.0".."1.0.0").contains(&version), "{added}");
+        node.del(version, &pod.path(), &config);
+    }
+}
+
+/// cni:L1, cni:L2: what a runtime hands over of the list that ships.
 #[test]
 fn the_shipped_configuration_gives_a_pod_both_families() {
     let node = Node::new();
@@ -123,7 +144,7 @@ fn the_kernel_has_what_the_configuration_asks_for() {
     let port = &node.ip(&["-d", "link", "show", "master", "cni0"])[0];
     assert_eq!(port["linkinfo"]["info_slave_data"]["isolated"], true);
     assert_eq!(port["linkinfo"]["info_slave_data"]["hairpin"], false);
-    assert_eq!((&port["mtu"], &port["ifalias"]), (&json!(1400), &json!("default/c1")));
+    assert_eq!((&port["mtu"], &port["ifalias"]), (&json!(1400), &json!("pods/c1/eth0 default/c1")));
     let eth0 = &pod.ip(&["address", "show", "eth0"])[0];
     assert_eq!(eth0["addr_info"][0]["local"], "10.244.1.9");
     assert_eq!(eth0["addr_info"][0]["broadcast"], "10.244.1.255");

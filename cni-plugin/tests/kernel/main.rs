@@ -7,6 +7,8 @@ mod attach;
 #[cfg(test)]
 mod detach;
 #[cfg(test)]
+mod maintain;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod refuse;

@@ -75,9 +75,22 @@ impl Node {
 
     /// A DEL that succeeds, and says nothing.
     pub(crate) fn del(&self, container: &str, namespace: &str, extra: &Value) {
-        let output = self.call("DEL", container, namespace, extra).run(&self.namespace).unwrap();
-        assert!(output.status.success(), "DEL {container}: {}{}", output.stdout, output.stderr);
+        self.succeeds("DEL", (container, namespace), extra);
+    }
+
+    /// A call that succeeds, and says nothing.
+    pub(crate) fn succeeds(&self, command: &str, (container, namespace): (&str, &str), extra: &Value) {
+        let output = self.call(command, container, namespace, extra).run(&self.namespace).unwrap();
+        assert!(output.status.success(), "{command} {container}: {}{}", output.stdout, output.stderr);
         assert_eq!(output.stdout, "");
+    }
+
+    pub(crate) fn gc(&self, extra: &Value) {
+        self.succeeds("GC", ("", ""), extra);
+    }
+
+    pub(crate) fn status(&self, extra: &Value) {
+        self.succeeds("STATUS", ("", ""), extra);
     }
 
     /// A call that fails with this code and one document, which it gives.

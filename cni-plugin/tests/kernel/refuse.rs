@@ -92,18 +92,18 @@ fn bad_stdin_is_one_error_document() {
     let node = Node::new();
     let whole = node.config(&json!({})).to_string();
     let (half, twice) = (&whole[..whole.len() / 2], format!("{whole}{whole}"));
-    for (input, code) in [("", 6), (half, 6), (&twice, 6), ("[]", 6), ("{}", 1), ("\u{0}", 6)] {
+    for (input, code) in [("", 6), (half, 6), (&twice, 6), ("[]", 6), ("{}", 7), ("\u{0}", 6)] {
         let output = node.call("ADD", "c1", "/x", &json!({})).input(input).run(&node.namespace).unwrap();
         let failure: Value = serde_json::from_str(&output.stdout).unwrap();
         assert_eq!((&failure["code"], output.status.code()), (&json!(code), Some(1)), "{input:?}: {failure}");
         assert!(failure["cniVersion"].is_string() && !failure["msg"].as_str().unwrap().is_empty());
     }
-    let failure = node.fails(1, "ADD", ("c1", "/x"), &json!({"cniVersion": "0.3.1"}));
-    assert_eq!(failure["details"], "supported versions: 1.0.0, 1.1.0");
-    assert_eq!(failure["cniVersion"], "0.3.1");
+    let failure = node.fails(1, "ADD", ("c1", "/x"), &json!({"cniVersion": "1.2.0"}));
+    assert_eq!(failure["details"], "supported versions: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0");
+    assert_eq!(failure["cniVersion"], "1.2.0");
     node.fails(6, "ADD", ("c1", "/x"), &json!({"isGateway": "yes"}));
     node.fails(2, "ADD", ("c1", "/x"), &json!({"ipMasq": true}));
-    node.fails(7, "ADD", ("c1", "/x"), &json!({"ipam": {"type": "host-local"}}));
+    node.fails(7, "ADD", ("c1", "/x"), &json!({"ipam": {"type": "a/b"}}));
 }
 
 /// cni:E1, cni:E2, cni:E5, cni:E10: nothing but the variables of the specification, and CNI_PATH not even.
@@ -114,7 +114,7 @@ fn the_environment_is_checked_first() {
     assert!(none.stdout.contains("\"code\":4,\"msg\":\"missing environment variables: CNI_COMMAND\""));
     let add = node.program().env("CNI_COMMAND", "ADD").input("{}").run(&node.namespace).unwrap();
     assert!(add.stdout.contains("CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME"), "{}", add.stdout);
-    node.fails(4, "CHECK", ("c1", "/x"), &json!({}));
+    node.fails(4, "TEST", ("c1", "/x"), &json!({}));
     node.fails(4, "ADD", ("../c1", "/x"), &json!({}));
 }
 
@@ -127,7 +127,7 @@ fn version_answers_in_the_version_that_it_is_asked_in() {
     };
     assert_eq!(
         ask(r#"{"cniVersion":"0.4.0"}"#),
-        "{\"cniVersion\":\"0.4.0\",\"supportedVersions\":[\"1.0.0\",\"1.1.0\"]}\n"
+        "{\"cniVersion\":\"0.4.0\",\"supportedVersions\":[\"0.1.0\",\"0.2.0\",\"0.3.0\",\"0.3.1\",\"0.4.0\",\"1.0.0\",\"1.1.0\"]}\n"
     );
     assert!(ask("").starts_with("{\"cniVersion\":\"1.1.0\""));
 }

@@ -1,0 +1,92 @@
+//! Addresses for an attachment, from our own leases.
+//!
+//! Nothing here touches links. Invariant: when an attempt to take fails, nothing is held that was not held before.
+
+use crate::config::ipam::Own;
+use crate::failure::Failure;
+use crate::ipam::{Ask, Assigned, Held, Owner};
+use crate::result::{Ip, Outcome};
+use crate::spec::{Add, Attachment};
+use crate::store::{Store, boot_id};
+use std::net::IpAddr;
+use std::path::Path;
+
+/// What an attachment holds now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Addresses and routes, as an IPAM plugin would report them.
+    pub given: Outcome,
+    /// It was not held before: an earlier attempt's lease is given back by the DEL of that attempt.
+    pub fresh: bool,
+}
+
+/// Takes an address from each set of ranges.
+///
+/// # Errors
+/// When a set is exhausted, a wanted address cannot be given, or the lease file cannot be used.
+pub fn take(request: &Add, own: &Own) -> Result<Taken, Failure> {
+    let Add { attachment, config, .. } = request;
+    let mut store = Store::open(&own.leases, &attachment.network, &boot_id()?)?;
+    let ask = Ask { sets: &own.sets, wanted: &config.addresses, cooldown: own.cooldown, avoid: &[] };
+    let granted = store.grant(&Owner::of(attachment), &ask)?;
+    let ips = granted.addresses.into_iter().map(ip).collect();
+    let given = Outcome { ips, routes: own.routes.clone(), ..Outcome::default() };
+    Ok(Taken { given, fresh: granted.fresh })
+}
+
+fn ip(assigned: Assigned) -> Ip {
+    Ip { interface: None, address: assigned.address, gateway: Some(assigned.gateway) }
+}
+
+/// Gives back what an attachment holds, if it holds anything.
+///
+/// # Errors
+/// When the lease file cannot be used.
+pub fn release(leases: &Path, attachment: &Attachment) -> Result<(), Failure> {
+    if let Some(mut store) = open(leases, &attachment.network)? {
+        store.release(&Owner::of(attachment))?;
+    }
+    Ok(())
+}
+
+/// What an attachment holds, one address for each set of ranges.
+///
+/// # Errors
+/// As [`release`].
+pub fn held(leases: &Path, attachment: &Attachment) -> Result<Vec<IpAddr>, Failure> {
+    let Some(store) = open(leases, &attachment.network)? else { return Ok(Vec::new()) };
+    Ok(store.held_by(&Owner::of(attachment))?.unwrap_or_default())
+}
+
+/// All attachments of a network that hold addresses.
+///
+/// # Errors
+/// As [`release`].
+pub fn holders(leases: &Path, network: &str) -> Result<Vec<Attachment>, Failure> {
+    let Some(store) = open(leases, network)? else { return Ok(Vec::new()) };
+    let attachment = |Held { owner: Owner { container, ifname }, .. }| Attachment {
+        network: network.to_owned(),
+        container,
+        ifname,
+    };
+    Ok(store.holders()?.into_iter().map(attachment).collect())
+}
+
+/// Whether anybody holds an address of this network. It makes nothing and waits for nobody.
+///
+/// # Errors
+/// When an ADD could not take one, and why.
+pub fn is_in_use(own: &Own, network: &str) -> Result<bool, Failure> {
+    let rooms = Store::room(&own.leases, network, &boot_id()?, &own.sets)?;
+    match own.sets.iter().zip(&rooms).find(|(_, room)| room.free() == 0) {
+        Some((set, room)) => {
+            let msg = format!("no address left in range set {set} ({} held)", room.held);
+            Err(Failure { code: 100, msg, details: String::new() })
+        }
+        None => Ok(rooms.iter().any(|room| room.held > 0)),
+    }
+}
+
+fn open(leases: &Path, network: &str) -> Result<Option<Store>, Failure> {
+    Ok(Store::open_existing(leases, network, &boot_id()?)?)
+}

@@ -1,0 +1,81 @@
+//! What CHECK sees: the kernel's state of one attachment, on the node and in the pod.
+
+use crate::apply::{Error, Kernel, refused};
+use crate::node::Node;
+use crate::route::Route;
+use heddle_netlink::address;
+use heddle_netlink::link::{self, Link, Which};
+use heddle_netlink::route;
+use ipnetwork::IpNetwork;
+
+/// The pod's side.
+#[derive(Debug)]
+pub struct PodSide {
+    /// The interface.
+    pub link: Option<Link>,
+    /// Its addresses.
+    pub addresses: Vec<IpNetwork>,
+    /// All routes of the pod, in all tables.
+    routes: Vec<route::Route>,
+}
+
+/// The node's side.
+#[derive(Debug)]
+pub struct NodeSide {
+    /// The host's end.
+    pub link: Option<Link>,
+    /// The bridge.
+    pub bridge: Option<Link>,
+    /// The bridge's addresses.
+    pub addresses: Vec<IpNetwork>,
+}
+
+impl PodSide {
+    /// Whether the pod has a route like this one. What the route leaves open, the kernel filled in.
+    pub fn has(&self, wanted: &Route) -> bool {
+        let fits = |wanted: Option<u32>, has: Option<u32>| wanted.is_none() || wanted == has;
+        self.routes.iter().any(|has| {
+            has.to == wanted.to
+                && (wanted.gateway.is_none() || wanted.gateway == has.gateway)
+                && fits(wanted.table, Some(has.table))
+                && fits(wanted.priority, has.priority)
+        })
+    }
+}
+
+impl Kernel {
+    /// Looks at the pod's side.
+    ///
+    /// # Errors
+    /// When the kernel refuses to say.
+    pub fn look(&mut self) -> Result<PodSide, Error> {
+        let link = self.find_pod_link()?;
+        let pod = self.pod();
+        let addresses = match &link {
+            Some(link) => {
+                address::list(pod, link.index).map_err(refused("list the pod's addresses".to_owned()))?
+            }
+            None => Vec::new(),
+        };
+        let routes = route::list(pod).map_err(refused("list the pod's routes".to_owned()))?;
+        Ok(PodSide { link, addresses: addresses.into_iter().map(|a| a.address).collect(), routes })
+    }
+}
+
+impl Node {
+    /// Looks at the node's side.
+    ///
+    /// # Errors
+    /// When the kernel refuses to say, or the bridge is none.
+    pub fn look(&mut self, link: &str, bridge: &str) -> Result<NodeSide, Error> {
+        let found = link::fetch(self.socket(), Which::Name(link));
+        let link = found.map_err(refused(format!("find link {link}")))?;
+        let bridge = self.find_bridge(bridge)?;
+        let addresses = match &bridge {
+            Some(bridge) => address::list(self.socket(), bridge.index)
+                .map_err(refused("list the bridge's addresses".to_owned()))?,
+            None => Vec::new(),
+        };
+        Ok(NodeSide { link, bridge, addresses: addresses.into_iter().map(|a| a.address).collect() })
+    }
+}

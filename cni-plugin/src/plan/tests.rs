@@ -1,0 +1,110 @@
+//! What an ADD would do, step by step.
+
+use super::*;
+use crate::config::ipam::Ipam;
+use crate::spec::{Environment, Request, decode};
+use serde_json::{Value, json};
+
+fn request(extra: &Value) -> Add {
+    let ipam = json!({"type": "heddle", "ranges": [[{"subnet": "10.0.0.0/24"}], [{"subnet": "fd00::/64"}]]});
+    let mut document = json!({"cniVersion": "1.1.0", "name": "pods", "ipam": ipam});
+    document.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    let some = |text: &str| Some(text.to_owned());
+    let environment = Environment {
+        command: some("ADD"),
+        container: some("c1"),
+        namespace: some("/x"),
+        ifname: some("eth0"),
+        ..Environment::default()
+    };
+    match Request::read(&environment, decode(document.to_string().as_bytes())) {
+        Ok(Request::Add(add)) => *add,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An address of each family, settled as the configuration says.
+fn dual(request: &Add) -> Outcome {
+    let ip = |address: &str, gateway: &str| Ip {
+        interface: None,
+        address: address.parse().unwrap(),
+        gateway: gateway.parse().ok(),
+    };
+    let ips = vec![ip("10.0.0.2/24", "10.0.0.1"), ip("fd00::2/64", "fd00::1")];
+    let Some(Ipam::Own(own)) = &request.config.ipam else { panic!("{request:?}") };
+    settle(&request.config, Outcome { ips, routes: own.routes.clone(), ..Outcome::default() })
+}
+
+fn planned(extra: &Value) -> Vec<Step> {
+    let request = request(extra);
+    plan(&request, &dual(&request), None)
+}
+
+/// What every step is about, in order.
+fn outline(steps: &[Step]) -> Vec<String> {
+    let name = |step: &Step| match step {
+        Step::KeepUplinkRoutes => "keep routes".to_owned(),
+        Step::NodeSetting(setting) | Step::PodSetting(setting) => setting.key.clone(),
+        Step::Bridge { name, .. } => format!("bridge {name}"),
+        Step::BridgeAddresses { addresses, .. } => format!("bridge has {addresses:?}"),
+        Step::Pair(pair) => format!("pair {}", pair.pod),
+        Step::HostEnd { alias, port, .. } => format!("{alias} {port:?}"),
+        Step::Loopback => "lo up".to_owned(),
+        Step::PodUp => "up".to_owned(),
+        Step::PodAddress(address) => address.to_string(),
+        Step::PodRoute(route) => format!("route to {} via {:?}", route.to, route.gateway),
+    };
+    steps.iter().map(name).collect()
+}
+
+#[test]
+fn a_plain_pod_gets_a_pair_and_its_addresses() {
+    assert_eq!(
+        outline(&planned(&json!({}))),
+        [
+            "bridge cni0",
+            "pair eth0",
+            "pods/c1/eth0 None",
+            "net/ipv6/conf/eth0/disable_ipv6",
+            "net/ipv6/conf/eth0/accept_dad",
+            "net/ipv6/conf/eth0/accept_ra",
+            "lo up",
+            "up",
+            "10.0.0.2/24",
+            "fd00::2/64",
+        ]
+    );
+}
+
+#[test]
+fn a_gateway_forwards_and_has_the_addresses_that_routes_lead_to() {
+    let outline = outline(&planned(&json!({"isDefaultGateway": true, "hairpinMode": true})));
+    assert_eq!(outline[..3], ["net/ipv4/ip_forward", "keep routes", "net/ipv6/conf/all/forwarding"]);
+    assert!(outline[4].starts_with("bridge has [V4"), "{}", outline[4]);
+    assert_eq!(outline[6], "pods/c1/eth0 Some(Port { hairpin: true, isolated: false })");
+    assert_eq!(
+        outline[outline.len() - 2..],
+        ["route to 0.0.0.0/0 via Some(10.0.0.1)", "route to ::/0 via Some(fd00::1)"]
+    );
+}
+
+/// cni:A4: whatever fails, one undo takes back all that is this pod's.
+#[test]
+fn only_the_pair_is_undone_and_nothing_of_the_pod_comes_before_it() {
+    let steps = planned(&json!({"isDefaultGateway": true, "portIsolation": true}));
+    let undone: Vec<_> = steps.iter().enumerate().filter(|(_, step)| step.undo().is_some()).collect();
+    let [(at, Step::Pair(pair))] = undone[..] else { panic!("{undone:?}") };
+    assert_eq!(steps[at].undo(), Some(Undo::DeleteLink(pair.host.clone())));
+    assert!(steps[..at].iter().all(|step| !step.is_in_pod() && !matches!(step, Step::PodSetting(_))));
+}
+
+#[test]
+fn a_configured_default_route_is_not_joined_by_a_second_one() {
+    let ipam = json!({"type": "heddle", "subnet": "10.0.0.0/24", "routes": [
+        {"dst": "0.0.0.0/0", "gw": "10.0.0.9"}, {"dst": "10.8.0.0/16"}, {"dst": "10.8.0.0/16", "gw": "10.0.0.7"}]});
+    let given = dual(&request(&json!({"isDefaultGateway": true, "ipam": ipam})));
+    let four = given.routes.iter().filter(|route| route.to.is_ipv4());
+    let routes: Vec<_> = four.map(|r| (r.to.to_string(), r.gateway.unwrap().to_string())).collect();
+    let expected = [("0.0.0.0/0", "10.0.0.9"), ("10.8.0.0/16", "10.0.0.1")];
+    assert_eq!(routes, expected.map(|(to, gateway)| (to.to_owned(), gateway.to_owned())));
+}

@@ -1,0 +1,118 @@
+//! ADD.
+
+use crate::apply::{Failed, Kernel, Made};
+use crate::config::ipam::{Ipam, Own};
+use crate::dns::Dns;
+use crate::failure::Failure;
+use crate::lease::{self, Taken};
+use crate::names;
+use crate::namespace::Namespace;
+use crate::node::Node;
+use crate::plan;
+use crate::result::{Interface, Ip, Outcome};
+use crate::spec::Add;
+use heddle_netlink::link::{Link, Mac};
+
+/// Attaches a container, and gives the result document.
+///
+/// A container whose interface an earlier plugin of the list made keeps it: then only what belongs to an interface is
+/// added, and the earlier result is handed on.
+///
+/// # Errors
+/// What failed; then nothing is left of the attempt, unless the details say so.
+pub fn add(request: &Add) -> Result<String, Failure> {
+    let made_before = |previous: &&Outcome| previous.find_in_container(&request.attachment.ifname).is_some();
+    let outcome = match &request.previous {
+        Some(previous) if made_before(&previous) => previous.clone(),
+        Some(previous) => previous.clone().and(connect(request)?),
+        None => connect(request)?,
+    };
+    Ok(outcome.write(request.version))
+}
+
+fn connect(request: &Add) -> Result<Outcome, Failure> {
+    let Some(Ipam::Own(own)) = &request.config.ipam else { return Err(without_ipam()) };
+    let mut kernel = open(request)?;
+    let mtu = match request.config.mtu {
+        Some(mtu) => Some(mtu),
+        None => kernel.node().uplink_mtu()?.map(|mtu| mtu.min(LARGEST_MTU)),
+    };
+    let dns = read_dns(request, own)?;
+    let Taken { mut given, fresh } = lease::take(request, own)?;
+    given.dns = dns;
+    let given = plan::settle(&request.config, given);
+    match kernel.apply(&plan::plan(request, &given, mtu)) {
+        Ok(made) => Ok(outcome(request, given, &made)),
+        // A lease that an earlier attempt took is given back by the DEL of that attempt.
+        Err(failed) if fresh => Err(go_back(request, own, failed)),
+        Err(failed) => Err(report(failed)),
+    }
+}
+
+fn without_ipam() -> Failure {
+    let msg = "ipam: it is missing, and no earlier plugin made the interface".to_owned();
+    Failure { code: 7, msg, details: String::new() }
+}
+
+/// The kernel's side is undone already; the lease is left.
+fn go_back(request: &Add, own: &Own, failed: Failed) -> Failure {
+    let failure = report(failed);
+    match lease::release(&own.leases, &request.attachment) {
+        Ok(()) => failure,
+        Err(e) => failure.and(&format!("left behind the lease: {}: {}", e.msg, e.details)),
+    }
+}
+
+fn report(failed: Failed) -> Failure {
+    let left = failed.left.iter().map(|e| format!("left behind: {e}"));
+    left.fold(Failure::from(failed.error), |failure, line| failure.and(&line))
+}
+
+/// What a veth can carry at most; a loopback uplink has one byte more.
+const LARGEST_MTU: u32 = 65535;
+
+/// Everything that can be wrong with the pod is found here, before anything is touched.
+fn open(request: &Add) -> Result<Kernel, Failure> {
+    let (own, pod) = (Namespace::own()?, Namespace::open(&request.namespace)?);
+    if !request.own_namespace {
+        pod.check_differs(&own)?;
+    }
+    let mut kernel = Kernel::open(Node::open()?, (own, pod), &request.attachment.ifname)?;
+    kernel.check_pod_lacks_link()?;
+    Ok(kernel)
+}
+
+fn read_dns(request: &Add, own: &Own) -> Result<Dns, Failure> {
+    match &own.resolv_conf {
+        Some(path) if request.config.dns.is_empty() => match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Dns::from_resolv_conf(&text)),
+            Err(e) => {
+                let msg = format!("read ipam.resolvConf {path:?}");
+                Err(Failure { code: 5, msg, details: e.to_string() })
+            }
+        },
+        _ => Ok(request.config.dns.clone()),
+    }
+}
+
+/// Bridge, host's end, pod's end, and what the pod's end has.
+fn outcome(request: &Add, given: Outcome, made: &Made) -> Outcome {
+    let mac = |mac: Option<Mac>| mac.map(|mac| mac.to_string()).unwrap_or_default();
+    let seen = |link: &Link| Interface {
+        name: link.name.clone(),
+        mac: mac(link.mac),
+        mtu: Some(link.mtu),
+        ..Interface::default()
+    };
+    let host = Interface {
+        name: names::host_link(&request.attachment),
+        mac: names::host_mac(&request.attachment).to_string(),
+        mtu: Some(made.pod.mtu),
+        ..Interface::default()
+    };
+    let pod = Interface { sandbox: Some(request.namespace.clone()), ..seen(&made.pod) };
+    let interfaces = vec![seen(&made.bridge), host, pod];
+    let at = interfaces.len() - 1;
+    let ips = given.ips.into_iter().map(|ip| Ip { interface: Some(at), ..ip }).collect();
+    Outcome { interfaces, ips, ..given }
+}

@@ -1,0 +1,51 @@
+//! GC: what attachments left that are no more.
+//!
+//! Links are found by what their aliases say, leases by the lease file: either may be there without the other. Invariant:
+//! nothing of another network is touched, and an address whose link could not be removed stays held.
+
+use crate::failure::Failure;
+use crate::lease;
+use crate::names;
+use crate::node::Node;
+use crate::spec::{Attachment, Gc};
+use std::collections::BTreeSet;
+
+/// Removes links and leases of this network that belong to none of the valid attachments. When the runtime does not say
+/// which are valid, nothing is removed.
+///
+/// # Errors
+/// Everything that could not be removed, after all the rest was.
+pub fn gc(request: &Gc) -> Result<(), Failure> {
+    let Some(valid) = &request.valid else { return Ok(()) };
+    let mut node = Node::open()?;
+    let mut troubles = Vec::new();
+    for attachment in find_stale(&mut node, request, valid, &mut troubles) {
+        let link = node.delete_link(&names::host_link(&attachment)).map_err(Failure::from);
+        let removed = link.and_then(|()| lease::release(&request.leases, &attachment));
+        troubles.extend(removed.err().map(|failure| describe(&attachment, &failure)));
+    }
+    Failure::collected(109, "garbage collection left something behind", &troubles)
+}
+
+fn find_stale(
+    node: &mut Node,
+    request: &Gc,
+    valid: &[Attachment],
+    troubles: &mut Vec<String>,
+) -> BTreeSet<Attachment> {
+    let mut found = BTreeSet::new();
+    match node.attachments() {
+        Ok(linked) => found.extend(linked.into_iter().filter(|a| a.network == request.network)),
+        Err(e) => troubles.push(Failure::from(e).to_line()),
+    }
+    match lease::holders(&request.leases, &request.network) {
+        Ok(holders) => found.extend(holders),
+        Err(failure) => troubles.push(failure.to_line()),
+    }
+    found.retain(|attachment| !valid.contains(attachment));
+    found
+}
+
+fn describe(attachment: &Attachment, failure: &Failure) -> String {
+    format!("container {} interface {}: {}", attachment.container, attachment.ifname, failure.to_line())
+}
