@@ -1,12 +1,11 @@
 //! What a running `heddle-proxy` says in the cluster of objects that it cannot serve as they ask, and with which rights.
 
-use heddle_tests::apiserver::{ApiServer, Asked, Options};
-use heddle_tests::lab::Lab;
+use heddle_tests::apiserver::{ApiServer, Asked};
 use heddle_tests::patience::{PATIENCE, eventually};
+use heddle_tests::plane::Plane;
 use heddle_tests::proxy::Proxy;
 use serde_json::{Value, json};
 use std::error::Error;
-use std::fs;
 use std::net::TcpListener;
 use std::sync::Arc;
 
@@ -27,34 +26,24 @@ const REASON: &str = "FailedToStartProxierHealthcheck";
 
 /// A node whose proxy follows an API server, which is on the node too.
 struct Stage {
-    server: ApiServer,
+    plane: Plane,
     proxy: Option<Proxy>,
-    lab: Lab,
 }
 
 impl Stage {
     fn new() -> Result<Self, Box<dyn Error>> {
-        let lab = Lab::new(&["node-1"])?;
-        let listener = lab.node("node-1")?.namespace().enter(|| TcpListener::bind("127.0.0.1:0"))??;
-        let server = ApiServer::start(listener, Options::default())?;
-        server.apply(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}))?;
-        Ok(Self { server, proxy: None, lab })
+        Ok(Self { plane: Plane::new(1)?, proxy: None })
+    }
+
+    fn server(&self) -> &ApiServer {
+        self.plane.server()
     }
 
     fn start(&mut self) -> Outcomes {
-        let proxy = self.proxy(&[])?;
-        proxy.ready(self.lab.node("node-1")?)?;
+        let proxy = self.plane.proxy(&[])?;
+        proxy.ready(self.plane.node()?)?;
         self.proxy = Some(proxy);
         Ok(())
-    }
-
-    /// A proxy with these flags, which may not have come far.
-    fn proxy(&self, flags: &[&str]) -> Result<Proxy, Box<dyn Error>> {
-        let node = self.lab.node("node-1")?;
-        let kubeconfig = node.directory().join("kubeconfig");
-        fs::write(&kubeconfig, self.server.kubeconfig())?;
-        let source = ["--kubeconfig", &kubeconfig.to_string_lossy()];
-        Ok(Proxy::start_with(node, &[&source, flags].concat())?)
     }
 
     fn log(&self) -> String {
@@ -67,7 +56,7 @@ impl Stage {
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop"},
             "spec": {"externalIPs": [external_ip], "ports": [{"port": 80}]},
         });
-        Ok(self.server.apply(service)?)
+        Ok(self.server().apply(service)?)
     }
 
     /// A Service with such a text for its load balancer's address, which the API server does not check.
@@ -75,13 +64,13 @@ impl Stage {
         let own = format!("198.51.100.{}", name.as_bytes()[0]);
         let mut service = (*self.service(name, &own)?).clone();
         service["status"]["loadBalancer"]["ingress"] = json!([{"ip": ip}]);
-        self.server.apply(service)?;
+        self.server().apply(service)?;
         Ok(())
     }
 
     /// The Events about an object of this name.
     fn events(&self, name: &str) -> Vec<Arc<Value>> {
-        let all = self.server.list("events").into_iter();
+        let all = self.server().list("events").into_iter();
         all.filter(|event| event["regarding"]["name"] == name).collect()
     }
 
@@ -101,7 +90,7 @@ impl Stage {
 
     /// How often Events were created or changed.
     fn writes(&self) -> usize {
-        self.server
+        self.server()
             .asked()
             .iter()
             .filter(|(asked, _)| asked.resource == "events")
@@ -125,7 +114,7 @@ fn all_that_is_asked_of_the_api_server_is_in_system_node_proxier() -> Outcomes {
                 && resources.contains(&asked.resource.as_str())
         })
     };
-    let asked = stage.server.asked();
+    let asked = stage.server().asked();
     let beyond: Vec<&Asked> = asked.keys().filter(|asked| !is_allowed(asked)).collect();
     assert!(beyond.is_empty() && asked.len() > 5, "{beyond:?} of {asked:?}");
     Ok(())
@@ -143,7 +132,7 @@ fn the_loser_of_a_conflict_gets_one_event_that_names_the_owner() -> Outcomes {
     for part in ["198.51.100.1:80/tcp", "shop/a", "spec.externalIPs"] {
         assert!(event["note"].as_str().is_some_and(|note| note.contains(part)), "{part} in {event}");
     }
-    stage.server.delete("services", "shop", "a")?;
+    stage.server().delete("services", "shop", "a")?;
     stage.logged("no more: Service shop/b: spec.externalIPs")?;
     // The next Event comes after whatever else there would have been to say.
     stage.service("c", "198.51.100.1")?;
@@ -181,18 +170,18 @@ fn an_object_that_flaps_costs_a_handful_of_requests() -> Outcomes {
     stage.event("b")?;
     assert!(stage.events("a").len() <= 1, "{:?}", stage.events("a"));
     // Of the node, of both Services, and how often the first had begun before it was said.
-    assert!(stage.writes() <= 4, "{:?}", stage.server.asked());
+    assert!(stage.writes() <= 4, "{:?}", stage.server().asked());
     Ok(())
 }
 
 #[test]
 fn a_server_that_refuses_events_is_named_once_and_services_are_served_all_the_same() -> Outcomes {
     let mut stage = Stage::new()?;
-    stage.server.forbid(Some("events"));
+    stage.server().forbid(Some("events"));
     stage.balanced("a", "not an address")?;
     stage.start()?;
     stage.logged("Events are not posted for now: the API server refuses it")?;
-    let node = stage.lab.node("node-1")?;
+    let node = stage.plane.node()?;
     stage.service("b", "198.51.100.7")?;
     eventually("the Service's rule", PATIENCE, || {
         let table = node.nft(["list", "table", "ip", "heddle-proxy"]).map_err(|error| error.to_string())?;
@@ -200,7 +189,7 @@ fn a_server_that_refuses_events_is_named_once_and_services_are_served_all_the_sa
     })?;
     eventually("another try", PATIENCE, || if stage.writes() > 2 { Ok(()) } else { Err(stage.log()) })?;
     assert_eq!(stage.log().matches("Events are not posted").count(), 1, "{}", stage.log());
-    stage.server.forbid(None);
+    stage.server().forbid(None);
     stage.event("a")?;
     Ok(())
 }
@@ -209,9 +198,9 @@ fn a_server_that_refuses_events_is_named_once_and_services_are_served_all_the_sa
 #[test]
 fn a_start_that_fails_for_its_health_server_is_one_event_of_the_node() -> Outcomes {
     let stage = Stage::new()?;
-    let taken = stage.lab.node("node-1")?.namespace().enter(|| TcpListener::bind("0.0.0.0:10256"))??;
+    let taken = stage.plane.node()?.namespace().enter(|| TcpListener::bind("0.0.0.0:10256"))??;
     for _ in 0..2 {
-        let mut proxy = stage.proxy(&["--bind-address-hard-fail"])?;
+        let mut proxy = stage.plane.proxy(&["--bind-address-hard-fail"])?;
         assert_eq!(proxy.process().wait(PATIENCE)?.code(), Some(1));
     }
     let said = stage.events("node-1");

@@ -10,15 +10,15 @@ mod property;
 use heddle_netlink::nft::{self, TableFamily};
 use heddle_netlink::{Family, Socket};
 use heddle_proxy::nft::ruleset;
-use heddle_tests::apiserver::{ApiServer, Options};
-use heddle_tests::lab::{Lab, Node};
+use heddle_tests::apiserver::ApiServer;
+use heddle_tests::lab::Node;
 use heddle_tests::objects::{service, slice};
 use heddle_tests::patience::{PATIENCE, eventually};
+use heddle_tests::plane::Plane;
 use heddle_tests::proxy::Proxy;
 use serde_json::{Value, json};
 use std::error::Error;
-use std::fs;
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 
 type Outcomes = Result<(), Box<dyn Error>>;
 
@@ -26,32 +26,28 @@ const TARGET: u16 = 8080;
 
 /// A node with an API server on it, and perhaps with a proxy.
 struct Stage {
-    server: ApiServer,
+    plane: Plane,
     proxy: Option<Proxy>,
-    lab: Lab,
 }
 
 impl Stage {
     fn new() -> Result<Self, Box<dyn Error>> {
-        let lab = Lab::new(&["node-1"])?;
-        let listener = lab.node("node-1")?.namespace().enter(|| TcpListener::bind("127.0.0.1:0"))??;
-        let server = ApiServer::start(listener, Options::default())?;
-        server.apply(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"}}))?;
-        Ok(Self { server, proxy: None, lab })
+        Ok(Self { plane: Plane::new(1)?, proxy: None })
+    }
+
+    fn server(&self) -> &ApiServer {
+        self.plane.server()
     }
 
     fn start(&mut self) -> Outcomes {
-        let node = self.lab.node("node-1")?;
-        let kubeconfig = node.directory().join("kubeconfig");
-        fs::write(&kubeconfig, self.server.kubeconfig())?;
-        let proxy = Proxy::start_with(node, &["--kubeconfig", &kubeconfig.to_string_lossy()])?;
-        proxy.ready(node)?;
+        let proxy = self.plane.proxy(&[])?;
+        proxy.ready(self.plane.node()?)?;
         self.proxy = Some(proxy);
         Ok(())
     }
 
     fn node(&self) -> Result<&Node, Box<dyn Error>> {
-        Ok(self.lab.node("node-1")?)
+        Ok(self.plane.node()?)
     }
 
     fn log(&self) -> String {
@@ -63,23 +59,16 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until the kernel's IPv4 table holds all of these texts and none of those.
+    /// Waits until the kernel holds all of these texts and none of those.
     fn holds(&self, present: &[&str], absent: &[&str]) -> Outcomes {
-        let node = self.node()?;
-        eventually(&format!("{present:?} without {absent:?}"), PATIENCE, || {
-            let listed = node.nft(["list", "table", "ip", "heddle-proxy"]).map_err(|e| e.to_string())?.stdout;
-            let right = present.iter().all(|text| listed.contains(text))
-                && !absent.iter().any(|text| listed.contains(text));
-            if right { Ok(()) } else { Err(format!("{listed}\n{}", self.log())) }
-        })?;
-        Ok(())
+        Ok(self.plane.holds(self.proxy.as_ref().ok_or("no proxy")?, present, absent)?)
     }
 
     /// The reason and note of the one Event about an object, and the one line of the log.
     fn said_once(&self, kind: &str, name: &str) -> Result<(String, String), Box<dyn Error>> {
         let about = |event: &Value| event["regarding"]["kind"] == kind && event["regarding"]["name"] == name;
         let events =
-            || self.server.list("events").into_iter().filter(|event| about(event)).collect::<Vec<_>>();
+            || self.server().list("events").into_iter().filter(|event| about(event)).collect::<Vec<_>>();
         let event = eventually(&format!("an Event about {kind} {name}"), PATIENCE, || {
             events().pop().ok_or_else(|| self.log())
         })?;
@@ -110,11 +99,11 @@ fn plain(name: &str, cluster_ip: &str) -> Result<Value, Box<dyn Error>> {
 #[test]
 fn an_object_of_another_shape_costs_only_itself_in_the_list_and_in_the_watch() -> Outcomes {
     let mut stage = Stage::new()?;
-    stage.server.plant(service_with("listed", "10.96.0.1", "/spec/ports", json!("80"))?)?;
-    stage.server.apply(plain("web", "10.96.0.2")?)?;
+    stage.server().plant(service_with("listed", "10.96.0.1", "/spec/ports", json!("80"))?)?;
+    stage.server().apply(plain("web", "10.96.0.2")?)?;
     let mut endpoints = slice("listed", "node-1", &["10.244.1.11".parse()?], TARGET);
     endpoints["endpoints"] = json!([{"addresses": "10.244.1.11"}]);
-    stage.server.plant(endpoints)?;
+    stage.server().plant(endpoints)?;
     stage.start()?;
     stage.holds(&["10.96.0.2 . tcp . 80"], &["10.96.0.1 "])?;
     let (reason, note) = stage.said_once("Service", "listed")?;
@@ -126,27 +115,27 @@ fn an_object_of_another_shape_costs_only_itself_in_the_list_and_in_the_watch() -
     // Nor does one hold up the Events of others of which none can be posted.
     let mut nobody = service_with("nobody", "10.96.0.9", "/spec/ports", json!("80"))?;
     nobody["metadata"]["uid"] = json!(7);
-    stage.server.plant(nobody)?;
+    stage.server().plant(nobody)?;
     stage.logged("WARN Service default/nobody: spec.ports")?;
 
     // The last good state stays, and the watch goes on behind it.
-    stage.server.plant(service_with("web", "10.96.0.2", "/spec/ports/0/port", json!(1e30))?)?;
+    stage.server().plant(service_with("web", "10.96.0.2", "/spec/ports/0/port", json!(1e30))?)?;
     stage.said_once("Service", "web")?;
-    stage.server.apply(plain("later", "10.96.0.3")?)?;
+    stage.server().apply(plain("later", "10.96.0.3")?)?;
     stage.holds(&["10.96.0.2 . tcp . 80", "10.96.0.3 . tcp . 80"], &[])?;
 
-    stage.server.apply(plain("listed", "10.96.0.1")?)?;
+    stage.server().apply(plain("listed", "10.96.0.1")?)?;
     stage.logged("no more: Service default/listed: spec.ports")?;
-    stage.server.delete("services", "default", "web")?;
+    stage.server().delete("services", "default", "web")?;
     stage.holds(&["10.96.0.1 . tcp . 80", "10.96.0.3 . tcp . 80"], &["10.96.0.2 "])
 }
 
 #[test]
 fn an_object_of_another_shape_costs_only_itself_in_a_list_in_pages() -> Outcomes {
     let mut stage = Stage::new()?;
-    stage.server.disable_streaming_lists();
-    stage.server.plant(service_with("listed", "10.96.0.1", "/spec", json!(["no spec", 7]))?)?;
-    stage.server.apply(plain("web", "10.96.0.2")?)?;
+    stage.server().disable_streaming_lists();
+    stage.server().plant(service_with("listed", "10.96.0.1", "/spec", json!(["no spec", 7]))?)?;
+    stage.server().apply(plain("web", "10.96.0.2")?)?;
     stage.start()?;
     stage.holds(&["10.96.0.2 . tcp . 80"], &["10.96.0.1 "])?;
     stage.said_once("Service", "listed")?;
@@ -163,7 +152,7 @@ fn elements(node: &Node, set: &str) -> Result<usize, String> {
 /// A Service whose endpoints stand in so many slices of so many.
 fn spread_over(slices: u16, each: u16) -> Outcomes {
     let mut stage = Stage::new()?;
-    stage.server.apply(plain("web", "10.96.0.1")?)?;
+    stage.server().apply(plain("web", "10.96.0.1")?)?;
     let slice_of = |number: u16| {
         let address = |at: u16| {
             let [high, low] = (number * each + at).to_be_bytes();
@@ -174,7 +163,7 @@ fn spread_over(slices: u16, each: u16) -> Outcomes {
         object
     };
     for number in 0..slices {
-        stage.server.apply(slice_of(number))?;
+        stage.server().apply(slice_of(number))?;
     }
     stage.start()?;
     let comes_to = |stage: &Stage, wanted: u16| {
@@ -187,9 +176,9 @@ fn spread_over(slices: u16, each: u16) -> Outcomes {
     };
     comes_to(&stage, slices * each)?;
     stage.holds(&[&format!("goto cluster-{}", slices * each)], &[])?;
-    stage.server.delete("endpointslices", "default", "web-0")?;
+    stage.server().delete("endpointslices", "default", "web-0")?;
     comes_to(&stage, (slices - 1) * each)?;
-    stage.server.apply(plain("later", "10.96.0.2")?)?;
+    stage.server().apply(plain("later", "10.96.0.2")?)?;
     stage.holds(&["10.96.0.2 . tcp . 80"], &[])?;
     assert!(!stage.log().contains("ERROR"), "{}", stage.log());
     Ok(())
@@ -248,7 +237,7 @@ fn malformed_objects_are_named_once_and_their_neighbours_are_served() -> Outcome
         ),
     ] {
         let (kind, name) = (object["kind"].clone(), object["metadata"]["name"].clone());
-        stage.server.plant(object)?;
+        stage.server().plant(object)?;
         let said = stage.said_once(kind.as_str().unwrap_or_default(), name.as_str().unwrap_or_default())?;
         assert!(said.0 == reason && said.1.starts_with(note), "{said:?} is not {reason} {note}");
     }
@@ -256,7 +245,7 @@ fn malformed_objects_are_named_once_and_their_neighbours_are_served() -> Outcome
     let mut web = service_with("web", "10.96.0.1", "/spec/clusterIPs", json!(["010.096.000.001"]))?;
     web["spec"]["loadBalancerSourceRanges"] = json!(["fd00::/8"]);
     web["status"]["loadBalancer"]["ingress"] = json!([{"ip": "198.051.100.001"}]);
-    stage.server.plant(web)?;
+    stage.server().plant(web)?;
     stage.holds(&["10.96.0.1 . tcp . 80", "198.51.100.1 . tcp . 80"], &["10.96.1.1"])?;
     assert_eq!(elements(stage.node()?, ruleset::FILTERED)?, 0);
     assert!(

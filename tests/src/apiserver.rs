@@ -40,7 +40,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use tokio_rustls::TlsAcceptor;
 
 use access::Access;
 pub use asked::Asked;
@@ -50,7 +49,8 @@ pub use refusal::Refusal;
 use resource::Resource;
 use serve::Shared;
 use store::{Key, Store};
-pub use tls::TlsError;
+use tls::Authority;
+pub use tls::{ClientPair, TlsError, Validity};
 use verbs::{Part, Place};
 
 /// Why the server did not start, or does not listen again.
@@ -75,8 +75,6 @@ pub struct ApiServer {
     bound: SocketAddr,
     /// What clients are told.
     address: SocketAddr,
-    /// The authority, PEM; None without TLS.
-    authority: Option<String>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -100,17 +98,14 @@ impl ApiServer {
             "localhost".into(),
             "kubernetes.default.svc".into(),
         ];
-        let identity = if options.plain { None } else { Some(tls::make(names.to_vec())?) };
-        let acceptor = identity.as_ref().map(|it| TlsAcceptor::from(Arc::clone(&it.config)));
-        let token = identity.as_ref().map(|_| uuid::Uuid::new_v4().simple().to_string());
+        let authority = if options.plain { None } else { Some(Arc::new(Authority::new(names.to_vec())?)) };
+        let token = authority.as_ref().map(|_| uuid::Uuid::new_v4().simple().to_string());
         let store =
             Store::new(Claims::new(options.service_networks, options.node_ports), options.history_limit);
-        let shared = Arc::new(Shared::new(store, Access::new(token), acceptor, options.bookmark_interval));
+        let shared = Arc::new(Shared::new(store, Access::new(token), authority, options.bookmark_interval));
         let (stop, stopped) = oneshot::channel();
         let thread = spawn(&shared, &listener, stopped)?;
-        let authority = identity.map(|it| it.authority);
-        let server =
-            Self { shared, listener, bound, address, authority, stop: Some(stop), thread: Some(thread) };
+        let server = Self { shared, listener, bound, address, stop: Some(stop), thread: Some(thread) };
         server.make_namespaces();
         Ok(server)
     }
@@ -126,8 +121,7 @@ impl ApiServer {
         let shared = Arc::new(self.shared.replica());
         let (stop, stopped) = oneshot::channel();
         let thread = Some(spawn(&shared, &listener, stopped)?);
-        let authority = self.authority.clone();
-        Ok(Self { shared, listener, bound, address, authority, stop: Some(stop), thread })
+        Ok(Self { shared, listener, bound, address, stop: Some(stop), thread })
     }
 
     /// The two that every cluster has and every kubectl user expects.
@@ -140,7 +134,7 @@ impl ApiServer {
 
     /// `https://10.0.0.1:6443`.
     pub fn url(&self) -> String {
-        format!("{}://{}", if self.authority.is_some() { "https" } else { "http" }, self.address)
+        format!("{}://{}", if self.shared.authority.is_some() { "https" } else { "http" }, self.address)
     }
 
     /// The bearer token that counts now; empty without TLS.
@@ -149,15 +143,15 @@ impl ApiServer {
     }
 
     /// The authority's certificate, PEM; empty without TLS.
-    pub fn authority(&self) -> &str {
-        self.authority.as_deref().unwrap_or_default()
+    pub fn authority(&self) -> String {
+        self.shared.authority.as_ref().map(|authority| authority.pem()).unwrap_or_default()
     }
 
     /// A kubeconfig with everything in it. JSON, which is YAML too.
     pub fn kubeconfig(&self) -> String {
         let mut cluster = json!({"server": self.url()});
-        if let Some(authority) = &self.authority {
-            cluster["certificate-authority-data"] = json!(STANDARD.encode(authority));
+        if self.shared.authority.is_some() {
+            cluster["certificate-authority-data"] = json!(STANDARD.encode(self.authority()));
         }
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "lab",

@@ -6,6 +6,7 @@
 //! | [`wire`] | links, addresses and routes inside a namespace |
 //! | [`lab`] | a fabric with nodes and an outside host; pods are made by running the real `heddle-cni` |
 //! | [`apiserver`] | the Kubernetes API for programs and kubectl, with switches to break it |
+//! | [`plane`] | a node and API servers that a test can break |
 //! | [`process`] | programs under test, started inside a namespace, dead with the test |
 //! | [`proxy`] | the real `heddle-proxy` on a node, fed from a folder of manifests |
 //! | [`traffic`] | servers and clients: which endpoint answered, and which source address it saw |
@@ -26,6 +27,7 @@ pub mod namespace;
 pub mod objects;
 pub mod oracle;
 pub mod patience;
+pub mod plane;
 pub mod process;
 pub mod proxy;
 pub mod scenario;

@@ -162,6 +162,18 @@ impl Process {
         Ok(status)
     }
 
+    /// Whether it has not ended yet.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn is_running(&mut self) -> Result<bool, Error> {
+        match self.wait(Duration::ZERO) {
+            Ok(_) => Ok(false),
+            Err(Error::Running { .. }) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Kills it with SIGKILL, as the kernel does when memory is short, and waits until it is gone.
     ///
     /// # Errors

@@ -138,6 +138,14 @@ impl Proxy {
         &mut self.process
     }
 
+    /// Waits until it has logged this.
+    ///
+    /// # Errors
+    /// [`Vain`] with what it logged instead.
+    pub fn logs(&self, text: &str) -> Result<(), Vain> {
+        self.process.prints(text)
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.process.stdout() + &self.process.stderr()

@@ -26,8 +26,12 @@ const MAX_BODY: usize = 3 << 20;
 
 type Answer = Result<Response<Body>, Refusal>;
 
-/// Answers a request, sooner or (stalled) later.
-pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
+/// Answers a request, sooner or (stalled) later, of a client that may have shown a certificate.
+pub(crate) async fn answer(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+    has_certificate: bool,
+) -> Response<Body> {
     let mut faults = shared.faults.subscribe();
     // The sender lives in `shared`, so waiting ends only when the stall does.
     let _ = faults.wait_for(|it| !it.stalled).await;
@@ -42,7 +46,7 @@ pub(crate) async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> R
         return response(StatusCode::OK, "application/json", "<html>welcome</html>\n".into());
     }
     tracing::debug!(method = %request.method(), uri = %request.uri(), "request");
-    match route(&shared, request).await {
+    match route(&shared, request, has_certificate).await {
         Ok(response) => response,
         Err(refusal) => {
             let code = StatusCode::from_u16(refusal.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -60,12 +64,14 @@ fn count(shared: &Shared, request: &Request<Incoming>) {
     }
 }
 
-async fn route(shared: &Arc<Shared>, request: Request<Incoming>) -> Answer {
+async fn route(shared: &Arc<Shared>, request: Request<Incoming>, has_certificate: bool) -> Answer {
     let path = request.uri().path().to_owned();
     if ["/healthz", "/livez", "/readyz"].contains(&path.as_str()) {
         return Ok(response(StatusCode::OK, "text/plain; charset=utf-8", "ok".into()));
     }
-    shared.access.authenticate(header(&request, AUTHORIZATION))?;
+    if !has_certificate {
+        shared.access.authenticate(header(&request, AUTHORIZATION))?;
+    }
     let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     if let Some(target) = Target::parse(&segments) {
         return act(shared, target, request).await;

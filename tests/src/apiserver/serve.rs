@@ -11,16 +11,17 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use super::access::Access;
 use super::answer::answer;
 use super::asked::Asked;
 use super::faults::Faults;
 use super::store::Store;
+use super::tls::Authority;
 
 /// The body of an answer: one document, or a stream of events.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Broken>;
@@ -39,7 +40,8 @@ pub(crate) struct Shared {
     /// How many closings of the listener have been carried out, and who waits for that.
     closed: (Mutex<u64>, Condvar),
     pub(crate) access: Arc<Access>,
-    pub(crate) acceptor: Option<TlsAcceptor>,
+    /// None without TLS.
+    pub(crate) authority: Option<Arc<Authority>>,
     pub(crate) bookmark_interval: Duration,
     /// What was asked for, and how often.
     asked: Mutex<BTreeMap<Asked, usize>>,
@@ -49,7 +51,7 @@ impl Shared {
     pub(crate) fn new(
         store: Store,
         access: Access,
-        acceptor: Option<TlsAcceptor>,
+        authority: Option<Arc<Authority>>,
         bookmarks: Duration,
     ) -> Self {
         Self {
@@ -58,7 +60,7 @@ impl Shared {
             faults: watch::Sender::new(Faults::default()),
             closed: (Mutex::new(0), Condvar::new()),
             access: Arc::new(access),
-            acceptor,
+            authority,
             bookmark_interval: bookmarks,
             asked: Mutex::default(),
         }
@@ -77,7 +79,7 @@ impl Shared {
             faults: watch::Sender::new(Faults::default()),
             closed: (Mutex::new(0), Condvar::new()),
             access: Arc::clone(&self.access),
-            acceptor: self.acceptor.clone(),
+            authority: self.authority.clone(),
             asked: Mutex::default(),
             bookmark_interval: self.bookmark_interval,
         }
@@ -162,22 +164,36 @@ async fn accept(shared: &Arc<Shared>, listener: &TcpListener, connections: &mut 
 
 async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
-    match shared.acceptor.clone() {
-        None => speak(shared, stream).await,
-        Some(acceptor) => match acceptor.accept(stream).await {
-            Ok(stream) => speak(shared, stream).await,
-            Err(error) => tracing::debug!(%error, "TLS handshake failed"),
+    match shared.authority.clone() {
+        None => speak(shared, stream, false).await,
+        Some(authority) => match authority.acceptor().accept(stream).into_fallible().await {
+            Ok(stream) => {
+                // One that does not count has ended the handshake.
+                let has_certificate = stream.get_ref().1.peer_certificates().is_some();
+                speak(shared, stream, has_certificate).await;
+            }
+            Err((error, stream)) => {
+                tracing::debug!(%error, "TLS handshake failed");
+                drain(stream).await;
+            }
         },
     }
 }
 
-async fn speak<S>(shared: Arc<Shared>, stream: S)
+/// Reads what is on its way, so that the connection is not reset: the client shall hear why it ends.
+async fn drain(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let mut rest = [0; 4096];
+    while let Ok(1..) = stream.read(&mut rest).await {}
+}
+
+async fn speak<S>(shared: Arc<Shared>, stream: S, has_certificate: bool)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(shared, request).await) }
+        async move { Ok::<_, Infallible>(answer(shared, request, has_certificate).await) }
     });
     let builder = auto::Builder::new(TokioExecutor::new());
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
