@@ -5,14 +5,22 @@ use heddle_tests::objects::{service, slice};
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::{Invocation, Output};
 use heddle_tests::proxy::{Manifests, Proxy, socket};
+use rustix::process::Uid;
+use rustix::thread::set_thread_res_uid;
 use serde_json::Value;
 use std::error::Error;
+use std::fs::{self, Permissions};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
 
 type Outcomes = Result<(), Box<dyn Error>>;
 
+/// A user that every system has, and that owns nothing.
+const NOBODY: u32 = 65_534;
 const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10));
 const ENDPOINTS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(10, 244, 1, 11)), IpAddr::V4(Ipv4Addr::new(10, 244, 2, 11))];
@@ -117,6 +125,35 @@ fn only_root_may_open_the_socket_and_a_stale_one_is_replaced() -> Outcomes {
         let output = stage.run(&["status"]).map_err(|error| error.to_string())?;
         if output.status.success() { Ok(()) } else { Err(output.stderr) }
     })?;
+    Ok(())
+}
+
+/// What a user who is not root gets from the socket.
+fn asked_by_nobody(path: &str) -> io::Result<String> {
+    // The kernel takes the rights of the thread that connects.
+    let nobody = Uid::from_raw(NOBODY);
+    set_thread_res_uid(nobody, nobody, nobody)?;
+    let mut stream = UnixStream::connect(path)?;
+    stream.write_all(b"{\"version\":\"0\"}\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn a_user_who_is_not_root_is_refused_by_the_file_and_where_that_was_opened_by_the_process() -> Outcomes {
+    let stage = Stage::new()?;
+    stage.ask(&["status"])?;
+    let path = socket(stage.node()?);
+    let ask = || {
+        let path = path.clone();
+        thread::spawn(move || asked_by_nobody(&path)).join().map_err(|_| "the thread panicked")
+    };
+    assert_eq!(ask()?.map_err(|error| error.kind()), Err(io::ErrorKind::PermissionDenied));
+    fs::set_permissions(Path::new(&path).parent().ok_or("a folder")?, Permissions::from_mode(0o755))?;
+    assert_eq!(ask()?.map_err(|error| error.kind()), Err(io::ErrorKind::PermissionDenied));
+    fs::set_permissions(&path, Permissions::from_mode(0o666))?;
+    assert_eq!(ask()??, "{\"Err\":\"only root may ask\"}\n");
     Ok(())
 }
 
