@@ -7,6 +7,7 @@
 
 mod api;
 mod census;
+mod certificate;
 mod connect;
 mod credentials;
 pub mod documents;

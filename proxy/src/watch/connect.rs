@@ -15,6 +15,7 @@ use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilde
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use jiff::Timestamp;
 use kube::Client;
 use kube::client::{Body, ConfigExt};
 use kube::config::KubeconfigError;
@@ -75,6 +76,14 @@ pub enum ConnectError {
         path: PathBuf,
         /// What it asks for.
         field: &'static str,
+    },
+    /// The certificate that we would show does not count any more.
+    #[error("{}: the client certificate expired at {end}, or this node's clock is wrong", path.display())]
+    Expired {
+        /// The file that names it or has it.
+        path: PathBuf,
+        /// When.
+        end: Timestamp,
     },
     /// The server's address is of no use.
     #[error("{server:?} is not the address of an API server")]

@@ -14,8 +14,10 @@ use http::Uri;
 use http::uri::Scheme;
 use kube::Config;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use rustls::pki_types::UnixTime;
 use serde_json::json;
 
+use super::certificate;
 use super::connect::ConnectError;
 
 /// Where Kubernetes puts a pod's credentials.
@@ -77,6 +79,7 @@ impl Credentials {
         let mut config = loaded.map_err(|error| self.unusable(error))?;
         self.refuse_unsupported(&config)?;
         content.extend(inline(&mut config.auth_info)?);
+        self.refuse_expired(&config.auth_info)?;
         let is_service = self.masters.is_empty() && matches!(self.source, Source::Pod { .. });
         let servers =
             if self.masters.is_empty() { vec![config.cluster_url.clone()] } else { self.masters.clone() };
@@ -117,6 +120,12 @@ impl Credentials {
         ];
         let found = fields.into_iter().find(|(is_set, _)| *is_set);
         found.map_or(Ok(()), |(_, field)| Err(ConnectError::Unsupported { path: self.path(), field }))
+    }
+
+    fn refuse_expired(&self, user: &AuthInfo) -> Result<(), ConnectError> {
+        let pem = user.client_certificate_data.as_ref().and_then(|data| STANDARD.decode(data).ok());
+        let end = pem.and_then(|pem| certificate::expired(&pem, UnixTime::now()));
+        end.map_or(Ok(()), |end| Err(ConnectError::Expired { path: self.path(), end }))
     }
 
     fn unusable(&self, error: kube::config::KubeconfigError) -> ConnectError {

@@ -10,10 +10,31 @@ use rustls::{AlertDescription, CertificateError};
 use crate::causes;
 use crate::model::Kind;
 
+const REFUSED: &str = "it does not accept our client certificate";
+
+/// What a server says of a certificate that it refuses.
+const ALERTS: [(AlertDescription, &str); 8] = [
+    (AlertDescription::CertificateExpired, "it says that our client certificate has expired"),
+    (AlertDescription::UnknownCA, REFUSED),
+    // An authority of the same name with another key.
+    (AlertDescription::DecryptError, REFUSED),
+    (AlertDescription::BadCertificate, REFUSED),
+    (AlertDescription::CertificateRequired, REFUSED),
+    (AlertDescription::CertificateRevoked, REFUSED),
+    (AlertDescription::CertificateUnknown, REFUSED),
+    (AlertDescription::UnsupportedCertificate, REFUSED),
+];
+
 /// The cause of a failed request, without its wrappings.
 pub(super) fn of(error: &(dyn Error + 'static)) -> String {
     let tls = causes::chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
-    tls.map_or_else(|| causes::line(error), of_tls)
+    tls.map_or_else(|| of_text(causes::line(error)), of_tls)
+}
+
+/// HTTP/2 keeps only the text of what ended its connection, and a server says late that it refuses a certificate.
+fn of_text(line: String) -> String {
+    let mut known = ALERTS.iter().map(|(alert, why)| (rustls::Error::AlertReceived(*alert).to_string(), why));
+    known.find(|(text, _)| line.contains(text)).map_or(line, |(text, why)| format!("{why} ({text})"))
 }
 
 fn of_tls(error: &rustls::Error) -> String {
@@ -33,14 +54,9 @@ fn of_tls(error: &rustls::Error) -> String {
             }
             _ => "its certificate is not accepted",
         },
-        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
-            "it says that our client certificate has expired"
+        rustls::Error::AlertReceived(alert) => {
+            ALERTS.iter().find(|(known, _)| known == alert).map_or("TLS failed", |(_, why)| why)
         }
-        rustls::Error::AlertReceived(
-            AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateRequired,
-        ) => "it does not accept our client certificate",
         _ => "TLS failed",
     };
     format!("{why} ({error})")
@@ -112,6 +128,9 @@ mod tests {
         assert!(tls(CertificateError::Revoked).starts_with("its certificate is not accepted"));
         let alert = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
         assert!(of(&alert).starts_with("it says that our client certificate has expired"));
+        let text = io::Error::other(format!("connection error: {alert}"));
+        let lost = Wrapping { text: "client error (SendRequest)", source: text };
+        assert_eq!(of(&lost), of(&alert), "whether or not the type was kept");
     }
 
     #[test]
