@@ -114,7 +114,7 @@ impl Config {
             mac: runtime::wanted_mac(wishes, args)?,
             ports: runtime.port_mappings()?,
             bandwidth: runtime.bandwidth()?,
-            ipam: keys.ipam.map(|ipam| ipam.read(runtime.ip_ranges)).transpose()?,
+            ipam: keys.ipam.map(|ipam| ipam.read(document, runtime.ip_ranges)).transpose()?,
             bridge: if keys.bridge.is_empty() { BRIDGE.to_owned() } else { keys.bridge },
             gateway: keys.is_gateway || keys.is_default_gateway,
             default_gateway: keys.is_default_gateway,

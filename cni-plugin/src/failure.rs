@@ -9,6 +9,7 @@
 //! | 6 | stdin is not the JSON that it should be | CNI |
 //! | 7 | the configuration contradicts itself or lacks something | CNI |
 //! | 8 | `CNI_NETNS` is no usable network namespace, or the plugin's own | libcni |
+//! | 11 | the IPAM plugin is being replaced; the runtime should try again | CNI |
 //! | 50 | STATUS: an ADD would fail now | CNI |
 //! | 51 | STATUS: containers that are attached have lost their network | CNI |
 //! | 100 | no address is left in a range | heddle |
@@ -17,10 +18,12 @@
 //! | 103 | a link of the wanted name exists already | heddle |
 //! | 104 | the kernel refused a link, address or route; the details have its own words | heddle |
 //! | 105 | the link named by `bridge` is no bridge | heddle |
+//! | 106 | the IPAM plugin that `ipam.type` names is not there or cannot be started | heddle |
+//! | 107 | the IPAM plugin failed without a code, or its result is not one | heddle |
 //! | 108 | CHECK: the container is not attached as the result says; the details have all differences | heddle |
 //! | 109 | GC: something could not be removed; the details have all of it | heddle |
 //!
-//! Codes are never reused. Code 3 (container unknown) is never given: it lets a runtime skip the DEL of an attachment
+//! An IPAM plugin's own codes are handed on. Codes are never reused. Code 3 (container unknown) is never given: it lets a runtime skip the DEL of an attachment
 //! that may hold an address.
 
 use crate::version::Version;

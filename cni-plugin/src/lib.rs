@@ -17,6 +17,7 @@
 //! | [`ranges`] | which addresses there are to hand out; pure |
 //! | [`ipam`] | who holds which address; pure |
 //! | [`store`] | the same on disk, locked and safe against a crash at any instruction |
+//! | [`delegate`] | another plugin that gives out addresses |
 //! | [`lease`] | the addresses of one attachment |
 //! | [`names`] | names and Ethernet addresses that follow from the attachment alone |
 //! | [`alias`] | what a link says about whose it is |
@@ -30,7 +31,7 @@
 //! | [`result`] | what the runtime hears on success, in the words of each version |
 //! | [`failure`] | what it hears otherwise, and the table of error codes |
 //!
-//! It is a program that starts, works a millisecond and ends: no threads, no async, no other program. What it knows
+//! It is a program that starts, works a millisecond and ends: no threads, no async, no other program (but the IPAM plugin that a configuration may name). What it knows
 //! from one start to the next is in the kernel and in the lease file. Invariant: whatever happens, one JSON document
 //! goes to stdout (none for a command that succeeds and has nothing to say), and at every instruction at which it may be killed, a DEL of the same
 //! attachment finds all that was made.
@@ -39,6 +40,7 @@ pub mod alias;
 pub mod apply;
 pub mod args;
 pub mod config;
+pub mod delegate;
 pub mod dns;
 pub mod failure;
 pub mod ipam;

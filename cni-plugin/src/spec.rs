@@ -21,6 +21,8 @@ pub struct Document {
     pub keys: Map<String, Value>,
     /// As it came, which is how an IPAM plugin must get it.
     pub stdin: Vec<u8>,
+    /// Where other plugins are (`CNI_PATH`).
+    pub path: Option<String>,
 }
 
 /// Why a request is none.
@@ -110,7 +112,7 @@ pub struct Environment {
 pub fn decode(stdin: &[u8]) -> Result<Document, Error> {
     let mut keys: Map<String, Value> = serde_json::from_slice(stdin).map_err(Error::Decode)?;
     tidy(&mut keys);
-    Ok(Document { keys, stdin: stdin.to_vec() })
+    Ok(Document { keys, stdin: stdin.to_vec(), path: None })
 }
 
 /// The version that a configuration asks for.

@@ -1,5 +1,6 @@
 //! The object `ipam`: our own leases, or another plugin that gives out addresses.
 
+use crate::delegate::Delegate;
 use crate::ranges::{RangeSet, Written};
 use crate::route::{self, Route};
 use crate::spec::{Document, Error};
@@ -21,7 +22,7 @@ pub enum Ipam {
     /// We do.
     Own(Own),
     /// The plugin of this name (`ipam.type`), which is started as the specification says.
-    Delegate(String),
+    Delegate(Delegate),
 }
 
 /// Our own addresses.
@@ -61,9 +62,9 @@ struct OwnKeys {
 
 impl Keys {
     /// Checks them; ranges that the runtime gives come before those that are configured, as in host-local.
-    pub(super) fn read(self, from_runtime: Vec<Vec<Written>>) -> Result<Ipam, Error> {
+    pub(super) fn read(self, document: &Document, from_runtime: Vec<Vec<Written>>) -> Result<Ipam, Error> {
         if self.r#type != OWN {
-            return delegate(self.r#type).map(Ipam::Delegate);
+            return delegate(self.r#type, document).map(Ipam::Delegate);
         }
         // Another plugin's keys are its own affair, so ours are looked at only now.
         let keys: OwnKeys = serde_json::from_value(Value::Object(self.rest)).map_err(Error::Decode)?;
@@ -84,20 +85,24 @@ pub fn read_leases(document: &Document) -> PathBuf {
 }
 
 /// The other plugin that gives out addresses, from a configuration of which nothing else is looked at.
-pub fn read_delegate(document: &Document) -> Option<String> {
+pub fn read_delegate(document: &Document) -> Option<Delegate> {
     let kind = document.keys.get("ipam").and_then(|ipam| ipam.get("type")).and_then(Value::as_str)?;
-    (kind != OWN).then(|| delegate(kind.to_owned()).ok()).flatten()
+    (kind != OWN).then(|| delegate(kind.to_owned(), document).ok()).flatten()
 }
 
 /// The name is looked up in folders and must not lead out of them.
-fn delegate(kind: String) -> Result<String, Error> {
+fn delegate(kind: String, document: &Document) -> Result<Delegate, Error> {
+    let ourselves = document.keys.get("type").and_then(Value::as_str) == Some(&kind);
     let problem = match &*kind {
         "" => {
             "it is missing; write \"heddle\", which takes the keys of host-local, or the name of an IPAM plugin"
         }
         "." | ".." => "it is no name of a program",
         _ if kind.contains('/') => "it is the name of a program in CNI_PATH, without folders",
-        _ => return Ok(kind),
+        _ if ourselves => "it is this plugin, which would start itself for ever; write \"heddle\"",
+        _ => {
+            return Ok(Delegate { kind, path: document.path.clone(), stdin: document.stdin.clone() });
+        }
     };
     Err(Error::Invalid { key: "ipam.type", problem: format!("{kind:?}: {problem}") })
 }

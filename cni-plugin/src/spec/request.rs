@@ -6,6 +6,7 @@ use super::{
 };
 use crate::args::Args;
 use crate::config::{Config, ipam};
+use crate::delegate::Delegate;
 use crate::result::Outcome;
 use crate::version::Version;
 use serde_json::Value;
@@ -78,6 +79,8 @@ pub struct Del {
     pub attachment: Attachment,
     /// Where our leases are.
     pub leases: PathBuf,
+    /// The other plugin that gives out addresses.
+    pub delegate: Option<Delegate>,
 }
 
 /// A GC. As a [`Del`], it looks at nothing that it does not need.
@@ -87,6 +90,8 @@ pub struct Gc {
     pub network: String,
     /// Where our leases are.
     pub leases: PathBuf,
+    /// The other plugin that gives out addresses.
+    pub delegate: Option<Delegate>,
     /// The attachments that are there; none when the runtime does not say, which is not the same as an empty list.
     pub valid: Option<Vec<Attachment>>,
 }
@@ -107,6 +112,7 @@ impl Request {
     /// The first thing that is wrong; variables of the environment come before the configuration.
     pub fn read(environment: &Environment, document: Result<Document, Error>) -> Result<Self, Error> {
         let command = environment.command.as_deref().unwrap_or_default();
+        let document = document.map(|document| Document { path: environment.path.clone(), ..document });
         match command {
             "" => Err(Error::Missing { names: vec!["CNI_COMMAND"] }),
             // The reference library answers this one without reading stdin, so some callers send nothing.
@@ -166,7 +172,8 @@ impl Del {
         let document = document?;
         check_version(&document)?;
         let attachment = Attachment { network: read_name(&document)?, container, ifname };
-        Ok(Self { attachment, leases: ipam::read_leases(&document) })
+        let (leases, delegate) = (ipam::read_leases(&document), ipam::read_delegate(&document));
+        Ok(Self { attachment, leases, delegate })
     }
 }
 
@@ -175,7 +182,8 @@ impl Gc {
         since(Version::V1_1_0, "GC", check_version(document)?)?;
         let network = read_name(document)?;
         let valid = read_valid(document, &network)?;
-        Ok(Self { network, leases: ipam::read_leases(document), valid })
+        let (leases, delegate) = (ipam::read_leases(document), ipam::read_delegate(document));
+        Ok(Self { network, leases, delegate, valid })
     }
 }
 

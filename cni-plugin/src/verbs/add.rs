@@ -31,20 +31,18 @@ pub fn add(request: &Add) -> Result<String, Failure> {
 }
 
 fn connect(request: &Add) -> Result<Outcome, Failure> {
-    let Some(Ipam::Own(own)) = &request.config.ipam else { return Err(without_ipam()) };
+    let ipam = request.config.ipam.as_ref().ok_or_else(without_ipam)?;
     let mut kernel = open(request)?;
     let mtu = match request.config.mtu {
         Some(mtu) => Some(mtu),
         None => kernel.node().uplink_mtu()?.map(|mtu| mtu.min(LARGEST_MTU)),
     };
-    let dns = read_dns(request, own)?;
-    let Taken { mut given, fresh } = lease::take(request, own)?;
-    given.dns = dns;
+    let Taken { given, fresh } = take(request, ipam)?;
     let given = plan::settle(&request.config, given);
     match kernel.apply(&plan::plan(request, &given, mtu)) {
         Ok(made) => Ok(outcome(request, given, &made)),
         // A lease that an earlier attempt took is given back by the DEL of that attempt.
-        Err(failed) if fresh => Err(go_back(request, own, failed)),
+        Err(failed) if fresh => Err(give_back(request, ipam, report(failed))),
         Err(failed) => Err(report(failed)),
     }
 }
@@ -54,12 +52,33 @@ fn without_ipam() -> Failure {
     Failure { code: 7, msg, details: String::new() }
 }
 
-/// The kernel's side is undone already; the lease is left.
-fn go_back(request: &Add, own: &Own, failed: Failed) -> Failure {
-    let failure = report(failed);
-    match lease::release(&own.leases, &request.attachment) {
-        Ok(()) => failure,
-        Err(e) => failure.and(&format!("left behind the lease: {}: {}", e.msg, e.details)),
+/// Addresses, and what is said with them.
+fn take(request: &Add, ipam: &Ipam) -> Result<Taken, Failure> {
+    let configured = &request.config.dns;
+    match ipam {
+        Ipam::Own(own) => {
+            let dns = read_dns(configured, own)?;
+            let Taken { given, fresh } = lease::take(request, own)?;
+            Ok(Taken { given: Outcome { dns, ..given }, fresh })
+        }
+        Ipam::Delegate(delegate) => {
+            let mut given = delegate.add()?;
+            if !configured.is_empty() {
+                given.dns.clone_from(configured);
+            }
+            Ok(Taken { given, fresh: true })
+        }
+    }
+}
+
+/// The kernel's side is undone already; the address is left.
+fn give_back(request: &Add, ipam: &Ipam, failure: Failure) -> Failure {
+    match ipam {
+        Ipam::Delegate(delegate) => delegate.give_back(failure),
+        Ipam::Own(own) => match lease::release(&own.leases, &request.attachment) {
+            Ok(()) => failure,
+            Err(e) => failure.and(&format!("left behind the lease: {}", e.to_line())),
+        },
     }
 }
 
@@ -82,16 +101,16 @@ fn open(request: &Add) -> Result<Kernel, Failure> {
     Ok(kernel)
 }
 
-fn read_dns(request: &Add, own: &Own) -> Result<Dns, Failure> {
+fn read_dns(configured: &Dns, own: &Own) -> Result<Dns, Failure> {
     match &own.resolv_conf {
-        Some(path) if request.config.dns.is_empty() => match std::fs::read_to_string(path) {
+        Some(path) if configured.is_empty() => match std::fs::read_to_string(path) {
             Ok(text) => Ok(Dns::from_resolv_conf(&text)),
             Err(e) => {
                 let msg = format!("read ipam.resolvConf {path:?}");
                 Err(Failure { code: 5, msg, details: e.to_string() })
             }
         },
-        _ => Ok(request.config.dns.clone()),
+        _ => Ok(configured.clone()),
     }
 }
 

@@ -108,7 +108,11 @@ fn compare_node(asked: &Add, wanted: &Wanted<'_>, host: &Interface, seen: &NodeS
 }
 
 fn compare_lease(asked: &Add, wanted: &Wanted<'_>) -> Result<Vec<String>, Failure> {
-    let Some(Ipam::Own(own)) = &asked.config.ipam else { return Ok(Vec::new()) };
+    let own = match &asked.config.ipam {
+        Some(Ipam::Own(own)) => own,
+        Some(Ipam::Delegate(delegate)) => return delegate.run("CHECK").map(|_| Vec::new()),
+        None => return Ok(Vec::new()),
+    };
     let held: BTreeSet<_> = lease::held(&own.leases, &asked.attachment)?.into_iter().collect();
     let lost = wanted.ips.iter().map(|ip| ip.address.ip()).filter(|ip| !held.contains(ip));
     Ok(lost.map(|ip| format!("the container does not hold the lease of {ip}")).collect())

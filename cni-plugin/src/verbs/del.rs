@@ -12,5 +12,11 @@ use crate::spec::Del;
 /// When the link cannot be removed or the lease not given back; a later DEL goes on from there.
 pub fn del(request: &Del) -> Result<(), Failure> {
     Node::open()?.delete_link(&names::host_link(&request.attachment))?;
-    lease::release(&request.leases, &request.attachment)
+    let released = lease::release(&request.leases, &request.attachment);
+    // The configuration may name another IPAM plugin now than it did at the ADD, so ours is asked in any case.
+    let given_back = request.delegate.as_ref().map_or(Ok(()), |delegate| delegate.run("DEL").map(drop));
+    match (released, given_back) {
+        (Err(failure), Err(other)) => Err(failure.and(&other.to_line())),
+        (released, given_back) => released.and(given_back),
+    }
 }

@@ -16,15 +16,23 @@ use std::collections::BTreeSet;
 /// # Errors
 /// Everything that could not be removed, after all the rest was.
 pub fn gc(request: &Gc) -> Result<(), Failure> {
-    let Some(valid) = &request.valid else { return Ok(()) };
-    let mut node = Node::open()?;
     let mut troubles = Vec::new();
-    for attachment in find_stale(&mut node, request, valid, &mut troubles) {
+    if let Some(valid) = &request.valid {
+        collect(request, valid, &mut troubles)?;
+    }
+    let delegated = request.delegate.as_ref().map(|delegate| delegate.run("GC"));
+    troubles.extend(delegated.and_then(Result::err).map(|failure| failure.to_line()));
+    Failure::collected(109, "garbage collection left something behind", &troubles)
+}
+
+fn collect(request: &Gc, valid: &[Attachment], troubles: &mut Vec<String>) -> Result<(), Failure> {
+    let mut node = Node::open()?;
+    for attachment in find_stale(&mut node, request, valid, troubles) {
         let link = node.delete_link(&names::host_link(&attachment)).map_err(Failure::from);
         let removed = link.and_then(|()| lease::release(&request.leases, &attachment));
         troubles.extend(removed.err().map(|failure| describe(&attachment, &failure)));
     }
-    Failure::collected(109, "garbage collection left something behind", &troubles)
+    Ok(())
 }
 
 fn find_stale(

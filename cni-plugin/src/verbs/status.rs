@@ -19,7 +19,11 @@ use rustix::fs::{Access, access};
 pub fn status(request: &Status) -> Result<(), Failure> {
     let held = match &request.config.ipam {
         Some(Ipam::Own(own)) => check_leases(own, &request.network)?,
-        _ => false,
+        Some(Ipam::Delegate(delegate)) => {
+            delegate.run("STATUS")?;
+            false
+        }
+        None => false,
     };
     check_bridge(&request.config, held)
 }

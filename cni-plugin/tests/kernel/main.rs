@@ -5,6 +5,8 @@ mod artifact;
 #[cfg(test)]
 mod attach;
 #[cfg(test)]
+mod delegate;
+#[cfg(test)]
 mod detach;
 #[cfg(test)]
 mod maintain;

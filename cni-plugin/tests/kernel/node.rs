@@ -126,6 +126,11 @@ impl Node {
         path
     }
 
+    /// The folder that is the node's, and in which leases are kept.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.scratch.path()
+    }
+
     pub(crate) fn journal(&self) -> PathBuf {
         self.scratch.path().join("pods/leases")
     }
