@@ -186,7 +186,8 @@ impl<D: Dataplane> Agent<D> {
         let is_first = self.node_address.is_some() && !self.synced_once;
         let surroundings_changed = dirty.node || dirty.service_cidrs || is_first;
         let quiet = delta.is_empty() && !surroundings_changed;
-        let idle = quiet && self.synced_once && !self.doubted && !self.backoff.is_failing();
+        let is_due = self.dataplane.due().is_some_and(|due| due <= start);
+        let idle = quiet && self.synced_once && !self.doubted && !self.backoff.is_failing() && !is_due;
         if idle {
             // The kernel has all that it is to have.
             self.checks.hand_over(&IpFamily::ALL);

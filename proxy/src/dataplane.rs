@@ -12,7 +12,7 @@ use ipnetwork::IpNetwork;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Something that routes frontends to endpoints.
 pub trait Dataplane {
@@ -26,6 +26,12 @@ pub trait Dataplane {
     /// where it is not (at start, after a failure, after damage), it is read back and compared. `wanted` is what all that
     /// was staged adds up to.
     fn sync(&mut self, wanted: &Frontends) -> Synced;
+
+    /// When to sync although nothing was staged, because the kernel still has what is no longer wanted; `None` when it
+    /// has nothing more.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
 
     /// The nf_tables tables that the kernel is to have; none, where it routes by other means.
     fn wanted(&self) -> Vec<&Table> {

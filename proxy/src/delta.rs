@@ -51,6 +51,14 @@ impl<K: Ord + Clone, V: Eq + Clone> Delta<K, V> {
         }
     }
 
+    /// Says what a key had before its first edit, where that was thought to be nothing. A key without an edit is then gone.
+    pub fn found(&mut self, key: &K, old: V) {
+        let new = self.edits.remove(key).and_then(|edit| edit.new);
+        if new.as_ref() != Some(&old) {
+            self.edits.insert(key.clone(), Edit { old: Some(old), new });
+        }
+    }
+
     /// Sets a key of `map` (`None` removes it) and records the edit.
     pub fn set(&mut self, map: &mut BTreeMap<K, V>, key: K, new: Option<V>) {
         self.record(&key, map.get(&key), new.as_ref());
@@ -111,6 +119,13 @@ mod tests {
         #[test]
         fn a_map_does_not_differ_from_itself(map in map()) {
             prop_assert!(Delta::between(&map, &map).is_empty());
+        }
+
+        #[test]
+        fn what_is_found_later_makes_the_edits_those_from_it(found in map(), new in map()) {
+            let mut delta = Delta::between(&BTreeMap::new(), &new);
+            found.iter().for_each(|(key, value)| delta.found(key, *value));
+            prop_assert_eq!(delta, Delta::between(&found, &new));
         }
 
         #[test]

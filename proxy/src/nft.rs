@@ -15,6 +15,7 @@
 //! | [`plan`] | frontends into the wanted table, with the edits since the last time |
 //! | [`diff`] | edits, or two whole tables, into transactions |
 //! | [`family`] | one family's table: what is in doubt, and what the kernel refuses |
+//! | [`retired`] | what the kernel still has for packets that are on their way |
 //! | [`blame`] | from a refused operation to the frontends that want it |
 //! | [`probe`] | which families the kernel can route, tried before anything is written |
 //! | [`apply`] | the dataplane, and the door to the kernel |
@@ -36,6 +37,7 @@ pub mod fake;
 pub mod family;
 pub mod plan;
 pub mod probe;
+pub mod retired;
 pub mod ruleset;
 pub mod settings;
 pub mod shape;

@@ -19,7 +19,7 @@ use heddle_proxy::status::{Report, Reports};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const NODE: &str = "node-1";
@@ -229,12 +229,12 @@ proptest! {
             for transaction in &update.transactions {
                 table = Table::after(table.as_ref(), transaction).unwrap();
             }
-            for chain in &update.idle_chains {
-                table = Table::after(table.as_ref(), &diff::delete_chain(want.family, chain)).unwrap();
+            for transaction in diff::removals(want.family, &update.remains) {
+                table = Table::after(table.as_ref(), &transaction).unwrap();
             }
             prop_assert_eq!(table.as_ref(), Some(&want));
             let again = diff::diff(table.as_ref(), &want);
-            prop_assert!(again.transactions.is_empty() && again.idle_chains.is_empty());
+            prop_assert!(again.transactions.is_empty() && again.remains.is_empty());
         }
     }
 }
@@ -326,6 +326,49 @@ fn a_failure_between_two_commits_of_a_change_leaves_every_slot_served_and_heals(
         assert_eq!(agent.sync(), None);
         assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
     }
+}
+
+/// A packet that is held up between its lookups over any number of commits.
+#[test]
+fn what_a_packet_may_be_on_its_way_to_stands_until_it_has_arrived() {
+    let mut agent = agent_with_web(&[(1, true), (3, true), (5, true)]);
+    let early = kernel_tables(&mut agent)[0].clone();
+    agent.dataplane().kernel().transit = Duration::from_hours(1);
+    for endpoints in [&[(1, true), (3, true)][..], &[(1, true)], &[(1, true), (7, true)], &[(9, true)]] {
+        tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", endpoints))]);
+        assert_eq!(agent.sync(), None);
+        let late = &kernel_tables(&mut agent)[0];
+        assert!(arrives(late, &early, late), "{late}");
+    }
+    assert!(agent.dataplane().due().is_some());
+    agent.dataplane().kernel().transit = Duration::ZERO;
+    assert_eq!(agent.sync(), None);
+    assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
+    assert_eq!(agent.dataplane().due(), None);
+}
+
+/// A rollout that takes an endpoint out and in again: what is still there is used as it is.
+#[test]
+fn what_comes_back_before_it_was_removed_costs_its_verdict_alone() {
+    let mut agent = agent_with_web(&[(1, true), (3, true), (5, true)]);
+    agent.dataplane().kernel().transit = Duration::from_hours(1);
+    for (endpoints, operations) in [
+        (&[(1, true), (3, true)][..], 5),
+        (&[(1, true), (3, true), (5, true)], 2),
+        (&[(1, true), (3, true)], 2),
+    ] {
+        agent.dataplane().kernel().taken.clear();
+        tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", endpoints))]);
+        assert_eq!(agent.sync(), None);
+        let taken = &agent.dataplane().kernel().taken;
+        assert_eq!(taken.iter().map(|sent| sent.ops.len()).sum::<usize>(), operations, "{taken:?}");
+    }
+    agent.take(Event::Doubt);
+    assert_eq!(agent.sync(), None);
+    assert_eq!(agent.dataplane().kernel().loads, 4, "two tables at the start and now");
+    agent.dataplane().kernel().transit = Duration::ZERO;
+    assert_eq!(agent.sync(), None);
+    assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
 }
 
 /// Whether a packet that meets the hook with these rules finds a rule by each verdict, and an endpoint in each slot.

@@ -16,7 +16,7 @@ impl<D: Dataplane> Agent<D> {
         clock: impl Fn() -> Instant,
     ) -> Option<Instant> {
         let now = clock();
-        let mut due = self.retry.is_some_and(|retry| retry <= now);
+        let mut due = self.retry.into_iter().chain(self.dataplane.due()).any(|due| due <= now);
         for event in heard {
             match event {
                 Event::Doubt => self.doubts.hear(),
@@ -40,7 +40,7 @@ impl<D: Dataplane> Agent<D> {
         }
         say(self.doubts.rest(clock()));
         self.answer();
-        self.retry.into_iter().chain(self.doubts.next()).min()
+        self.retry.into_iter().chain(self.doubts.next()).chain(self.dataplane.due()).min()
     }
 
     /// Runs until every sender of events is gone.

@@ -13,7 +13,7 @@ use crate::delta::Delta;
 use crate::frontends::{Backends, Frontend, Frontends, IpFamily};
 use heddle_netlink::nft::{self, Cells, CommitError, Data, Op, Table, TableFamily, Transaction};
 use heddle_netlink::{Errno, Error, Family, Socket};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The door: nf_tables, or something that behaves like it.
 pub trait Kernel {
@@ -28,6 +28,11 @@ pub trait Kernel {
     /// # Errors
     /// When it cannot be read or changed; what was forgotten until then is.
     fn forget(&mut self, family: TableFamily, allowed: &Affinities) -> Result<usize, Error>;
+
+    /// The longest time that a packet may take between two lookups; none where there are no packets.
+    fn transit(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// Applies a transaction, all or nothing.
     ///
@@ -82,6 +87,12 @@ impl Kernel for Netlink {
             }
         }
         Ok(forgotten)
+    }
+
+    /// The kernel handles a packet without a pause, in microseconds; a hypervisor may stop the processor meanwhile. Twice
+    /// this long may pass until what others put into our table is gone, which is to be less than a second.
+    fn transit(&self) -> Duration {
+        Duration::from_millis(200)
     }
 
     fn load(&mut self, family: TableFamily) -> Result<Option<Table>, Error> {
@@ -169,6 +180,10 @@ impl<K: Kernel> Dataplane for Nft<K> {
 
     fn wanted(&self) -> Vec<&Table> {
         self.tables().collect()
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.families.iter().filter_map(|family| family.due(&self.kernel)).min()
     }
 
     fn doubt(&mut self) {

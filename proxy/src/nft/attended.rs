@@ -7,6 +7,7 @@ use super::apply::Kernel;
 use crate::health::Pulse;
 use heddle_netlink::Error;
 use heddle_netlink::nft::{CommitError, Table, TableFamily, Transaction};
+use std::time::Duration;
 
 /// The door behind it, and whom to tell.
 #[derive(Debug)]
@@ -40,6 +41,10 @@ impl<K: Kernel> Kernel for Attended<K> {
 
     fn forget(&mut self, family: TableFamily, allowed: &Affinities) -> Result<usize, Error> {
         self.step(|kernel| kernel.forget(family, allowed))
+    }
+
+    fn transit(&self) -> Duration {
+        self.kernel.transit()
     }
 
     fn commit(&mut self, transaction: &Transaction) -> Result<(), CommitError> {

@@ -3,10 +3,11 @@
 //! Both ways end in the same operations, so that start, repair and change differ only in how the edits were found.
 //!
 //! A packet does several lookups, and a commit may come between two of them. So what a verdict leads to is there one
-//! transaction before the verdict, and goes one after it: see `docs/decisions/commits-between-lookups.md`.
+//! transaction before the verdict, and goes some time after it: see `docs/decisions/commits-between-lookups.md`.
 
 use super::chains;
 use super::plan::Edits;
+use super::retired::Remains;
 use super::ruleset;
 use crate::delta::{Delta, Edit};
 use heddle_netlink::nft::{Cells, Data, Hook, Name, Op, Table, TableFamily, Transaction};
@@ -17,9 +18,8 @@ use std::collections::BTreeMap;
 pub struct Update {
     /// In this order, each all or nothing. None is empty; most updates need one.
     pub transactions: Vec<Transaction>,
-    /// Chains that nothing goes to any more. They are removed last: kernels before 6.2 count a removed map
-    /// element's reference for a moment longer and answer `EBUSY`, and a chain left over harms nobody.
-    pub idle_chains: Vec<Name>,
+    /// What nothing leads to any more after them.
+    pub remains: Remains,
 }
 
 /// When an operation is due.
@@ -29,8 +29,8 @@ enum Moment {
     Before,
     /// With everything that decides where packets go.
     Deciding,
-    /// Once nothing leads to what it removes.
-    After,
+    /// Once no packet is on its way any more to what it removes.
+    Later,
 }
 
 /// A transaction on our table that does nothing yet.
@@ -38,9 +38,20 @@ pub fn transaction(family: TableFamily) -> Transaction {
     Transaction::new(family, ruleset::TABLE.into(), ruleset::COMMENT)
 }
 
-/// The transaction that removes a chain.
-pub fn delete_chain(family: TableFamily, name: &Name) -> Transaction {
-    Transaction { ops: vec![Op::DeleteChain(name.clone())], ..transaction(family) }
+/// What removes remains, in this order. A chain goes alone: kernels before 6.2 count a removed map element's reference for
+/// a moment longer and answer `EBUSY`.
+pub fn removals(family: TableFamily, remains: &Remains) -> Vec<Transaction> {
+    let of_set = |(set, elements): (&Name, &BTreeMap<Cells, Data>)| {
+        let set = set.clone();
+        let delete = move |(key, data): (&Cells, &Data)| Op::DeleteElement(set.clone(), *key, data.clone());
+        elements.iter().map(delete).collect::<Vec<_>>()
+    };
+    let elements: Vec<Op> = remains.elements.iter().flat_map(of_set).collect();
+    // Base chains first: they are what goes to the others.
+    let (base, plain): (Vec<_>, Vec<_>) = remains.chains.iter().partition(|(_, chain)| chain.hook.is_some());
+    let chains = base.into_iter().chain(plain).map(|(name, _)| vec![Op::DeleteChain(name.clone())]);
+    let all = std::iter::once(elements).filter(|ops| !ops.is_empty()).chain(chains);
+    all.map(|ops| Transaction { ops, ..transaction(family) }).collect()
 }
 
 /// What sends edits to a table that is otherwise as wanted.
@@ -100,10 +111,15 @@ fn editable(have: &Table, want: &Table) -> bool {
 
 /// The update that does these operations and the edits.
 fn update_after(mut due: Vec<(Moment, Op)>, family: TableFamily, edits: &Edits) -> Update {
+    let mut remains = Remains::of_chains(&edits.chains);
     push_chains(&mut due, edits);
     for (set, delta) in &edits.elements {
-        push_elements(&mut due, (set, delta), |key, edit| moment(family, set, (key, edit), edits));
+        let moment = |key: &Cells, edit: &Edit<Data>| moment(family, set, (key, edit), edits);
+        push_elements(&mut due, (set, delta), moment);
+        let later = delta.iter().filter(|(key, edit)| moment(key, edit) == Moment::Later);
+        remains.add(set, later.filter_map(|(key, edit)| Some((*key, edit.old.clone()?))));
     }
+    due.retain(|(moment, _)| *moment != Moment::Later);
     // Stable: what is due at one moment keeps its order.
     due.sort_by_key(|(moment, _)| *moment);
     let mut transactions = Vec::new();
@@ -113,7 +129,7 @@ fn update_after(mut due: Vec<(Moment, Op)>, family: TableFamily, edits: &Edits) 
         let ops = std::iter::once(first).chain(others.map(|(_, op)| op)).collect();
         transactions.push(Transaction { ops, ..transaction(family) });
     }
-    Update { transactions, idle_chains: idle_chains(edits) }
+    Update { transactions, remains }
 }
 
 /// Chains come first, since rules and elements go to them.
@@ -154,7 +170,7 @@ fn push_elements(
 /// When an element is edited, so that no packet looks for it in vain.
 fn moment(family: TableFamily, set: &str, (key, edit): (&Cells, &Edit<Data>), edits: &Edits) -> Moment {
     if ruleset::SLOTS.contains(&set) && edit.new.is_none() {
-        return Moment::After;
+        return Moment::Later;
     }
     let filter = || {
         let filtered = ruleset::frontend_of(family, set, key)?;
@@ -162,16 +178,8 @@ fn moment(family: TableFamily, set: &str, (key, edit): (&Cells, &Edit<Data>), ed
     };
     match (set == ruleset::SOURCES).then(filter).flatten() {
         Some(filter) if filter.old.is_none() => Moment::Before,
-        Some(filter) if filter.new.is_none() => Moment::After,
+        Some(filter) if filter.new.is_none() => Moment::Later,
         // Where the filter stays, all at once: the kernel refuses a new range that overlaps an old one.
         _ => Moment::Deciding,
     }
-}
-
-/// Base chains first: they are what goes to the others.
-fn idle_chains(edits: &Edits) -> Vec<Name> {
-    let gone = edits.chains.iter().filter(|(_, edit)| edit.new.is_none());
-    let (base, plain): (Vec<_>, Vec<_>) =
-        gone.partition(|(_, edit)| edit.old.as_ref().is_some_and(|c| c.hook.is_some()));
-    base.into_iter().chain(plain).map(|(name, _)| name.clone()).collect()
 }

@@ -7,6 +7,7 @@ use heddle_netlink::nft::{
 };
 use heddle_netlink::{Errno, Error, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// A kernel in memory that refuses what nf_tables refuses.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub struct FakeKernel {
     pub refuse: Vec<Errno>,
     /// How many commits go by those first.
     pub passing: usize,
+    /// The longest time that a packet may take between two lookups.
+    pub transit: Duration,
     /// Refuse to remove chains, as kernels before 6.2 do for a moment.
     pub refuse_deleted_chains: bool,
     /// Refuse to add elements that have one of these cells at the start of their key, or map to them.
@@ -37,6 +40,10 @@ impl Kernel for FakeKernel {
     /// No packet has put a client into a fake kernel.
     fn forget(&mut self, _: TableFamily, _: &Affinities) -> Result<usize, Error> {
         Ok(0)
+    }
+
+    fn transit(&self) -> Duration {
+        self.transit
     }
 
     fn load(&mut self, family: TableFamily) -> Result<Option<Table>, Error> {

@@ -4,14 +4,16 @@ use super::apply::Kernel;
 use super::blame;
 use super::diff::{self, Update};
 use super::plan::{Edits, Plan};
+use super::retired::{Remains, Retired};
 use super::ruleset;
 use super::settings::Settings;
 use crate::dataplane::{Failure, SetAside, Surroundings, Synced};
 use crate::delta::Delta;
 use crate::frontends::{Backends, Frontend, Frontends};
 use heddle_netlink::Errno;
-use heddle_netlink::nft::{CommitError, Name, Table, TableFamily, Transaction};
+use heddle_netlink::nft::{CommitError, Table, TableFamily, Transaction};
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 /// How often one sync writes at most. A try is refused as sent, refused after the table was read back, and refused with
 /// the culprits named; so this is for some twenty culprits that hide behind one another. Plain elements do not: all of
@@ -26,8 +28,8 @@ pub struct FamilyTable {
     in_doubt: bool,
     /// Somebody may have edited it when it still was the plan's.
     edited: bool,
-    /// Chains that the kernel may still have and the plan does not; those that go to others come first.
-    idle_chains: Vec<Name>,
+    /// What the kernel still has and the plan does not.
+    retired: Retired,
     /// Frontends that the kernel refuses, and why. They are not in the plan.
     set_aside: BTreeMap<Frontend, String>,
     /// Those are to be tried again.
@@ -41,7 +43,7 @@ impl FamilyTable {
             plan: Plan::new(family, settings.clone()),
             in_doubt: true,
             edited: false,
-            idle_chains: Vec::new(),
+            retired: Retired::default(),
             set_aside: BTreeMap::new(),
             forgiving: false,
         }
@@ -99,7 +101,8 @@ impl FamilyTable {
             Ok((update, compared)) => {
                 synced.operations += update.transactions.iter().map(|sent| sent.ops.len()).sum::<usize>();
                 synced.written.push(ruleset::ip_family(self.table().family));
-                self.remove_idle_chains(kernel, update, synced);
+                self.retired.add(update.remains, Instant::now());
+                self.sweep(kernel, synced);
                 if compared {
                     self.plan.pack();
                 }
@@ -156,8 +159,9 @@ impl FamilyTable {
         compare: bool,
         synced: &mut Synced,
     ) -> Result<Update, Failure> {
-        let edits = self.plan.take_edits();
+        let mut edits = self.plan.take_edits();
         let want = self.plan.table();
+        self.retired.revive(want.family, &mut edits);
         if !compare {
             return Ok(diff::update(want.family, &edits));
         }
@@ -167,14 +171,14 @@ impl FamilyTable {
         if std::mem::take(&mut self.edited) {
             synced.repaired += usize::from(self.undoes_more(&update, &edits));
         }
+        self.retired.clear();
         Ok(update)
     }
 
     /// Whether the update does more than send the edits: what it does besides, it does to what others did.
     fn undoes_more(&self, update: &Update, edits: &Edits) -> bool {
         let known = diff::update(self.table().family, edits);
-        let is_known = |name: &Name| known.idle_chains.contains(name) || self.idle_chains.contains(name);
-        update.transactions != known.transactions || !update.idle_chains.iter().all(is_known)
+        update.transactions != known.transactions || !self.retired.explains(&known.remains, &update.remains)
     }
 
     fn failure(&self, verb: &str, source: impl std::error::Error + Send + Sync + 'static) -> Failure {
@@ -220,26 +224,34 @@ impl FamilyTable {
         }
     }
 
-    fn remove_idle_chains(&mut self, kernel: &mut impl Kernel, update: Update, synced: &mut Synced) {
-        let want = self.plan.table();
-        let mut idle = std::mem::take(&mut self.idle_chains);
-        let known = |name: &Name| !idle.contains(name);
-        let new: Vec<Name> = update.idle_chains.into_iter().filter(known).collect();
-        idle.extend(new);
-        idle.retain(|name| !want.chains.contains_key(name));
-        for name in idle {
-            match kernel.commit(&diff::delete_chain(want.family, &name)) {
-                Ok(()) => synced.operations += 1,
-                Err(e) if e.source.errno() == Some(Errno::BUSY) => {
-                    self.idle_chains.push(name);
-                }
-                // Somebody removed it, or more than that: look again at the next sync.
-                Err(_) => {
-                    self.in_doubt = true;
-                    synced.leftovers += 1;
+    /// Removes what no packet is on its way to any more.
+    fn sweep(&mut self, kernel: &mut impl Kernel, synced: &mut Synced) {
+        let mut busy = Remains::default();
+        while let Some(ripe) = self.retired.take_ripe(Instant::now(), kernel.transit()) {
+            for transaction in diff::removals(self.table().family, &ripe) {
+                match kernel.commit(&transaction) {
+                    Ok(()) => synced.operations += transaction.ops.len(),
+                    Err(e) if e.source.errno() == Some(Errno::BUSY) => busy.add_chains(&ripe, &transaction),
+                    Err(e) => self.leave(e, synced),
                 }
             }
         }
+        self.retired.add(busy, Instant::now());
+    }
+
+    /// What could not be removed is found when the table is compared. Where somebody else was faster, that is when we hear
+    /// of it.
+    fn leave(&mut self, error: CommitError, synced: &mut Synced) {
+        self.in_doubt = true;
+        synced.leftovers += 1;
+        if error.source.errno() != Some(Errno::NOENT) {
+            synced.failures.push(self.failure("remove what is unused from", error));
+        }
+    }
+
+    /// When to sync although nothing changes.
+    pub fn due(&self, kernel: &impl Kernel) -> Option<Instant> {
+        self.retired.due(kernel.transit())
     }
 }
 
