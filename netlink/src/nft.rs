@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`value`] | the cells of keys and data in sets and maps |
 //! | [`statement`] | what a rule says, in nft's words, and the kernel expressions that mean it |
+//! | [`elements`] | the elements of a set or map, packed |
 //! | [`table`] | [`table::Table`]: one table as data; prints itself, and says what a transaction makes of it |
 //! | [`transaction`] | [`transaction::Transaction`]: operations; encodes itself to netlink, prints itself as nft text |
 //! | [`read`] | the kernel's table read back, and the notifications of others' changes |
@@ -14,6 +15,7 @@
 //! [`statement::Statement::Foreign`], so that a comparison finds them.
 
 mod compile;
+pub mod elements;
 mod expression;
 mod print;
 pub mod read;
@@ -24,6 +26,7 @@ pub mod transaction;
 pub mod userdata;
 pub mod value;
 
+pub use elements::Elements;
 pub use read::{CommitError, Heard, Listener, RefusedOps, commit, load, load_dynamic};
 pub use statement::{End, Field, Rule, Sense, Statement};
 pub use table::{Chain, DataType, Hook, HookKind, HookPoint, Policy, Set, SetType, Table};

@@ -201,7 +201,7 @@ fn make(table: &Table) -> Transaction {
         ops.extend(chain.rules.iter().map(|rule| Op::AddRule(name.clone(), rule.clone())));
     }
     for (name, set) in &table.sets {
-        ops.extend(set.elements.iter().map(|(k, d)| Op::AddElement(name.clone(), *k, d.clone())));
+        ops.extend(set.elements.iter().map(|(k, d)| Op::AddElement(name.clone(), k, d)));
     }
     transaction
 }

@@ -29,14 +29,25 @@ impl<K, V> Default for Delta<K, V> {
 impl<K: Ord + Clone, V: Eq + Clone> Delta<K, V> {
     /// What leads from `old` to `new`.
     pub fn between(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> Self {
-        let mut delta = Self::default();
+        let cloned = |(key, value): (&K, &V)| (key.clone(), value.clone());
+        Self::merge(old.iter().map(cloned), new.iter().map(cloned))
+    }
+
+    /// The same for maps of any kind: both sides in the order of their keys.
+    pub fn merge(old: impl Iterator<Item = (K, V)>, new: impl Iterator<Item = (K, V)>) -> Self {
+        let mut edits = BTreeMap::new();
+        let mut old = old.peekable();
         for (key, value) in new {
-            delta.record(key, old.get(key), Some(value));
+            while let Some((gone, value)) = old.next_if(|(other, _)| *other < key) {
+                edits.insert(gone, Edit { old: Some(value), new: None });
+            }
+            let before = old.next_if(|(other, _)| *other == key).map(|(_, value)| value);
+            if before.as_ref() != Some(&value) {
+                edits.insert(key, Edit { old: before, new: Some(value) });
+            }
         }
-        for (key, value) in old.iter().filter(|(key, _)| !new.contains_key(key)) {
-            delta.record(key, Some(value), None);
-        }
-        delta
+        edits.extend(old.map(|(gone, value)| (gone, Edit { old: Some(value), new: None })));
+        Self { edits }
     }
 
     /// Adds an edit. Edits of one key add up: the oldest value before and the newest after are kept, and a key that is

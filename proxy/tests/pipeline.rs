@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
 use heddle_netlink::Errno;
-use heddle_netlink::nft::{Cells, Data, End, Op, Sense, Statement, Table, TableFamily};
+use heddle_netlink::nft::{Cells, Data, Elements, End, Op, Sense, Statement, Table, TableFamily};
 use heddle_proxy::agent::{Agent, Event};
 use heddle_proxy::dataplane::{Dataplane, SetAside, Surroundings, Synced};
 use heddle_proxy::delta::Delta;
@@ -141,17 +141,16 @@ fn with_sorted_slots(mut table: Table) -> Table {
     table
 }
 
-fn sort_slots(endpoints: &mut BTreeMap<Cells, Data>) {
-    let mut keys: Vec<_> = endpoints.keys().copied().collect();
-    keys.sort();
+fn sort_slots(endpoints: &mut Elements) {
+    let keys: Vec<_> = endpoints.keys().collect();
     let without_slot = |key: &Cells| key.as_bytes()[..key.as_bytes().len() - 4].to_vec();
     let groups: BTreeSet<Vec<u8>> = keys.iter().map(without_slot).collect();
     for group in groups {
         let of_group: Vec<_> = keys.iter().filter(|k| without_slot(k) == group).collect();
-        let mut data: Vec<Data> = of_group.iter().map(|k| endpoints[k].clone()).collect();
+        let mut data: Vec<Data> = of_group.iter().map(|k| endpoints.get(k).unwrap()).collect();
         data.sort_by_key(|d| format!("{d:?}"));
         for (key, datum) in of_group.into_iter().zip(data) {
-            endpoints.insert(*key, datum);
+            endpoints.insert(*key, &datum);
         }
     }
 }
@@ -377,7 +376,7 @@ fn arrives(rules: &Table, verdicts: &Table, slots: &Table) -> bool {
         let Data::Goto(chain) = verdict else { return false };
         let count: u32 = chain.trim_start_matches("cluster-").parse().unwrap();
         let filled = &slots.sets[ruleset::ENDPOINTS].elements;
-        rules.chains.contains_key(chain) && (0..count).all(|slot| filled.contains_key(&frontend.slot(slot)))
+        rules.chains.contains_key(&chain) && (0..count).all(|slot| filled.contains_key(&frontend.slot(slot)))
     })
 }
 
@@ -500,12 +499,12 @@ fn every_kind_of_outside_damage_is_undone() {
         ("an element gone", |t| t.sets.get_mut(ruleset::ENDPOINTS).unwrap().elements.clear()),
         ("an element changed", |t| {
             let endpoints = &mut t.sets.get_mut(ruleset::ENDPOINTS).unwrap().elements;
-            let other = endpoints.values().next_back().cloned().unwrap();
-            endpoints.values_mut().for_each(|data| *data = other.clone());
+            let other = endpoints.values().last().unwrap();
+            *endpoints = endpoints.keys().map(|key| (key, other.clone())).collect();
         }),
         ("an element more", |t| {
             let key = ruleset::hairpin_key([192, 0, 2, 1].into());
-            t.sets.get_mut(ruleset::HAIRPIN).unwrap().elements.insert(key, Data::None);
+            t.sets.get_mut(ruleset::HAIRPIN).unwrap().elements.insert(key, &Data::None);
         }),
         ("a rule gone", |t| t.chains.get_mut("prerouting").unwrap().rules.clear()),
         ("a foreign rule", |t| t.chains.get_mut("output").unwrap().rules.insert(0, vec![Statement::Foreign])),

@@ -281,7 +281,7 @@ fn an_edit_by_others_that_was_not_heard_of_yet_heals_and_sets_nothing_aside() {
     let endpoints = &mut table.sets.get_mut(ruleset::ENDPOINTS).unwrap().elements;
     let foreign = Data::Cells(Cells::default().address([192, 0, 2, 1].into()).port(1));
     let key = Cells::default().address([10, 96, 0, 1].into()).protocol(6).port(80).slot(1);
-    endpoints.insert(key, foreign);
+    endpoints.insert(key, &foreign);
     let two = Drawn { endpoints: [5, 7].into(), ..Drawn::default() };
     let change = self::changes(2, &two, TARGET);
     tell(&mut agent, &change);
@@ -301,7 +301,9 @@ fn what_others_removed_before_us_is_no_failure() {
     let mut agent = start(&all(&[1, 3, 5]));
     assert_eq!(agent.sync(), None);
     let table = agent.dataplane().kernel().tables.get_mut(&TableFamily::Ip).unwrap();
-    table.sets.get_mut(ruleset::ENDPOINTS).unwrap().elements.pop_last().unwrap();
+    let endpoints = &mut table.sets.get_mut(ruleset::ENDPOINTS).unwrap().elements;
+    let last = endpoints.keys().last().unwrap();
+    endpoints.remove(&last).unwrap();
     tell(&mut agent, &all(&[1, 3]));
     assert_eq!(agent.sync(), None);
     let wanted = frontends(&all(&[1, 3]));

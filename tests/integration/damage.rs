@@ -134,7 +134,7 @@ fn edit_in_a_loop(time: Duration) -> Result<u32, Box<dyn Error + Send + Sync>> {
     let table = nft::load(&mut socket, TableFamily::Ip, ruleset::TABLE)?.ok_or("no table")?;
     let map = &table.sets[ruleset::ENDPOINTS];
     let mut delete = Transaction::new(TableFamily::Ip, ruleset::TABLE.into(), ruleset::COMMENT);
-    let gone = |(key, data): (&_, &_)| Op::DeleteElement(ruleset::ENDPOINTS.into(), *key, Clone::clone(data));
+    let gone = |(key, data)| Op::DeleteElement(ruleset::ENDPOINTS.into(), key, data);
     delete.ops = map.elements.iter().map(gone).collect();
     let (start, mut found) = (Instant::now(), 0);
     while start.elapsed() < time {

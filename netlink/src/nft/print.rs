@@ -89,8 +89,8 @@ impl fmt::Display for Table {
             }
             if !set.elements.is_empty() {
                 writeln!(f, "\t\telements = {{")?;
-                for (key, data) in &set.elements {
-                    writeln!(f, "\t\t\t{},", set.kind.show_element(key, data))?;
+                for (key, data) in set.elements.iter() {
+                    writeln!(f, "\t\t\t{},", set.kind.show_element(&key, &data))?;
                 }
                 writeln!(f, "\t\t}}")?;
             }

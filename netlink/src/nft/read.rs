@@ -4,6 +4,7 @@
 //! and element is as we would write it; what cannot be read becomes something that no wanted table contains.
 
 use super::compile;
+use super::elements::Elements;
 use super::statement::Statement;
 use super::table::{Chain, DataType, Hook, HookKind, HookPoint, Policy, Set, SetType, Table};
 use super::transaction::{self, Op, Transaction};
@@ -139,7 +140,7 @@ pub(super) fn dump<S: Default>(
 fn load_sets(socket: &mut Socket, table: &Table) -> Result<BTreeMap<Name, Set>, Error> {
     dump(socket, number::GET_SET, (table, None), |sets: &mut BTreeMap<Name, Set>, attributes| {
         if let Some(name) = attributes.get_str(2) {
-            sets.insert(name.into(), Set { kind: read_set_type(attributes), elements: BTreeMap::new() });
+            sets.insert(name.into(), Set { kind: read_set_type(attributes), elements: Elements::default() });
         }
     })
 }
@@ -189,17 +190,12 @@ pub fn load_dynamic(
     socket: &mut Socket,
     family: TableFamily,
     (table, set): (&str, &str),
-) -> Result<BTreeMap<Cells, Data>, Error> {
+) -> Result<Elements, Error> {
     load_elements(socket, &Table::new(family, table), set)
 }
 
-fn load_elements(socket: &mut Socket, table: &Table, set: &str) -> Result<BTreeMap<Cells, Data>, Error> {
-    #[derive(Default)]
-    struct Loaded {
-        elements: BTreeMap<Cells, Data>,
-        chains: BTreeMap<String, Name>,
-    }
-    let loaded = dump(socket, number::GET_ELEMENT, (table, Some(set)), |loaded: &mut Loaded, attributes| {
+fn load_elements(socket: &mut Socket, table: &Table, set: &str) -> Result<Elements, Error> {
+    dump(socket, number::GET_ELEMENT, (table, Some(set)), |elements: &mut Elements, attributes| {
         for (_, element) in attributes.get_nest(3).unwrap_or(Attributes::new(&[])) {
             let element = Attributes::new(element);
             let value = |kind| element.get_nest(kind).and_then(|d| d.get(number::DATA_VALUE));
@@ -207,23 +203,16 @@ fn load_elements(socket: &mut Socket, table: &Table, set: &str) -> Result<BTreeM
             let verdict = element.get_nest(2).and_then(|d| d.get_nest(number::DATA_VERDICT));
             let chain = verdict.and_then(|v| v.get_str(2));
             let data = match (chain, value(2).and_then(Cells::from_bytes)) {
-                (Some(chain), _) => {
-                    // Ten thousand elements go to a handful of chains: one name each.
-                    if !loaded.chains.contains_key(chain) {
-                        loaded.chains.insert(chain.to_owned(), chain.into());
-                    }
-                    Data::Goto(loaded.chains[chain].clone())
-                }
+                (Some(chain), _) => Data::Goto(chain.into()),
                 (None, Some(cells)) => Data::Cells(cells),
                 (None, None) => match value(10).and_then(Cells::from_bytes) {
                     Some(end) => Data::Until(end),
                     None => Data::None,
                 },
             };
-            loaded.elements.insert(key, data);
+            elements.insert(key, &data);
         }
-    })?;
-    Ok(loaded.elements)
+    })
 }
 
 fn load_chains(socket: &mut Socket, table: &Table) -> Result<BTreeMap<Name, Chain>, Error> {

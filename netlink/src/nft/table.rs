@@ -4,6 +4,7 @@
 //! what nf_tables refuses, with its error number. Invariant: everything is ordered, so equal tables print equal bytes.
 
 use super::TableFamily;
+use super::elements::Elements;
 use super::statement::{Rule, Statement};
 use super::transaction::{Op, Transaction};
 use super::value::{Cells, Data, Name, Type};
@@ -117,7 +118,7 @@ pub struct Set {
     /// Its shape.
     pub kind: SetType,
     /// Its elements.
-    pub elements: BTreeMap<Cells, Data>,
+    pub elements: Elements,
 }
 
 /// A table.
@@ -192,12 +193,12 @@ impl Table {
             if !statement.allowed_in(hook) {
                 return Err(Errno::OPNOTSUPP);
             }
-            let mut targets: BTreeSet<&Name> = statement.target().into_iter().collect();
+            let mut targets: BTreeSet<Name> = statement.target().into_iter().cloned().collect();
             if let Statement::Vmap(_, map) = statement {
-                targets.extend(self.sets[map].elements.values().filter_map(Data::target));
+                targets.extend(self.sets[map].elements.values().filter_map(Data::into_target));
             }
             for target in targets {
-                self.validate_chain(&self.chains[target], hook, depth + 1)?;
+                self.validate_chain(&self.chains[&target], hook, depth + 1)?;
             }
         }
         Ok(())
@@ -237,9 +238,9 @@ impl Table {
 
     fn delete_chain(&mut self, name: &Name) -> Result<(), Errno> {
         let maps = self.sets.values().filter(|set| set.kind.data == DataType::Verdict);
-        let mut elements = maps.flat_map(|map| map.elements.values()).filter_map(Data::target);
+        let mut elements = maps.flat_map(|map| map.elements.values()).filter_map(Data::into_target);
         let statements = self.chains.values().flat_map(|chain| &chain.rules).flatten();
-        if elements.any(|target| target == name)
+        if elements.any(|target| target == *name)
             || statements.filter_map(Statement::target).any(|t| t == name)
         {
             return Err(Errno::BUSY);
@@ -265,7 +266,7 @@ impl Table {
             Some(set) if set.kind.key == kind.key && set.kind.data == kind.data => Ok(()),
             Some(_) => Err(Errno::EXIST),
             None => {
-                self.sets.insert(name.clone(), Set { kind: kind.clone(), elements: BTreeMap::new() });
+                self.sets.insert(name.clone(), Set { kind: kind.clone(), elements: Elements::default() });
                 Ok(())
             }
         }
@@ -292,11 +293,11 @@ impl Table {
         }
         match set.elements.get(key) {
             // The kernel keeps the old data and says so.
-            Some(old) if old != data => Err(Errno::EXIST),
+            Some(old) if old != *data => Err(Errno::EXIST),
             Some(_) => Ok(()),
             None => {
                 set.check_overlap(key, data)?;
-                set.elements.insert(*key, data.clone());
+                set.elements.insert(*key, data);
                 Ok(())
             }
         }
@@ -307,8 +308,8 @@ impl Set {
     /// Two ranges may not have keys in common.
     fn check_overlap(&self, start: &Cells, data: &Data) -> Result<(), Errno> {
         let Data::Until(end) = data else { return Ok(()) };
-        let before = self.elements.range(..=end).next_back();
-        let reaches = |data: &Data| matches!(data, Data::Until(last) if last >= start);
+        let before = self.elements.last_until(end);
+        let reaches = |data| matches!(data, Data::Until(last) if last >= *start);
         if before.is_some_and(|(_, data)| reaches(data)) { Err(Errno::EXIST) } else { Ok(()) }
     }
 }

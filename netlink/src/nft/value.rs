@@ -210,7 +210,7 @@ pub enum Data {
 
 impl Data {
     /// The chain that a verdict goes to.
-    pub fn target(&self) -> Option<&Name> {
+    pub fn into_target(self) -> Option<Name> {
         if let Self::Goto(chain) = self { Some(chain) } else { None }
     }
 }

@@ -152,7 +152,7 @@ fn endpoints(list: &[crate::frontends::Endpoint]) -> Vec<String> {
 
 fn table_json(table: &Table) -> Value {
     let sets = table.sets.iter().map(|(name, set)| {
-        let elements = set.elements.iter().map(|(key, data)| set.kind.show_element(key, data).to_string());
+        let elements = set.elements.iter().map(|(key, data)| set.kind.show_element(&key, &data).to_string());
         (name.to_string(), elements.collect::<Vec<_>>().into())
     });
     let chains = table.chains.iter().map(|(name, chain)| {

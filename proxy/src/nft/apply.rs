@@ -78,7 +78,7 @@ impl Kernel for Netlink {
     fn forget(&mut self, family: TableFamily, allowed: &Affinities) -> Result<usize, Error> {
         let clients = nft::load_dynamic(&mut self.socket, family, (ruleset::TABLE, ruleset::CLIENTS))?;
         let mut forgotten = 0;
-        for (key, data) in clients {
+        for (key, data) in clients.iter() {
             let mark = key.as_bytes().last_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
             let keeps = matches!(&data, Data::Cells(endpoint) if allowed.allows(mark, endpoint));
             if !keeps {

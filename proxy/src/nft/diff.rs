@@ -10,7 +10,7 @@ use super::plan::Edits;
 use super::retired::Remains;
 use super::ruleset;
 use crate::delta::{Delta, Edit};
-use heddle_netlink::nft::{Cells, Data, Hook, Name, Op, Table, TableFamily, Transaction};
+use heddle_netlink::nft::{Cells, Data, Elements, Hook, Name, Op, Table, TableFamily, Transaction};
 use std::collections::BTreeMap;
 
 /// What to send for one table.
@@ -61,33 +61,41 @@ pub fn update(family: TableFamily, edits: &Edits) -> Update {
 
 /// What makes the kernel's table, as it was read back, the wanted one.
 pub fn diff(have: Option<&Table>, want: &Table) -> Update {
-    let nothing = Table::new(want.family, &want.name);
-    let kept = have.filter(|table| editable(table, want));
-    let held = kept.unwrap_or(&nothing);
+    let Some(held) = have.filter(|table| editable(table, want)) else {
+        return made_anew(want, have.is_some());
+    };
     let missing = want.sets.iter().filter(|(name, _)| !held.sets.contains_key(*name));
     let sets = missing.map(|(name, set)| (Moment::Before, Op::AddSet(name.clone(), set.kind.clone())));
-    let update = update_after(sets.collect(), want.family, &edits_between(held, want));
-    if kept.is_some() { update } else { update.on_a_new_table(want.family, have.is_some()) }
+    update_after(sets.collect(), want.family, &edits_between(held, want))
 }
 
-impl Update {
-    /// The same in one transaction that makes the table first: no packet has seen it yet.
-    fn on_a_new_table(self, family: TableFamily, replaced: bool) -> Self {
-        let mut whole = transaction(family);
-        whole.ops.extend(replaced.then_some(Op::DeleteTable));
-        whole.ops.push(Op::AddTable);
-        whole.ops.extend(self.transactions.into_iter().flat_map(|transaction| transaction.ops));
-        Self { transactions: vec![whole], ..self }
+/// The whole table in one transaction: no packet has seen it yet.
+fn made_anew(want: &Table, replaced: bool) -> Update {
+    let sets = want.sets.iter().map(|(name, set)| Op::AddSet(name.clone(), set.kind.clone()));
+    let chains = want.chains.iter().map(|(name, chain)| Op::AddChain(name.clone(), chain.hook));
+    let rules = want
+        .chains
+        .iter()
+        .flat_map(|(name, chain)| chain.rules.iter().map(|rule| Op::AddRule(name.clone(), rule.clone())));
+    let mut whole = transaction(want.family);
+    whole.ops.extend(replaced.then_some(Op::DeleteTable));
+    whole.ops.push(Op::AddTable);
+    whole.ops.extend(sets.chain(chains).chain(rules));
+    // Far the most: without room for all of them, twice as much would be taken for a moment.
+    whole.ops.reserve_exact(want.sets.values().map(|set| set.elements.len()).sum());
+    for (name, set) in &want.sets {
+        whole.ops.extend(set.elements.iter().map(|(key, data)| Op::AddElement(name.clone(), key, data)));
     }
+    Update { transactions: vec![whole], remains: Remains::default() }
 }
 
 fn edits_between(have: &Table, want: &Table) -> Edits {
-    let none = BTreeMap::new();
+    let none = Elements::default();
     // What packets put into a map is theirs.
     let fixed = want.sets.iter().filter(|(_, set)| set.kind.dynamic.is_none());
     let elements = fixed.map(|(name, set)| {
         let held = have.sets.get(name).map_or(&none, |set| &set.elements);
-        (name.clone(), Delta::between(held, &set.elements))
+        (name.clone(), Delta::merge(held.iter(), set.elements.iter()))
     });
     Edits { elements: elements.collect(), chains: Delta::between(&have.chains, &want.chains) }
 }

@@ -59,9 +59,9 @@ pub struct Hit<'a> {
     /// Its shape.
     pub kind: &'a SetType,
     /// The element.
-    pub key: &'a Cells,
+    pub key: Cells,
     /// What it maps to.
-    pub data: &'a Data,
+    pub data: Data,
 }
 
 /// The rule after its chain, in nft's words.
@@ -77,7 +77,7 @@ impl fmt::Display for Visit<'_> {
 /// The element after its set, in nft's words.
 impl fmt::Display for Hit<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "@{} {{ {} }}", self.set, self.kind.show_element(self.key, self.data))
+        write!(f, "@{} {{ {} }}", self.set, self.kind.show_element(&self.key, &self.data))
     }
 }
 

@@ -103,9 +103,6 @@ impl FamilyTable {
                 synced.written.push(ruleset::ip_family(self.table().family));
                 self.retired.add(update.remains, Instant::now());
                 self.sweep(kernel, synced);
-                if compared {
-                    self.plan.pack();
-                }
                 self.forget_clients(kernel, compared, synced);
             }
             Err(failure) => synced.failures.push(failure),

@@ -13,7 +13,6 @@ use super::slots;
 use crate::dataplane::Surroundings;
 use crate::delta::{Delta, Edit};
 use crate::frontends::{Affinity, Backends, Endpoint, Frontend, IpFamily, Place, Reach};
-use crate::memory;
 use heddle_netlink::nft::{Cells, Chain, Data, Name, Table, TableFamily};
 use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
@@ -81,11 +80,6 @@ impl Plan {
     /// Whether changes are to be kept for [`Plan::take_edits`].
     pub fn record(&mut self, wanted: bool) {
         self.recording = wanted;
-    }
-
-    /// Takes no more memory than the table needs.
-    pub fn pack(&mut self) {
-        self.table.sets.values_mut().for_each(|set| memory::pack(&mut set.elements));
     }
 
     /// Takes edits of frontends in; those of the other family are not ours.
@@ -262,7 +256,7 @@ impl Plan {
         let held = &self.table.sets[map].elements;
         let before: Vec<Option<Cells>> = (0..old_count)
             .map(|i| match held.get(&slot(i)) {
-                Some(Data::Cells(cells)) => Some(*cells),
+                Some(Data::Cells(cells)) => Some(cells),
                 _ => None,
             })
             .collect();
@@ -293,18 +287,25 @@ impl Plan {
     }
 
     fn set_chain(&mut self, name: Name, chain: Option<Chain>) {
-        let edits = self.recording.then_some(&mut self.edits.chains);
-        set(edits, &mut self.table.chains, name, chain);
+        if self.recording {
+            return self.edits.chains.set(&mut self.table.chains, name, chain);
+        }
+        match chain {
+            Some(chain) => drop(self.table.chains.insert(name, chain)),
+            None => drop(self.table.chains.remove(&name)),
+        }
     }
 
     fn set_element(&mut self, name: &str, key: Cells, data: Option<Data>) {
-        let elements =
-            &mut self.table.sets.get_mut(name).expect("the table has all its sets from the start").elements;
-        if self.recording && !self.edits.elements.contains_key(name) {
-            self.edits.elements.insert(name.into(), Delta::default());
+        let set = self.table.sets.get_mut(name).expect("the table has all its sets from the start");
+        let before = match &data {
+            Some(data) => set.elements.insert(key, data),
+            None => set.elements.remove(&key),
+        };
+        if self.recording {
+            let edits = self.edits.elements.entry(name.into()).or_default();
+            edits.record(&key, before.as_ref(), data.as_ref());
         }
-        let edits = if self.recording { self.edits.elements.get_mut(name) } else { None };
-        set(edits, elements, key, data);
     }
 }
 
@@ -331,20 +332,6 @@ impl<'a> Routed<'a> {
             sources: &backends.sources,
             affinity: backends.affinity.as_ref(),
         }
-    }
-}
-
-/// Sets a key of `map` (`None` removes it) and records the edit when somebody wants it.
-fn set<K: Ord + Clone, V: Eq + Clone>(
-    edits: Option<&mut Delta<K, V>>,
-    map: &mut BTreeMap<K, V>,
-    key: K,
-    new: Option<V>,
-) {
-    match (edits, new) {
-        (Some(edits), new) => edits.set(map, key, new),
-        (None, Some(value)) => drop(map.insert(key, value)),
-        (None, None) => drop(map.remove(&key)),
     }
 }
 

@@ -7,7 +7,7 @@ use super::chains::{self, Present};
 use super::settings::Settings;
 use crate::frontends::{Endpoint, Frontend, IpFamily, Place, Unserved};
 use crate::model::Protocol;
-use heddle_netlink::nft::{Cells, DataType, Field, Name, Set, SetType, Table, TableFamily, Type};
+use heddle_netlink::nft::{Cells, DataType, Elements, Field, Name, Set, SetType, Table, TableFamily, Type};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -204,7 +204,7 @@ fn sets(family: TableFamily) -> BTreeMap<Name, Set> {
     let mark = || DataType::Cells(vec![Type::Mark]);
     let set = |name: &str, key: &[Type], data, comment: &str| {
         let kind = SetType { key: key.to_vec(), data, dynamic: None, comment: comment.into() };
-        (Name::from(name), Set { kind, elements: BTreeMap::new() })
+        (Name::from(name), Set { kind, elements: Elements::default() })
     };
     let frontend = [address, InetProto, InetService];
     let slot = [address, InetProto, InetService, Slot];

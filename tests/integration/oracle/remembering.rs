@@ -21,7 +21,7 @@ impl Remembering {
     pub(crate) fn remember(&mut self, family: TableFamily, written: Vec<(Name, Cells, Data)>) {
         let table = self.fake.tables.get_mut(&family).expect("a packet was evaluated by this table");
         for (map, key, data) in written {
-            table.sets.get_mut(&map).expect("the rule that wrote names the map").elements.insert(key, data);
+            table.sets.get_mut(&map).expect("the rule that wrote names the map").elements.insert(key, &data);
         }
     }
 }

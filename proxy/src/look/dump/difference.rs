@@ -36,7 +36,7 @@ fn set_lines(name: &str, set: &Set, family: TableFamily) -> impl Iterator<Item =
     let kind = format!("{} {name} {{ {}; }}", set.kind.keyword(), set.kind.show(family));
     let fixed = set.elements.iter().filter(|_| set.kind.dynamic.is_none());
     let elements =
-        fixed.map(move |(key, data)| format!("element {name} {{ {} }}", set.kind.show_element(key, data)));
+        fixed.map(move |(key, data)| format!("element {name} {{ {} }}", set.kind.show_element(&key, &data)));
     [kind].into_iter().chain(elements)
 }
 

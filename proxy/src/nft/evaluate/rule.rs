@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// Where it goes on after a statement.
 #[derive(Debug)]
-pub(super) enum Step<'a> {
+pub(super) enum Step {
     /// With the next statement.
     Next,
     /// With the next rule: something did not match.
@@ -18,10 +18,10 @@ pub(super) enum Step<'a> {
     /// With the next base chain.
     Accept,
     /// With another chain.
-    Goto(&'a Name),
+    Goto(Name),
 }
 
-fn matched<'a>(yes: bool) -> Step<'a> {
+fn matched(yes: bool) -> Step {
     if yes { Step::Next } else { Step::NoMatch }
 }
 
@@ -31,7 +31,7 @@ impl<'a> Travel<'a> {
         table: &'a Table,
         chain: &Name,
         statement: &'a Statement,
-    ) -> Result<Step<'a>, End> {
+    ) -> Result<Step, End> {
         Ok(match statement {
             Statement::StateNew => Step::Next,
             Statement::StatusDnat => matched(self.destination_translated),
@@ -57,7 +57,7 @@ impl<'a> Travel<'a> {
             Statement::SetCtMark(key, map) => match self.lookup(table, key, map)? {
                 None => Step::NoMatch,
                 Some(data) => {
-                    let mark = if let Data::Cells(cells) = data { mark_of(cells) } else { None };
+                    let mark = if let Data::Cells(cells) = data { mark_of(&cells) } else { None };
                     self.mark = mark.ok_or_else(|| Fault::NotAMark { set: map.clone() })?;
                     Step::Next
                 }
@@ -73,7 +73,7 @@ impl<'a> Travel<'a> {
             Statement::Dnat(key, map) => match self.lookup(table, key, map)? {
                 None => Step::NoMatch,
                 Some(data) => {
-                    let endpoint = endpoint(data, table.family);
+                    let endpoint = endpoint(&data, table.family);
                     self.translate(endpoint.ok_or_else(|| Fault::NotAnEndpoint { set: map.clone() })?);
                     Step::Accept
                 }
@@ -84,7 +84,7 @@ impl<'a> Travel<'a> {
             }
             Statement::Reject => return Err(End::Rejected),
             Statement::Drop => return Err(End::Dropped),
-            Statement::Goto(target) => Step::Goto(target),
+            Statement::Goto(target) => Step::Goto(target.clone()),
             Statement::Foreign => return Err(Fault::Foreign { chain: chain.clone() }.into()),
         })
     }
@@ -102,7 +102,7 @@ impl<'a> Travel<'a> {
         }
     }
 
-    fn is_in(&self, side: Side, sense: Sense, network: IpNetwork) -> Step<'a> {
+    fn is_in(&self, side: Side, sense: Sense, network: IpNetwork) -> Step {
         matched(network.contains(self.address(side)) == (sense == Sense::Is))
     }
 
@@ -112,7 +112,7 @@ impl<'a> Travel<'a> {
         name.strip_suffix('*').map_or(own == name, |prefix| own.starts_with(prefix))
     }
 
-    fn lookup(&mut self, table: &'a Table, key: &[Field], name: &'a Name) -> Result<Option<&'a Data>, Fault> {
+    fn lookup(&mut self, table: &'a Table, key: &[Field], name: &'a Name) -> Result<Option<Data>, Fault> {
         for field in key {
             if let Field::Random(bound) = field {
                 self.choices = self.choices.max(*bound);
@@ -126,9 +126,12 @@ impl<'a> Travel<'a> {
         };
         let found = match set.kind.data {
             DataType::Ranges => set.elements.iter().find(|(start, data)| holds(start, data)),
-            DataType::None | DataType::Verdict | DataType::Cells(_) => set.elements.get_key_value(&key),
+            DataType::None | DataType::Verdict | DataType::Cells(_) => {
+                set.elements.get(&key).map(|data| (key, data))
+            }
         };
-        self.hits.extend(found.map(|(key, data)| Hit { set: name, kind: &set.kind, key, data }));
+        let hit = |(key, data)| Hit { set: name, kind: &set.kind, key, data };
+        self.hits.extend(found.clone().map(hit));
         Ok(found.map(|(_, data)| data))
     }
 

@@ -313,6 +313,6 @@ fn what_a_packet_writes_into_a_map_is_told_unless_it_is_there() {
     let client = Cells::default().address(ip("172.16.0.9"));
     let endpoint = Data::Cells(Cells::default().address(ip("10.0.0.2")).port(80));
     assert_eq!(first, [("clients".into(), client, endpoint.clone())]);
-    table.sets.get_mut("clients").unwrap().elements.insert(client, endpoint);
+    table.sets.get_mut("clients").unwrap().elements.insert(client, &endpoint);
     assert_eq!(to(&table, "10.0.0.3"), []);
 }

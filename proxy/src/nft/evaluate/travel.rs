@@ -175,10 +175,8 @@ impl<'a> Travel<'a> {
                 Step::Accept => return Ok(true),
                 Step::Goto(target) => {
                     // A chain that was gone to has nowhere to return: its end is the base chain's.
-                    (name, chain) = table
-                        .chains
-                        .get_key_value(target)
-                        .ok_or_else(|| Fault::NoChain { chain: target.clone() })?;
+                    let found = table.chains.get_key_value(&target);
+                    (name, chain) = found.ok_or(Fault::NoChain { chain: target })?;
                 }
                 Step::Next | Step::NoMatch => return Ok(false),
             }
@@ -186,7 +184,7 @@ impl<'a> Travel<'a> {
         Err(Fault::Endless { chain: name.clone() }.into())
     }
 
-    fn rules(&mut self, table: &'a Table, name: &'a Name, chain: &'a Chain) -> Result<Step<'a>, End> {
+    fn rules(&mut self, table: &'a Table, name: &'a Name, chain: &'a Chain) -> Result<Step, End> {
         for rule in &chain.rules {
             self.hits.clear();
             let step = self.rule(table, name, rule);
@@ -202,7 +200,7 @@ impl<'a> Travel<'a> {
         Ok(Step::Next)
     }
 
-    fn rule(&mut self, table: &'a Table, name: &Name, rule: &'a Rule) -> Result<Step<'a>, End> {
+    fn rule(&mut self, table: &'a Table, name: &Name, rule: &'a Rule) -> Result<Step, End> {
         for statement in rule {
             match self.statement(table, name, statement)? {
                 Step::Next => {}
