@@ -178,14 +178,23 @@ impl<D: Dataplane> Agent<D> {
         let start = Instant::now();
         let dirty = self.model.take_dirty();
         self.meter.pend(self.model.pending());
-        let delta = self.frontends.update(&self.model, &dirty);
+        if !self.synced_once {
+            // Only what a start reads grows in order.
+            self.model.pack();
+        }
+        let mut quiet = true;
+        self.frontends.update(&self.model, &dirty, |delta| {
+            quiet &= delta.is_empty();
+            self.udp.stage(delta);
+            self.dataplane.stage(delta);
+        });
         self.pulse.step();
         self.checks.stage(&self.model, &dirty);
         self.report_disputes();
         // An address that is configured holds without a Node object too.
         let is_first = self.node_address.is_some() && !self.synced_once;
         let surroundings_changed = dirty.node || dirty.service_cidrs || is_first;
-        let quiet = delta.is_empty() && !surroundings_changed;
+        quiet &= !surroundings_changed;
         let is_due = self.dataplane.due().is_some_and(|due| due <= start);
         let idle = quiet && self.synced_once && !self.doubted && !self.backoff.is_failing() && !is_due;
         if idle {
@@ -200,8 +209,6 @@ impl<D: Dataplane> Agent<D> {
             self.checks.surround(&surroundings);
             self.dataplane.surround(&surroundings);
         }
-        self.udp.stage(&delta);
-        self.dataplane.stage(&delta);
         if !quiet || self.doubted {
             self.meter.queue(Timestamp::now());
         }
@@ -218,10 +225,7 @@ impl<D: Dataplane> Agent<D> {
         self.report_set_aside(&synced);
         self.repaired |= synced.is_repair();
         if synced.compared > 0 {
-            drop(delta);
             if !self.synced_once {
-                // Only what a start reads grows in order.
-                self.model.pack();
                 self.frontends.pack();
             }
             memory::give_back();

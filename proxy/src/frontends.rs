@@ -22,7 +22,7 @@ pub use locality::Traffic;
 use self::locality::Localities;
 use crate::delta::Delta;
 use crate::memory;
-use crate::model::{Dirty, Model, ObjectName, Policy, Protocol};
+use crate::model::{Dirty, Model, ObjectName, Policy, Protocol, Service};
 use ipnetwork::IpNetwork;
 use jiff::Timestamp;
 use resolve::Scope;
@@ -31,6 +31,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+
+/// How many Services are resolved before it is told what differs.
+const AT_A_TIME: usize = 256;
 
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -220,7 +223,7 @@ pub struct Frontends {
 pub fn resolve(model: &Model, node: &str) -> Frontends {
     let mut frontends = Frontends::new(node);
     let services = model.services().map(|(name, _)| name.clone()).collect();
-    frontends.update(model, &Dirty { services, ..Dirty::default() });
+    frontends.update(model, &Dirty { services, ..Dirty::default() }, |_| ());
     frontends
 }
 
@@ -242,18 +245,19 @@ impl Frontends {
         Self { serves_external_ips: served, ..self }
     }
 
-    /// Resolves again what is dirty and returns the frontends whose backends differ.
-    pub fn update(&mut self, model: &Model, dirty: &Dirty) -> Delta<Frontend, Backends> {
-        let mut delta = Delta::default();
-        for name in &dirty.services {
-            self.update_service(model, name, &mut delta);
+    /// Resolves again what is dirty and tells of the frontends whose backends differ, of some Services at a time: at a start
+    /// they are all, and what differs is more than what is kept.
+    pub fn update(&mut self, model: &Model, dirty: &Dirty, mut tell: impl FnMut(&Delta<Frontend, Backends>)) {
+        // The node's own address is an allowed source wherever a filter lets the node in.
+        let is_filtered = |(_, service): &(_, &Service)| !service.source_ranges.is_empty();
+        let all = dirty.node.then(|| model.services()).into_iter().flatten();
+        let filtered = all.filter(is_filtered).map(|(name, _)| name);
+        let mut names = dirty.services.iter().chain(filtered).peekable();
+        while names.peek().is_some() {
+            let mut delta = Delta::default();
+            names.by_ref().take(AT_A_TIME).for_each(|name| self.update_service(model, name, &mut delta));
+            tell(&delta);
         }
-        if dirty.node {
-            // The node's own address is an allowed source wherever a filter lets the node in.
-            let filtered = model.services().filter(|(_, service)| !service.source_ranges.is_empty());
-            filtered.for_each(|(name, _)| self.update_service(model, name, &mut delta));
-        }
-        delta
     }
 
     fn update_service(&mut self, model: &Model, name: &ObjectName, delta: &mut Delta<Frontend, Backends>) {

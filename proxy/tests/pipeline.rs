@@ -163,7 +163,7 @@ proptest! {
         for change in changes {
             model.apply(change);
             let dirty = model.take_dirty();
-            kept.update(&model, &dirty);
+            kept.update(&model, &dirty, |_| ());
         }
         prop_assert_eq!(kept.to_string(), resolve(&model, NODE).to_string());
     }

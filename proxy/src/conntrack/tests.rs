@@ -214,7 +214,7 @@ fn an_endpoint_keeps_its_flows_until_it_serves_no_more() {
     let mut left = |stage: &mut Stage, endpoints: &[(u8, [bool; 3])]| {
         model.apply(slice(endpoints));
         let dirty = model.take_dirty();
-        stage.outbox.stage(&frontends.update(&model, &dirty));
+        frontends.update(&model, &dirty, |delta| stage.outbox.stage(delta));
         stage.sync(&[], &[IpFamily::V4]);
         assert_eq!(stage.forgetter.pass(), None);
         stage.left().len()

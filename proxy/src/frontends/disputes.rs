@@ -61,7 +61,7 @@ mod tests {
     fn apply(frontends: &mut Frontends, model: &mut Model, change: Change) -> Delta<Contested, Dispute> {
         model.apply(change);
         let dirty = model.take_dirty();
-        frontends.update(model, &dirty);
+        frontends.update(model, &dirty, |_| ());
         frontends.take_disputes()
     }
 

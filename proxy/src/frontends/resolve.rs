@@ -127,7 +127,7 @@ mod tests {
             [(true, &[Reach::ClusterIp, Reach::ExternalIp][..]), (false, &[Reach::ClusterIp][..])]
         {
             let mut frontends = Frontends::new("node").with_external_ips(allowed);
-            frontends.update(&model, &dirty);
+            frontends.update(&model, &dirty, |_| ());
             let reached: Vec<Reach> = frontends.iter().map(|(_, _, backends)| backends.reach).collect();
             assert_eq!(reached, expected);
         }
