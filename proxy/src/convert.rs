@@ -51,13 +51,13 @@ fn is_namespaced(kind: Kind) -> bool {
     matches!(kind, Kind::Service | Kind::Slice)
 }
 
-/// One object in our words.
+/// One object in our words. What there are many of is shared by those who keep it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
     /// A Service.
-    Service(Service),
+    Service(Arc<Service>),
     /// An `EndpointSlice`.
-    Slice(Slice),
+    Slice(Arc<Slice>),
     /// A Node.
     Node(Node),
     /// The ranges of a `ServiceCIDR`.

@@ -213,7 +213,8 @@ pub struct Frontends {
     serves_external_ips: bool,
     /// The claims of each frontend, in order; the first holds.
     claims: BTreeMap<Frontend, Vec<Claim>>,
-    claimed: BTreeMap<ObjectName, (Claimant, Box<[Frontend]>)>,
+    /// What each Service claims, and since when.
+    claimed: BTreeMap<ObjectName, (Option<Timestamp>, Box<[Frontend]>)>,
     /// The claims that hold no more, or again, since they were last asked for.
     disputes: Delta<Contested, Dispute>,
     localities: Localities,
@@ -265,14 +266,15 @@ impl Frontends {
         let scope = Scope { node: &self.node, external_ips: self.serves_external_ips };
         let wanted = service.map(|s| resolve::service(model, scope, name, s)).unwrap_or_default();
         let by = Claimant { created: service.and_then(|s| s.created), service: name.clone() };
-        if let Some((old, frontends)) = self.claimed.remove(name) {
+        if let Some((created, frontends)) = self.claimed.remove(name) {
+            let old = Claimant { created, service: name.clone() };
             for frontend in frontends.iter().filter(|frontend| old != by || !wanted.contains_key(frontend)) {
                 self.claim(frontend, &old, None, delta);
             }
         }
         self.localities.replace(name, &wanted);
         if !wanted.is_empty() {
-            self.claimed.insert(name.clone(), (by.clone(), wanted.keys().copied().collect()));
+            self.claimed.insert(name.clone(), (by.created, wanted.keys().copied().collect()));
         }
         for (frontend, backends) in wanted {
             self.claim(&frontend, &by, Some(backends), delta);

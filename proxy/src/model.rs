@@ -48,11 +48,11 @@ impl fmt::Display for Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A Service exists with this content.
-    ServiceApplied(ObjectName, Service),
+    ServiceApplied(ObjectName, Arc<Service>),
     /// A Service is gone.
     ServiceGone(ObjectName),
     /// An `EndpointSlice` exists with this content.
-    SliceApplied(ObjectName, Slice),
+    SliceApplied(ObjectName, Arc<Slice>),
     /// An `EndpointSlice` is gone.
     SliceGone(ObjectName),
     /// Our own node exists with this content.
@@ -82,16 +82,16 @@ pub struct Dirty {
 #[derive(Clone, Debug, Default)]
 struct Entry {
     /// The Service itself. Its slices may be known before it.
-    service: Option<Service>,
+    service: Option<Arc<Service>>,
     /// Its slices, sorted by their names.
-    slices: Vec<(Arc<str>, Slice)>,
+    slices: Vec<(Arc<str>, Arc<Slice>)>,
 }
 
 /// Everything that the cluster has said so far.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
-    /// By the Service's name. Boxed: the nodes of a tree that grew in order are half empty.
-    entries: BTreeMap<ObjectName, Box<Entry>>,
+    /// By the Service's name.
+    entries: BTreeMap<ObjectName, Entry>,
     /// The name of each slice's Service.
     service_of: BTreeMap<ObjectName, Arc<str>>,
     node: Node,
@@ -142,7 +142,7 @@ impl Model {
         }
     }
 
-    fn apply_service(&mut self, name: ObjectName, service: Service) {
+    fn apply_service(&mut self, name: ObjectName, service: Arc<Service>) {
         let entry = self.entries.entry(name.clone()).or_default();
         if entry.service.as_ref() != Some(&service) {
             self.size.services += usize::from(entry.service.is_none());
@@ -162,7 +162,7 @@ impl Model {
         }
     }
 
-    fn apply_slice(&mut self, name: ObjectName, mut slice: Slice) {
+    fn apply_slice(&mut self, name: ObjectName, mut slice: Arc<Slice>) {
         // The label may have changed: the slice leaves its old Service.
         if self.service_of.get(&name).is_some_and(|old| *old != slice.service) {
             self.remove_slice(&name);
@@ -170,8 +170,11 @@ impl Model {
         let service = ObjectName { namespace: name.namespace.clone(), name: slice.service.clone() };
         // The entry's own copy of the name, so that it is held once.
         let service = self.entries.get_key_value(&service).map_or(service, |(known, _)| known.clone());
-        slice.service = service.name.clone();
-        slice.trigger = Triggered::default();
+        // A source that keeps the object keeps it as it is.
+        if let Some(slice) = Arc::get_mut(&mut slice) {
+            slice.service = service.name.clone();
+            slice.trigger = Triggered::default();
+        }
         let new = slice.endpoints.len();
         let slices = &mut self.entries.entry(service.clone()).or_default().slices;
         match slices.binary_search_by(|(other, _)| other.cmp(&name.name)) {
@@ -184,7 +187,7 @@ impl Model {
                 // Most Services have one slice: no room is kept for more.
                 slices.reserve_exact(1);
                 self.size.slices += 1;
-                self.service_of.insert(name.clone(), slice.service.clone());
+                self.service_of.insert(name.clone(), service.name.clone());
                 slices.insert(at, (name.name, slice));
             }
         }
@@ -263,17 +266,17 @@ impl Model {
 
     /// All Services, by name.
     pub fn services(&self) -> impl Iterator<Item = (&ObjectName, &Service)> {
-        self.entries.iter().filter_map(|(name, entry)| Some((name, entry.service.as_ref()?)))
+        self.entries.iter().filter_map(|(name, entry)| Some((name, entry.service.as_deref()?)))
     }
 
     /// One Service.
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        self.entries.get(name)?.service.as_ref()
+        self.entries.get(name)?.service.as_deref()
     }
 
     /// The slices of one Service, by slice name.
     pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &Slice> {
-        self.entries.get(service).into_iter().flat_map(|entry| &entry.slices).map(|(_, slice)| slice)
+        self.entries.get(service).into_iter().flat_map(|entry| &entry.slices).map(|(_, slice)| &**slice)
     }
 
     /// Our own node as it was last seen, empty until then.

@@ -74,7 +74,7 @@ fn web(last: u8) -> Change {
     let port = ServicePort { name: "".into(), protocol: Protocol::Tcp, port: 80, node_port: None };
     let service =
         Service { cluster_ips: [[10, 96, 0, last].into()].into(), ports: vec![port], ..Service::default() };
-    Change::ServiceApplied(ObjectName::new("default", "web"), service)
+    Change::ServiceApplied(ObjectName::new("default", "web"), service.into())
 }
 
 #[test]

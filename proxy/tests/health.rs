@@ -115,7 +115,7 @@ fn web(health_check_node_port: Option<u16>) -> Change {
         health_check_node_port,
         ..Service::default()
     };
-    Change::ServiceApplied(ObjectName::new("shop", "web"), service)
+    Change::ServiceApplied(ObjectName::new("shop", "web"), service.into())
 }
 
 fn endpoints(count: u8) -> Change {
@@ -131,7 +131,7 @@ fn endpoints(count: u8) -> Change {
     let endpoints = (0..count).map(endpoint).collect();
     let trigger = Triggered::default();
     let slice = Slice { service: "web".into(), ports: vec![port], endpoints, trigger };
-    Change::SliceApplied(ObjectName::new("shop", "web-1"), slice)
+    Change::SliceApplied(ObjectName::new("shop", "web-1"), slice.into())
 }
 
 /// kp:P8: sixteen minutes in one sync, four for each answer of the kernel.

@@ -218,7 +218,7 @@ impl Stage {
         let object = serde_json::from_value(object).unwrap();
         match convert(&object, &mut Names::default()).unwrap() {
             Verdict::Ours(Object::Slice(slice), _) => {
-                Change::SliceApplied(name(&format!("{service}-1")), slice)
+                Change::SliceApplied(name(&format!("{service}-1")), slice.into())
             }
             other => panic!("{other:?}"),
         }
@@ -235,7 +235,7 @@ fn service(last: u8) -> Service {
 fn changes_are_pending_until_a_sync_takes_them_in() {
     let mut stage = Stage::new();
     let slice = stage.slice("web", &[1], 0);
-    stage.tell([Change::ServiceApplied(name("web"), service(1)), slice.clone(), slice]);
+    stage.tell([Change::ServiceApplied(name("web"), service(1).into()), slice.clone(), slice]);
     let counts = |stage: &Stage| {
         [
             "service_changes_total",
@@ -258,7 +258,7 @@ fn changes_are_pending_until_a_sync_takes_them_in() {
 fn a_changed_slice_is_timed_once_from_its_trigger_to_a_sync_that_succeeds() {
     let mut stage = Stage::new();
     let slice = stage.slice("web", &[1], 1);
-    stage.tell([Change::ServiceApplied(name("web"), service(1)), slice.clone()]);
+    stage.tell([Change::ServiceApplied(name("web"), service(1).into()), slice.clone()]);
     assert_eq!(stage.programming("IPv4"), 0.0);
     stage.agent.dataplane().kernel().refuse = vec![Errno::NOMEM];
     stage.agent.sync();
@@ -315,7 +315,7 @@ fn a_sync_is_full_where_the_table_was_read_back_and_partial_where_not() {
             .map(|of| stage.of(&format!("kubeproxy_{of}_duration_seconds_count"), "IPv4"))
     };
     assert_eq!(counts(&stage), [1.0, 1.0, 0.0]);
-    stage.tell([Change::ServiceApplied(name("web"), service(1))]);
+    stage.tell([Change::ServiceApplied(name("web"), service(1).into())]);
     stage.agent.sync();
     assert_eq!(counts(&stage), [2.0, 1.0, 1.0]);
     stage.agent.sync();
@@ -331,7 +331,7 @@ fn a_family_that_fails_is_counted_and_its_last_success_stays() {
     };
     let first = stamp(&stage, "last_timestamp", "IPv4");
     assert!(first > 1e9, "{first}");
-    stage.tell([Change::ServiceApplied(name("web"), service(1))]);
+    stage.tell([Change::ServiceApplied(name("web"), service(1).into())]);
     stage.agent.dataplane().kernel().refuse = vec![Errno::NOMEM];
     stage.agent.sync();
     let failures = |stage: &Stage, family: &str| {
@@ -371,7 +371,7 @@ fn ports_without_a_local_endpoint_are_counted_by_traffic_and_family() {
     local.external_ips = vec![[192, 0, 2, 1].into(), [192, 0, 2, 2].into()];
     local.ports[0].node_port = Some(30_000);
     let elsewhere = stage.slice("web", &[1], 0);
-    stage.tell([Change::ServiceApplied(name("web"), local), elsewhere]);
+    stage.tell([Change::ServiceApplied(name("web"), local.into()), elsewhere]);
     stage.agent.sync();
     assert_eq!((count(&stage, "internal", "IPv4"), count(&stage, "external", "IPv4")), (1.0, 1.0));
     assert_eq!((count(&stage, "internal", "IPv6"), count(&stage, "external", "IPv6")), (0.0, 0.0));

@@ -96,10 +96,10 @@ fn change() -> impl Strategy<Value = Change> {
     let endpoints = prop::collection::vec((1..6_u8, any::<bool>()), 0..5);
     let node = Node { addresses: vec![[10, 1, 0, 1].into()], ..Node::default() };
     prop_oneof![
-        8 => (service_name.clone(), any_service()).prop_map(|(n, service)| Change::ServiceApplied(name(n), service)),
+        8 => (service_name.clone(), any_service()).prop_map(|(n, service)| Change::ServiceApplied(name(n), service.into())),
         2 => service_name.clone().prop_map(|n| Change::ServiceGone(name(n))),
         8 => (slice_name.clone(), service_name, endpoints)
-            .prop_map(|(n, of, endpoints)| Change::SliceApplied(name(n), slice(of, &endpoints))),
+            .prop_map(|(n, of, endpoints)| Change::SliceApplied(name(n), slice(of, &endpoints).into())),
         2 => slice_name.prop_map(|n| Change::SliceGone(name(n))),
         1 => Just(Change::NodeApplied(node)),
         1 => Just(Change::ServiceCidrApplied("cidr".into(), vec!["10.96.0.0/16".parse().unwrap()])),
@@ -242,7 +242,7 @@ proptest! {
 #[test]
 fn nothing_is_written_before_services_and_slices_are_complete() {
     let mut agent = agent();
-    tell(&mut agent, [Change::ServiceApplied(name("web"), http(1)), Change::Complete(Kind::Service)]);
+    tell(&mut agent, [Change::ServiceApplied(name("web"), http(1).into()), Change::Complete(Kind::Service)]);
     assert_eq!(agent.sync(), None);
     assert!(agent.dataplane().kernel().taken.is_empty());
     tell(&mut agent, [Change::Complete(Kind::Slice)]);
@@ -255,8 +255,8 @@ fn agent_with_web(endpoints: &[(u8, bool)]) -> Agent<Nft<FakeKernel>> {
     tell(
         &mut agent,
         [
-            Change::ServiceApplied(name("web"), http(1)),
-            Change::SliceApplied(name("web-1"), slice("web", endpoints)),
+            Change::ServiceApplied(name("web"), http(1).into()),
+            Change::SliceApplied(name("web-1"), slice("web", endpoints).into()),
         ],
     );
     tell(&mut agent, complete());
@@ -269,7 +269,10 @@ fn agent_with_web(endpoints: &[(u8, bool)]) -> Agent<Nft<FakeKernel>> {
 #[test]
 fn one_changed_endpoint_is_one_batch_of_two_elements() {
     let mut agent = agent_with_web(&[(1, true), (3, true), (5, true)]);
-    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(1, true), (7, true), (5, true)]))]);
+    tell(
+        &mut agent,
+        [Change::SliceApplied(name("web-1"), slice("web", &[(1, true), (7, true), (5, true)]).into())],
+    );
     agent.sync();
     let taken = &agent.dataplane().kernel().taken;
     assert_eq!(taken.len(), 1);
@@ -294,7 +297,7 @@ fn between_two_commits_every_slot_that_a_verdict_leads_to_has_an_endpoint() {
     for endpoints in
         [&[(3, true)][..], &[(3, true), (7, true), (9, true), (5, true)], &[(5, true), (9, true)]]
     {
-        tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", endpoints))]);
+        tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", endpoints).into())]);
         agent.dataplane().kernel().taken.clear();
         assert_eq!(agent.sync(), None);
         let taken = std::mem::take(&mut agent.dataplane().kernel().taken);
@@ -317,7 +320,7 @@ fn a_failure_between_two_commits_of_a_change_leaves_every_slot_served_and_heals(
         let before = kernel_tables(&mut agent)[0].clone();
         let kernel = agent.dataplane().kernel();
         (kernel.passing, kernel.refuse) = (passing, vec![Errno::NOMEM]);
-        tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(1, true)]))]);
+        tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(1, true)]).into())]);
         assert!(agent.sync().is_some(), "the time of the next try");
         let left = kernel_tables(&mut agent)[0].clone();
         assert_eq!(left == before, passing == 0);
@@ -334,7 +337,7 @@ fn what_a_packet_may_be_on_its_way_to_stands_until_it_has_arrived() {
     let early = kernel_tables(&mut agent)[0].clone();
     agent.dataplane().kernel().transit = Duration::from_hours(1);
     for endpoints in [&[(1, true), (3, true)][..], &[(1, true)], &[(1, true), (7, true)], &[(9, true)]] {
-        tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", endpoints))]);
+        tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", endpoints).into())]);
         assert_eq!(agent.sync(), None);
         let late = &kernel_tables(&mut agent)[0];
         assert!(arrives(late, &early, late), "{late}");
@@ -357,7 +360,7 @@ fn what_comes_back_before_it_was_removed_costs_its_verdict_alone() {
         (&[(1, true), (3, true)], 2),
     ] {
         agent.dataplane().kernel().taken.clear();
-        tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", endpoints))]);
+        tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", endpoints).into())]);
         assert_eq!(agent.sync(), None);
         let taken = &agent.dataplane().kernel().taken;
         assert_eq!(taken.iter().map(|sent| sent.ops.len()).sum::<usize>(), operations, "{taken:?}");
@@ -389,14 +392,14 @@ fn a_filter_has_its_sources_before_it_comes_and_until_it_is_gone() {
         source_ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
         ..http(1)
     };
-    tell(&mut agent, [Change::ServiceApplied(name("web"), filtered(&[]))]);
+    tell(&mut agent, [Change::ServiceApplied(name("web"), filtered(&[]).into())]);
     assert_eq!(agent.sync(), None);
     for (ranges, order) in [
         (&["10.0.0.0/8"][..], [ruleset::SOURCES, ruleset::FILTERED]),
         (&[], [ruleset::FILTERED, ruleset::SOURCES]),
     ] {
         agent.dataplane().kernel().taken.clear();
-        tell(&mut agent, [Change::ServiceApplied(name("web"), filtered(ranges))]);
+        tell(&mut agent, [Change::ServiceApplied(name("web"), filtered(ranges).into())]);
         assert_eq!(agent.sync(), None);
         let taken = &agent.dataplane().kernel().taken;
         let with = |set: &str| {
@@ -413,7 +416,8 @@ fn a_filter_has_its_sources_before_it_comes_and_until_it_is_gone() {
 fn a_change_is_written_at_once_and_what_gathered_in_one_batch() {
     let mut agent = agent_with_web(&[(1, true)]);
     let now = Instant::now();
-    let endpoint = |last| Event::Change(Change::SliceApplied(name("web-1"), slice("web", &[(last, true)])));
+    let endpoint =
+        |last| Event::Change(Change::SliceApplied(name("web-1"), slice("web", &[(last, true)]).into()));
     assert_eq!(agent.turn([endpoint(3)], || now), None);
     assert_eq!(agent.dataplane().kernel().taken.len(), 1);
     assert_eq!(agent.turn([endpoint(5), endpoint(7), endpoint(9)], || now), None, "at the same moment");
@@ -433,7 +437,7 @@ fn another_zone_of_the_node_is_written() {
         SliceEndpoint { hints: Some(Box::new(hints)), ..endpoint }
     };
     let endpoints = vec![near(1, "a"), near(3, "b")];
-    let changes = [Change::SliceApplied(name("web-1"), Slice { endpoints, ..slice("web", &[]) })];
+    let changes = [Change::SliceApplied(name("web-1"), Slice { endpoints, ..slice("web", &[]) }.into())];
     tell(&mut agent, changes);
     for (zone, address) in [("a", "10.0.0.1"), ("b", "10.0.0.3")] {
         let node = Node { zone: Some(zone.into()), ..Node::default() };
@@ -447,7 +451,7 @@ fn another_zone_of_the_node_is_written() {
 #[test]
 fn a_change_that_changes_nothing_for_packets_does_not_reach_the_kernel() {
     let mut agent = agent_with_web(&[(1, true)]);
-    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(1, true), (3, false)]))]);
+    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(1, true), (3, false)]).into())]);
     assert_eq!(agent.sync(), None);
     assert!(agent.dataplane().kernel().taken.is_empty());
 }
@@ -457,7 +461,7 @@ fn a_change_that_changes_nothing_for_packets_does_not_reach_the_kernel() {
 fn a_first_write_that_fails_is_tried_again_on_a_timer() {
     let mut agent = agent();
     agent.dataplane().kernel().refuse = vec![Errno::NOMEM];
-    tell(&mut agent, [Change::ServiceApplied(name("web"), http(1))]);
+    tell(&mut agent, [Change::ServiceApplied(name("web"), http(1).into())]);
     tell(&mut agent, complete());
     assert!(agent.sync().is_some(), "the time of the next try");
     assert_eq!(agent.sync(), None);
@@ -469,7 +473,7 @@ fn a_first_write_that_fails_is_tried_again_on_a_timer() {
 fn a_refused_write_is_tried_again_later_and_later_and_loses_nothing() {
     let mut agent = agent_with_web(&[(1, true)]);
     agent.dataplane().kernel().refuse = vec![Errno::NOMEM; 2];
-    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(3, true)]))]);
+    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(3, true)]).into())]);
     let first = agent.sync().unwrap();
     let second = agent.sync().unwrap();
     assert!(second > first, "{first:?} {second:?}");
@@ -480,13 +484,13 @@ fn a_refused_write_is_tried_again_later_and_later_and_loses_nothing() {
 #[test]
 fn a_chain_that_the_kernel_still_holds_is_removed_later() {
     let mut agent = agent_with_web(&[(1, true), (3, true)]);
-    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(1, true)]))]);
+    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(1, true)]).into())]);
     // The main transaction goes through, the removal of `spread-2` does not: kernels before 6.2.
     agent.dataplane().kernel().refuse_deleted_chains = true;
     assert_eq!(agent.sync(), None);
     assert!(kernel_tables(&mut agent)[0].chains.contains_key("cluster-2"));
     agent.dataplane().kernel().refuse_deleted_chains = false;
-    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(3, true)]))]);
+    tell(&mut agent, [Change::SliceApplied(name("web-1"), slice("web", &[(3, true)]).into())]);
     assert_eq!(agent.sync(), None);
     assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
 }
@@ -552,8 +556,8 @@ fn with_node_networks_the_chains_follow_the_node() {
     tell(
         &mut agent,
         [
-            Change::ServiceApplied(name("web"), http(1)),
-            Change::SliceApplied(name("web-1"), slice("web", &[(1, true)])),
+            Change::ServiceApplied(name("web"), http(1).into()),
+            Change::SliceApplied(name("web-1"), slice("web", &[(1, true)]).into()),
         ],
     );
     tell(&mut agent, complete());
@@ -585,8 +589,8 @@ fn tables_with_addresses(node_ports: NodePortAddresses, addresses: &[&[&str]]) -
     let ports = plain.ports.iter().cloned().map(|port| ServicePort { node_port: Some(30_000), ..port });
     let service =
         Service { ports: ports.collect(), load_balancer_ips: vec![[192, 0, 2, 77].into()], ..plain };
-    let slice = Change::SliceApplied(name("web-1"), slice("web", &[(1, true)]));
-    tell(&mut agent, [Change::ServiceApplied(name("web"), service), slice]);
+    let slice = Change::SliceApplied(name("web-1"), slice("web", &[(1, true)]).into());
+    tell(&mut agent, [Change::ServiceApplied(name("web"), service.into()), slice]);
     tell(&mut agent, complete());
     let mut table_at = |addresses: &[&str]| {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
@@ -639,8 +643,8 @@ fn a_restart_takes_the_kernels_table_over() {
     tell(
         &mut after,
         [
-            Change::ServiceApplied(name("web"), http(1)),
-            Change::SliceApplied(name("web-1"), slice("web", &[(1, true), (3, true)])),
+            Change::ServiceApplied(name("web"), http(1).into()),
+            Change::SliceApplied(name("web-1"), slice("web", &[(1, true), (3, true)]).into()),
         ],
     );
     tell(&mut after, complete());
@@ -652,10 +656,10 @@ fn a_restart_takes_the_kernels_table_over() {
 #[test]
 fn the_first_service_by_name_holds_an_address_that_two_claim() {
     let mut model = model_of(&[
-        Change::ServiceApplied(name("b"), http(1)),
-        Change::ServiceApplied(name("a"), http(1)),
-        Change::SliceApplied(name("a-1"), slice("a", &[(1, true)])),
-        Change::SliceApplied(name("b-1"), slice("b", &[(2, true)])),
+        Change::ServiceApplied(name("b"), http(1).into()),
+        Change::ServiceApplied(name("a"), http(1).into()),
+        Change::SliceApplied(name("a-1"), slice("a", &[(1, true)]).into()),
+        Change::SliceApplied(name("b-1"), slice("b", &[(2, true)]).into()),
     ]);
     let first = resolve(&model, NODE).to_string();
     assert!(first.starts_with("10.96.0.1:80/tcp cluster-ip of default/a\n  10.0.0.1:8080\n"), "{first}");
@@ -701,7 +705,7 @@ fn what_the_kernel_refuses_is_told_with_its_service_once_and_taken_back() {
     let frontend = Frontend { place, protocol: Protocol::Tcp, port: 80 };
     agent.dataplane().set_aside = vec![SetAside { frontend, why: "file exists".to_owned() }];
     let problem = Problem::set_aside(&frontend, &name("a"), "file exists");
-    for change in complete().into_iter().chain([Change::ServiceApplied(name("a"), http(1))]) {
+    for change in complete().into_iter().chain([Change::ServiceApplied(name("a"), http(1).into())]) {
         agent.take(Event::Change(change));
     }
     agent.sync();
@@ -719,10 +723,10 @@ fn what_the_kernel_refuses_is_told_with_its_service_once_and_taken_back() {
 fn a_lost_frontend_is_told_even_where_it_changes_nothing_in_the_kernel() {
     let (reports, mut told) = unbounded_channel();
     let mut agent = agent().with_reports(Reports::new(reports));
-    tell(&mut agent, complete().into_iter().chain([Change::ServiceApplied(name("a"), http(1))]));
+    tell(&mut agent, complete().into_iter().chain([Change::ServiceApplied(name("a"), http(1).into())]));
     agent.sync();
     assert_eq!(news(&mut told), []);
-    tell(&mut agent, [Change::ServiceApplied(name("b"), http(1))]);
+    tell(&mut agent, [Change::ServiceApplied(name("b"), http(1).into())]);
     agent.sync();
     let began = news(&mut told);
     assert!(

@@ -81,7 +81,7 @@ fn changes(number: u8, drawn: &Drawn, target: u16) -> [Change; 2] {
         trigger: Triggered::default(),
     };
     let name = ObjectName::new("default", &name);
-    [Change::ServiceApplied(name.clone(), service), Change::SliceApplied(name, slice)]
+    [Change::ServiceApplied(name.clone(), service.into()), Change::SliceApplied(name, slice.into())]
 }
 
 fn cluster(services: &[Drawn], target: u16) -> Vec<Change> {

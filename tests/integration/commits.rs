@@ -33,7 +33,7 @@ fn service() -> Change {
     let port =
         ServicePort { name: "".into(), protocol: Protocol::Udp, port: FRONTEND.port(), node_port: None };
     let service = Service { cluster_ips: [FRONTEND.ip()].into(), ports: vec![port], ..Service::default() };
-    Change::ServiceApplied(ObjectName::new("default", "web"), service)
+    Change::ServiceApplied(ObjectName::new("default", "web"), service.into())
 }
 
 fn slice(endpoints: &[IpAddr]) -> Change {
@@ -52,7 +52,7 @@ fn slice(endpoints: &[IpAddr]) -> Change {
         endpoints: endpoints.iter().map(endpoint).collect(),
         trigger: Triggered::default(),
     };
-    Change::SliceApplied(ObjectName::new("default", "web"), slice)
+    Change::SliceApplied(ObjectName::new("default", "web"), slice.into())
 }
 
 /// A host that has the frontend's address too, so that it hears what is not sent on to an endpoint.

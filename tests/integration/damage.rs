@@ -50,7 +50,7 @@ fn three_services(target: u16) -> Vec<Change> {
             trigger: Triggered::default(),
         };
         let name = ObjectName::new("default", &name);
-        [Change::ServiceApplied(name.clone(), service), Change::SliceApplied(name, slice)]
+        [Change::ServiceApplied(name.clone(), service.into()), Change::SliceApplied(name, slice.into())]
     };
     (1..=3).flat_map(of).collect()
 }

@@ -167,7 +167,7 @@ fn slice(endpoints: &[(u8, [bool; 3])]) -> Change {
     let endpoints = endpoints.iter().map(endpoint).collect();
     Change::SliceApplied(
         ObjectName::new("default", "dns-1"),
-        Slice { service: "dns".into(), ports, endpoints, trigger: Triggered::default() },
+        Slice { service: "dns".into(), ports, endpoints, trigger: Triggered::default() }.into(),
     )
 }
 
@@ -180,7 +180,7 @@ fn service() -> Change {
         ports: vec![port],
         ..Service::default()
     };
-    Change::ServiceApplied(ObjectName::new("default", "dns"), service)
+    Change::ServiceApplied(ObjectName::new("default", "dns"), service.into())
 }
 
 /// kp:F1: the agent hands over once the kernel has the rules, and never forgets to.

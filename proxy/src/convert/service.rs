@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use jiff::Timestamp;
@@ -31,7 +32,7 @@ pub fn service(object: &objects::Service, names: &mut Names) -> Result<Verdict, 
     let spec = &object.spec;
     let mut passed_over = PassedOver::default();
     if !is_proxied(spec) {
-        return Ok(passed_over.verdict(Object::Service(Service::default())));
+        return Ok(passed_over.verdict(Object::Service(Arc::default())));
     }
     let ports = spec.ports.iter().enumerate().map(|(index, port)| service_port(index, port, names));
     let ports: Vec<_> = ports.collect::<Result<_, _>>()?;
@@ -49,7 +50,7 @@ pub fn service(object: &objects::Service, names: &mut Names) -> Result<Verdict, 
     restrict(&mut service, spec, &mut passed_over);
     service.health_check_node_port = health_check_node_port(spec, service.external_policy)?;
     service.ports.shrink_to_fit();
-    Ok(passed_over.verdict(Object::Service(service)))
+    Ok(passed_over.verdict(Object::Service(service.into())))
 }
 
 /// Neither headless nor `ExternalName`, which may carry an address that means nothing.

@@ -35,7 +35,7 @@ pub fn slice(object: &EndpointSlice, names: &mut Names) -> Result<Verdict, Field
         endpoints.push(endpoint(object, index, names)?);
     }
     let slice = Slice { service: service.into(), ports, endpoints, trigger: trigger(object) };
-    Ok(PassedOver::default().verdict(Object::Slice(slice)))
+    Ok(PassedOver::default().verdict(Object::Slice(slice.into())))
 }
 
 /// A port without a number (or 0) is passed over: it stands for all ports, which only a headless Service can use.

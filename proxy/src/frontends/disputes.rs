@@ -76,11 +76,11 @@ mod tests {
         assert!(
             apply(Change::ServiceApplied(
                 name("a"),
-                Service { cluster_ips: vec![[10, 96, 0, 2].into()], ..service(&[1], 1) }
+                Service { cluster_ips: vec![[10, 96, 0, 2].into()], ..service(&[1], 1) }.into()
             ))
             .is_empty()
         );
-        let began = apply(Change::ServiceApplied(name("b"), service(&[1], 2)));
+        let began = apply(Change::ServiceApplied(name("b"), service(&[1], 2).into()));
         let place = Place::Address([192, 0, 2, 1].into());
         let contested =
             Contested { frontend: Frontend { place, protocol: Protocol::Tcp, port: 80 }, loser: name("b") };
@@ -100,7 +100,7 @@ mod tests {
         let who = || prop::sample::select(vec!["a", "b", "c", "d"]);
         let ips = prop::sample::subsequence(vec![1, 2, 3], 0..=3);
         prop_oneof![
-            3 => (who(), ips, 0..3_i64).prop_map(|(who, ips, age)| Change::ServiceApplied(name(who), service(&ips, age))),
+            3 => (who(), ips, 0..3_i64).prop_map(|(who, ips, age)| Change::ServiceApplied(name(who), service(&ips, age).into())),
             1 => who().prop_map(|who| Change::ServiceGone(name(who))),
         ]
     }

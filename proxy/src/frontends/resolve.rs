@@ -121,7 +121,7 @@ mod tests {
             ..Service::default()
         };
         let mut model = Model::default();
-        model.apply(Change::ServiceApplied(ObjectName::new("shop", "web"), service));
+        model.apply(Change::ServiceApplied(ObjectName::new("shop", "web"), service.into()));
         let dirty = model.take_dirty();
         for (allowed, expected) in
             [(true, &[Reach::ClusterIp, Reach::ExternalIp][..]), (false, &[Reach::ClusterIp][..])]

@@ -25,7 +25,7 @@ fn slice(service: &str, last: u8) -> Slice {
 fn model_with(services: &[&str]) -> Model {
     let mut model = Model::default();
     for service in services {
-        model.apply(Change::ServiceApplied(name(service), Service::default()));
+        model.apply(Change::ServiceApplied(name(service), Service::default().into()));
     }
     model.take_dirty();
     model
@@ -41,8 +41,8 @@ fn an_object_that_comes_again_unchanged_makes_nothing_dirty() {
     let mut model = model_with(&["a"]);
     let again = || {
         [
-            Change::ServiceApplied(name("a"), Service::default()),
-            Change::SliceApplied(name("a-1"), slice("a", 1)),
+            Change::ServiceApplied(name("a"), Service::default().into()),
+            Change::SliceApplied(name("a-1"), slice("a", 1).into()),
             Change::NodeApplied(Node::default()),
             Change::ServiceCidrApplied("x".into(), ranges(&["10.0.0.0/8"])),
         ]
@@ -58,10 +58,10 @@ fn the_size_is_what_is_held_and_not_what_was_heard() {
     let mut model = model_with(&["a"]);
     let size = |services, slices, endpoints| Size { services, slices, endpoints };
     for change in [
-        Change::SliceApplied(name("a-1"), slice("a", 1)),
-        Change::SliceApplied(name("a-1"), slice("a", 2)),
-        Change::SliceApplied(name("a-1"), slice("b", 2)),
-        Change::SliceApplied(name("a-2"), slice("a", 3)),
+        Change::SliceApplied(name("a-1"), slice("a", 1).into()),
+        Change::SliceApplied(name("a-1"), slice("a", 2).into()),
+        Change::SliceApplied(name("a-1"), slice("b", 2).into()),
+        Change::SliceApplied(name("a-2"), slice("a", 3).into()),
     ] {
         model.apply(change);
     }
@@ -75,9 +75,9 @@ fn the_size_is_what_is_held_and_not_what_was_heard() {
 #[test]
 fn a_slice_that_changes_its_label_makes_both_services_dirty() {
     let mut model = model_with(&["a", "b"]);
-    model.apply(Change::SliceApplied(name("s"), slice("a", 1)));
+    model.apply(Change::SliceApplied(name("s"), slice("a", 1).into()));
     assert_eq!(model.take_dirty(), dirty_services(&["a"]));
-    model.apply(Change::SliceApplied(name("s"), slice("b", 1)));
+    model.apply(Change::SliceApplied(name("s"), slice("b", 1).into()));
     assert_eq!(model.take_dirty(), dirty_services(&["a", "b"]));
     assert_eq!(model.slices_of(&name("a")).count(), 0);
     assert_eq!(model.slices_of(&name("b")).collect::<Vec<_>>(), [&slice("b", 1)]);
@@ -90,14 +90,14 @@ fn a_slice_that_changes_its_label_makes_both_services_dirty() {
 #[test]
 fn nothing_is_kept_of_what_is_gone() {
     let slice_first = [
-        Change::SliceApplied(name("s"), slice("a", 1)),
-        Change::ServiceApplied(name("a"), Service::default()),
+        Change::SliceApplied(name("s"), slice("a", 1).into()),
+        Change::ServiceApplied(name("a"), Service::default().into()),
         Change::SliceGone(name("s")),
         Change::ServiceGone(name("a")),
     ];
     let service_first = [
-        Change::ServiceApplied(name("a"), Service::default()),
-        Change::SliceApplied(name("s"), slice("a", 1)),
+        Change::ServiceApplied(name("a"), Service::default().into()),
+        Change::SliceApplied(name("s"), slice("a", 1).into()),
         Change::ServiceGone(name("a")),
         Change::SliceGone(name("s")),
     ];
@@ -117,9 +117,9 @@ fn nothing_is_kept_of_what_is_gone() {
 fn slices_come_in_the_order_of_their_names_whatever_order_they_came_in() {
     let mut model = model_with(&["a"]);
     for last in [3, 1, 2] {
-        model.apply(Change::SliceApplied(name(&format!("s{last}")), slice("a", last)));
+        model.apply(Change::SliceApplied(name(&format!("s{last}")), slice("a", last).into()));
     }
-    model.apply(Change::SliceApplied(name("s2"), slice("a", 9)));
+    model.apply(Change::SliceApplied(name("s2"), slice("a", 9).into()));
     let of: Vec<_> =
         model.slices_of(&name("a")).map(|slice| slice.endpoints[0].address.to_string()).collect();
     assert_eq!(of, ["10.0.0.1", "10.0.0.9", "10.0.0.3"]);
@@ -132,13 +132,13 @@ fn a_service_and_its_slices_share_its_name() {
         model.slices_of(&name("a")).all(|slice| Arc::ptr_eq(&slice.service, &service.name))
     };
     let mut model = model_with(&["a"]);
-    model.apply(Change::SliceApplied(name("s"), slice("a", 1)));
+    model.apply(Change::SliceApplied(name("s"), slice("a", 1).into()));
     assert!(shares(&model));
     let mut model = Model::default();
-    model.apply(Change::SliceApplied(name("s"), slice("a", 1)));
-    model.apply(Change::ServiceApplied(name("a"), Service::default()));
-    model.apply(Change::SliceApplied(name("s"), slice("a", 2)));
-    model.apply(Change::SliceApplied(name("t"), slice("a", 3)));
+    model.apply(Change::SliceApplied(name("s"), slice("a", 1).into()));
+    model.apply(Change::ServiceApplied(name("a"), Service::default().into()));
+    model.apply(Change::SliceApplied(name("s"), slice("a", 2).into()));
+    model.apply(Change::SliceApplied(name("t"), slice("a", 3).into()));
     assert!(shares(&model));
 }
 

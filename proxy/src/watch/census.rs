@@ -1,39 +1,51 @@
 //! What the API server has said of one kind, and what that changes.
 //!
 //! Not a cache: it keeps the names of the objects that the model holds and nothing else. Pure. Invariant: the changes
-//! that it gave name exactly the objects in `held`, and an object leaves only when the server says that it is gone, or
+//! that it gave name exactly the objects that are held, and an object leaves only when the server says that it is gone, or
 //! lists everything and leaves it out.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::mem;
 
 use crate::convert::{Key, Verdict};
+use crate::memory;
 use crate::model::{Change, Kind, ObjectName};
 
 /// The names of one kind.
 #[derive(Debug)]
 pub(super) struct Census {
     kind: Kind,
-    held: BTreeSet<ObjectName>,
-    /// What the list that is being read holds so far.
-    listed: BTreeSet<ObjectName>,
+    known: BTreeMap<ObjectName, Known>,
     /// The list that is being read holds something that cannot be told to be any object.
     has_nameless: bool,
 }
 
+/// What is known of one object; never neither of the two.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// The model holds it.
+    is_held: bool,
+    /// The list that is being read holds it.
+    is_listed: bool,
+}
+
 impl Census {
     pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, held: BTreeSet::new(), listed: BTreeSet::new(), has_nameless: false }
+        Self { kind, known: BTreeMap::new(), has_nameless: false }
     }
 
     /// A list begins.
     pub(super) fn begin(&mut self) {
-        self.listed.clear();
+        self.known.retain(|_, known| {
+            known.is_listed = false;
+            known.is_held
+        });
         self.has_nameless = false;
     }
 
     /// The list that began holds this object; what it says comes by [`Census::exists`].
     pub(super) fn lists(&mut self, name: ObjectName) {
-        self.listed.insert(name);
+        self.known.entry(name).or_default().is_listed = true;
     }
 
     /// The list that began holds something without a name, which may be any object.
@@ -43,15 +55,15 @@ impl Census {
 
     /// Whether the list, which is complete, leaves this object out.
     pub(super) fn is_missing(&self, name: &ObjectName) -> bool {
-        !self.has_nameless && !self.listed.contains(name)
+        !self.has_nameless && !self.known.get(name).is_some_and(|known| known.is_listed)
     }
 
     /// The list is complete: what it left out is gone.
     pub(super) fn end(&mut self) -> Vec<Change> {
-        let missing: Vec<ObjectName> =
-            self.held.iter().filter(|name| self.is_missing(name)).cloned().collect();
+        let missing: Vec<ObjectName> = self.held().filter(|name| self.is_missing(name)).cloned().collect();
         self.begin();
         let gone = missing.into_iter().filter_map(|name| self.is_gone(name)).collect::<Vec<_>>();
+        memory::pack(&mut self.known);
         gone.into_iter().chain([Change::Complete(self.kind)]).collect()
     }
 
@@ -59,7 +71,7 @@ impl Census {
     pub(super) fn exists(&mut self, name: ObjectName, verdict: Verdict) -> Option<Change> {
         match verdict {
             Verdict::Ours(object, _) => {
-                self.held.insert(name.clone());
+                self.known.entry(name.clone()).or_default().is_held = true;
                 Some(object.applied(Key { kind: self.kind, name }))
             }
             Verdict::Ignored(_) | Verdict::Stray(_) => self.is_gone(name),
@@ -68,13 +80,24 @@ impl Census {
 
     /// An object is gone.
     pub(super) fn is_gone(&mut self, name: ObjectName) -> Option<Change> {
-        self.held.remove(&name).then(|| Key { kind: self.kind, name }.gone())
+        let known = self.known.get_mut(&name)?;
+        let was_held = mem::take(&mut known.is_held);
+        if !known.is_listed {
+            self.known.remove(&name);
+        }
+        was_held.then(|| Key { kind: self.kind, name }.gone())
+    }
+
+    /// The objects that the model holds.
+    fn held(&self) -> impl Iterator<Item = &ObjectName> {
+        self.known.iter().filter(|(_, known)| known.is_held).map(|(name, _)| name)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     use proptest::prelude::*;
 
@@ -87,7 +110,7 @@ mod tests {
     }
 
     fn ours() -> Verdict {
-        Verdict::Ours(Object::Service(Service::default()), vec![])
+        Verdict::Ours(Object::Service(Arc::default()), vec![])
     }
 
     #[test]
@@ -157,7 +180,7 @@ mod tests {
         ) {
             let mut census = Census::new(Kind::Service);
             let mut server: BTreeSet<&str> = BTreeSet::new();
-            let mut replayed: BTreeMap<ObjectName, Service> = BTreeMap::new();
+            let mut replayed: BTreeMap<ObjectName, Arc<Service>> = BTreeMap::new();
             for (step, which) in steps {
                 let changes: Vec<Change> = match step {
                     0 => {
@@ -182,7 +205,7 @@ mod tests {
                         }
                         changes.extend(census.end());
                         let held: Vec<String> = server.iter().map(|name| (*name).to_owned()).collect();
-                        prop_assert_eq!(census.held.iter().map(|name| name.name.to_string()).collect::<Vec<_>>(), held);
+                        prop_assert_eq!(census.held().map(|name| name.name.to_string()).collect::<Vec<_>>(), held);
                         changes
                     }
                 };
@@ -193,7 +216,7 @@ mod tests {
                         _ => {}
                     }
                 }
-                prop_assert!(replayed.keys().eq(census.held.iter()));
+                prop_assert!(replayed.keys().eq(census.held()));
             }
         }
     }

@@ -94,6 +94,7 @@ impl Manifests {
         let read = read.map_err(|source| ManifestsError::Open { folder: self.path.clone(), source })?;
         let mut changes = self.round(Round { read, gone: BTreeSet::new() });
         changes.extend([Kind::Service, Kind::Slice, Kind::Node, Kind::ServiceCidr].map(Change::Complete));
+        self.roster.pack();
         Ok(changes)
     }
 

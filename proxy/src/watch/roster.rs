@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::documents::{Mistake, Parsed};
 use crate::convert::{Key, Object};
+use crate::memory;
 use crate::model::{Change, Kind, ObjectName};
 use crate::problems::{self, News, Problem, Reason, Subject};
 
@@ -49,6 +50,11 @@ impl Roster {
     /// Names of the files that were read and not removed since.
     pub fn files(&self) -> impl Iterator<Item = &Arc<str>> {
         self.files.keys()
+    }
+
+    /// Takes no more memory than what it holds needs.
+    pub fn pack(&mut self) {
+        memory::pack(&mut self.objects);
     }
 
     /// Takes in what a file says now. An object with a mistake keeps its last good state; when it cannot even be told

@@ -83,7 +83,7 @@ pub(crate) fn complete() -> Vec<Change> {
 
 /// The objects of a Service.
 pub(crate) fn service_changes(index: usize, draft: &ServiceDraft) -> Vec<Change> {
-    let service = Change::ServiceApplied(name(index), service(index, draft));
+    let service = Change::ServiceApplied(name(index), service(index, draft).into());
     let slices = [(0, true), (1, true), (0, false), (1, false)].map(|(n, ipv4)| slice(index, draft, n, ipv4));
     slices.into_iter().chain([service]).collect()
 }
@@ -138,7 +138,8 @@ fn slice(index: usize, draft: &ServiceDraft, n: u8, ipv4: bool) -> Change {
             ports: TARGETS.iter().enumerate().filter_map(port).collect(),
             endpoints: endpoints.map(|draft| endpoint(draft, ipv4)).collect(),
             trigger: Triggered::default(),
-        },
+        }
+        .into(),
     )
 }
 

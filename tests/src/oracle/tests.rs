@@ -72,8 +72,8 @@ fn model(service: Service, endpoints: Vec<SliceEndpoint>) -> Model {
     let mut model = Model::default();
     let slice = Slice { service: "web".into(), ports: vec![port], endpoints, trigger: Triggered::default() };
     model.apply(Change::NodeApplied(node));
-    model.apply(Change::ServiceApplied(name("web"), service));
-    model.apply(Change::SliceApplied(name("web-1"), slice));
+    model.apply(Change::ServiceApplied(name("web"), service.into()));
+    model.apply(Change::SliceApplied(name("web-1"), slice.into()));
     model.apply(Change::ServiceCidrApplied("all".into(), vec!["10.96.0.0/16".parse().unwrap()]));
     model
 }
@@ -173,7 +173,7 @@ fn of_two_services_that_claim_an_address_the_older_one_has_it() {
     let name = ObjectName::new("default", "another");
     let mut other = |created| {
         let service = Service { cluster_ips: vec![ip("10.96.0.2")], created, ..web() };
-        model.apply(Change::ServiceApplied(name.clone(), service));
+        model.apply(Change::ServiceApplied(name.clone(), service.into()));
         outcomes(&model, &settings(), &packet(OUTSIDE, EXTERNAL[0]))
     };
     assert_eq!(other(Some(jiff::Timestamp::UNIX_EPOCH)), to(&[NEAR], false));

@@ -9,7 +9,9 @@ fn read(spec: &Value, status: &Value) -> Result<(Service, Vec<String>), String> 
     let object = json!({"metadata": {"name": "web"}, "spec": spec, "status": status});
     let object: objects::Service = serde_json::from_value(object).unwrap();
     match service(&object, &mut names()) {
-        Ok(Verdict::Ours(Object::Service(service), passed_over)) => Ok((service, texts(passed_over))),
+        Ok(Verdict::Ours(Object::Service(service), passed_over)) => {
+            Ok((Arc::unwrap_or_clone(service), texts(passed_over)))
+        }
         Ok(other) => panic!("{other:?}"),
         Err(error) => Err(error.to_string()),
     }

@@ -12,7 +12,7 @@ fn verdict(object: Value) -> Result<Verdict, String> {
 fn converted(mut fields: Value) -> Result<Slice, String> {
     fields["metadata"] = json!({"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}});
     match verdict(fields) {
-        Ok(Verdict::Ours(Object::Slice(slice), _)) => Ok(slice),
+        Ok(Verdict::Ours(Object::Slice(slice), _)) => Ok(Arc::unwrap_or_clone(slice)),
         Ok(other) => panic!("{other:?}"),
         Err(error) => Err(error),
     }

@@ -56,11 +56,11 @@ impl Stage {
     }
 
     fn put(&mut self, port: Option<u16>) {
-        self.apply(Change::ServiceApplied(web(), service(port)));
+        self.apply(Change::ServiceApplied(web(), service(port).into()));
     }
 
     fn put_slice(&mut self, name: &str, endpoints: &[SliceEndpoint]) {
-        self.apply(Change::SliceApplied(ObjectName::new("shop", name), slice(name, endpoints)));
+        self.apply(Change::SliceApplied(ObjectName::new("shop", name), slice(name, endpoints).into()));
     }
 
     /// What is handed over when the kernel takes these families: port and count of each check.
@@ -92,7 +92,7 @@ fn a_check_is_there_from_the_service_on_until_it_wants_it_no_more() {
 fn a_service_is_checked_in_the_families_of_its_cluster_ips() {
     let mut stage = Stage::new();
     let single = Service { cluster_ips: vec!["fd00::1".parse().unwrap()], ..service(Some(30_001)) };
-    stage.apply(Change::ServiceApplied(web(), single));
+    stage.apply(Change::ServiceApplied(web(), single.into()));
     assert_eq!(stage.handed(&[V4, V6]), [(V6, Some((30_001, 0)))]);
 }
 

@@ -17,7 +17,7 @@ fn packet(source: &str, destination: &str, locality: Locality) -> Result<Packet,
     let cluster_ips = vec![ip("10.96.0.10"), ip("fd00:96::10")];
     let service = Service { cluster_ips, ..Service::default() };
     let changes =
-        [Change::NodeApplied(node), Change::ServiceApplied(ObjectName::new("shop", "web"), service)];
+        [Change::NodeApplied(node), Change::ServiceApplied(ObjectName::new("shop", "web"), service.into())];
     let offline = Offline::of(("node-1", None), &settings, changes);
     let (inside, addresses) = (offline.inside(), offline.addresses());
     let here = Here { inside: &inside, settings: &settings, addresses: &addresses };

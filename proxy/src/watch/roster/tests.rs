@@ -12,7 +12,7 @@ fn key(name: &str) -> Key {
 
 fn object(version: u8) -> Object {
     let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, version));
-    Object::Service(Service { cluster_ips: vec![address], ..Service::default() })
+    Object::Service(Service { cluster_ips: vec![address], ..Service::default() }.into())
 }
 
 fn parsed(objects: &[(&str, u8)]) -> Parsed {
@@ -148,7 +148,7 @@ proptest! {
     fn the_changes_add_up_to_what_the_first_file_of_each_object_says(events in prop::collection::vec(event(), 0..30)) {
         let mut roster = Roster::default();
         let mut files: BTreeMap<&str, BTreeMap<Key, Object>> = BTreeMap::new();
-        let mut replayed: BTreeMap<ObjectName, Service> = BTreeMap::new();
+        let mut replayed: BTreeMap<ObjectName, Arc<Service>> = BTreeMap::new();
         for event in events {
             let update = match event {
                 Event::Replace(file, objects) => {
@@ -171,7 +171,7 @@ proptest! {
                     other => prop_assert!(false, "{:?}", other),
                 }
             }
-            let mut expected: BTreeMap<ObjectName, Service> = BTreeMap::new();
+            let mut expected: BTreeMap<ObjectName, Arc<Service>> = BTreeMap::new();
             for (key, object) in files.values().flatten() {
                 let Object::Service(service) = object else { unreachable!() };
                 expected.entry(key.name.clone()).or_insert_with(|| service.clone());
