@@ -2,12 +2,13 @@
 
 use heddle_proxy::config::{CommandLine, Config, ConfigError, Task};
 use heddle_proxy::look::command;
-use heddle_proxy::{causes, logging, run};
+use heddle_proxy::{causes, logging, memory, run};
 use std::ffi::OsString;
 use std::process::ExitCode;
 use tracing::{error, info, warn};
 
 fn main() -> ExitCode {
+    memory::return_large_blocks();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if command::is_asked(&arguments) {
         return command::run(&arguments);

@@ -1,10 +1,28 @@
-//! Gives back to the kernel what a start or a repair took for a moment.
+//! Gives back to the kernel what a start or a repair takes for a moment.
 //!
 //! Not an allocator. A whole table that is read, compared and sent, and the objects before they are converted, are several
 //! times what stays; glibc's allocator keeps the pages for later unless it is asked. Others (musl's) are left alone.
 
 use std::collections::BTreeMap;
 use std::mem;
+
+/// What is larger than this is taken from the kernel by itself, in bytes.
+#[cfg(target_env = "gnu")]
+const LARGE: i32 = 128 * 1024;
+
+/// Large blocks go back to the kernel as soon as they are free. glibc does so until the first one is freed, and keeps what
+/// is twice as large from then on, where [`give_back`] does not find it (`malloc_trim` leaves the top of a thread's arena).
+/// To be called before the first thread starts.
+pub fn return_large_blocks() {
+    #[cfg(target_env = "gnu")]
+    {
+        #[expect(unsafe_code, reason = "the C library's own; there is no safe name for it")]
+        // SAFETY: it takes two numbers, and nobody else allocates yet.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+        }
+    }
+}
 
 /// Moves a map into full nodes: those of one that grew in order are half empty.
 pub fn pack<K: Ord, V>(map: &mut BTreeMap<K, V>) {
