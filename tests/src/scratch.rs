@@ -3,7 +3,10 @@
 //! It is not a temporary directory: it is a mount that nothing is mounted on, reachable only through its file
 //! descriptor. Invariant: no name of it exists in any file system.
 
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick,
+};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -21,7 +24,7 @@ impl Scratch {
     /// # Errors
     /// When the process may not mount (the lab needs root).
     pub fn new() -> io::Result<Self> {
-        Self::mount(MountAttrFlags::empty())
+        Self::with(|_| Ok(()))
     }
 
     /// Makes an empty directory that nobody can write into.
@@ -29,14 +32,36 @@ impl Scratch {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn read_only() -> io::Result<Self> {
-        Self::mount(MountAttrFlags::MOUNT_ATTR_RDONLY)
+        let scratch = Self::new()?;
+        scratch.make_read_only()?;
+        Ok(scratch)
     }
 
-    fn mount(attributes: MountAttrFlags) -> io::Result<Self> {
+    /// Makes an empty directory that is full after this many bytes.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_size(bytes: u64) -> io::Result<Self> {
+        Self::with(|file_system| Ok(fsconfig_set_string(file_system, "size", bytes.to_string())?))
+    }
+
+    fn with(configure: impl FnOnce(&OwnedFd) -> io::Result<()>) -> io::Result<Self> {
         let file_system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        configure(&file_system)?;
         fsconfig_create(&file_system)?;
-        let mount = fsmount(&file_system, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+        let mount = fsmount(&file_system, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
         Ok(Self { mount })
+    }
+
+    /// From now on nothing in it can be changed.
+    ///
+    /// # Errors
+    /// When somebody has a file of it open for writing.
+    pub fn make_read_only(&self) -> io::Result<()> {
+        let file_system =
+            fspick(&self.mount, "", FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC)?;
+        fsconfig_set_flag(&file_system, "ro")?;
+        Ok(fsconfig_reconfigure(&file_system)?)
     }
 
     /// A path that this process and others can use while this value lives.
