@@ -11,6 +11,9 @@ use std::net::IpAddr;
 /// What the host ends of our veth pairs begin with.
 pub const HOST_PREFIX: &str = "hdl";
 
+/// Longest id of a container that is kept as it is, in bytes; containerd's and CRI-O's have 64.
+pub const ID_MAX: usize = 80;
+
 /// The name of the host's end: 15 bytes, the longest that the kernel takes, 48 of its bits from the attachment.
 ///
 /// It is not made from the pod's name: a pod that is made anew has the same name while its predecessor's link still
@@ -37,20 +40,50 @@ fn fold(hash: u64) -> u64 {
     (hash ^ (hash >> 48)) & 0xffff_ffff_ffff
 }
 
-/// FNV-1a over the parts, each with a separator that no part contains, then `MurmurHash3`'s finaliser so that every bit
-/// depends on every byte. Not the standard library's hasher: that one may change with the compiler.
+/// A hash of the parts, each with a separator that no part contains.
 fn hash(parts: &[&str]) -> u64 {
-    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
-    let mut h = bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    mix(parts.iter().flat_map(|part| part.bytes().chain([0])))
+}
+
+/// FNV-1a, finished. Not the standard library's hasher: that one may change with the compiler.
+fn mix(bytes: impl Iterator<Item = u8>) -> u64 {
+    finish(bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)))
+}
+
+/// `MurmurHash3`'s finaliser: every bit depends on every other.
+fn finish(mut h: u64) -> u64 {
     for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
         h = (h ^ (h >> 33)).wrapping_mul(factor);
     }
     h ^ (h >> 33)
 }
 
-/// A checksum of a line of the lease file, against torn and damaged lines.
-pub fn checksum(text: &str) -> u64 {
+/// A checksum of bytes at a place, against torn, damaged and misplaced ones; eight bytes at a time, since every unit of
+/// the lease table that is read is checked.
+pub fn checksum(place: u64, bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let mut h = place ^ bytes.len() as u64;
+    for word in words.iter().chain([&last]) {
+        h = (h ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+    finish(h)
+}
+
+/// The checksum of a line of a lease file of the first form.
+pub fn line_checksum(text: &str) -> u64 {
     hash(&[text])
+}
+
+/// A container's id in at most [`ID_MAX`] bytes. Longer ones, which the specification allows and no runtime makes, are
+/// their beginning and 128 bits of hashes; what stands between is legal in no id, so that none is taken for another.
+pub fn short(container: &str) -> String {
+    if container.len() <= ID_MAX {
+        return container.to_owned();
+    }
+    let begin: String = container.chars().take(ID_MAX / 2).filter(char::is_ascii).collect();
+    format!("{begin}~{:016x}{:016x}", hash(&["id", container]), hash(&["again", container]))
 }
 
 #[cfg(test)]
@@ -75,6 +108,14 @@ mod tests {
         let names: BTreeSet<_> = all.iter().map(|(n, c, i)| host_link(&attachment(n, c, i))).collect();
         assert_eq!(names.len(), all.len());
         assert!(names.iter().all(|name| name.len() <= heddle_netlink::link::NAME_MAX));
+    }
+
+    #[test]
+    fn long_ids_become_short_and_stay_apart() {
+        let (one, two) = ("a".repeat(131_072), "a".repeat(131_071));
+        let all = BTreeSet::from([short(&one), short(&two), short(&one[..81]), short(&one[..80])]);
+        assert_eq!(all.len(), 4);
+        assert!(all.iter().all(|id| id.len() <= ID_MAX && short(id) == *id), "{all:?}");
     }
 
     /// A newer program must find the links of an older one.

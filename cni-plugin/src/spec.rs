@@ -10,6 +10,7 @@ mod request;
 pub use request::{Add, Attachment, Check, Del, Gc, Request, Status};
 
 use crate::json::tidy;
+use crate::names;
 use crate::ranges;
 use crate::version::Version;
 use serde_json::{Map, Value};
@@ -142,7 +143,7 @@ fn is_identifier(text: &str) -> bool {
 fn check_container(value: String) -> Result<String, Error> {
     let problem = "it must begin with a letter or digit and hold only those, '_', '.' and '-'";
     if is_identifier(&value) {
-        Ok(value)
+        Ok(names::short(&value))
     } else {
         Err(Error::Variable { name: "CNI_CONTAINERID", value, problem })
     }

@@ -117,6 +117,10 @@ fn read_sets(
     single: Written,
     listed: Vec<Vec<Written>>,
 ) -> Result<Vec<RangeSet>, Error> {
+    if single.subnet.is_none() && !single.exclude.is_empty() {
+        let problem = "write it into the range that it is about".to_owned();
+        return Err(Error::Invalid { key: "ipam.exclude", problem });
+    }
     sets.extend(single.subnet.is_some().then(|| vec![single]));
     sets.extend(listed);
     if sets.is_empty() {

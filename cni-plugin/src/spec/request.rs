@@ -7,6 +7,7 @@ use super::{
 use crate::args::Args;
 use crate::config::{Config, ipam};
 use crate::delegate::Delegate;
+use crate::names;
 use crate::result::Outcome;
 use crate::version::Version;
 use serde_json::Value;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 pub struct Attachment {
     /// The network's name.
     pub network: String,
-    /// The container's id.
+    /// The container's id; a very long one as [`names::short`] makes it.
     pub container: String,
     /// The interface's name in the container.
     pub ifname: String,
@@ -218,7 +219,7 @@ fn read_valid(document: &Document, network: &str) -> Result<Option<Vec<Attachmen
         let text = |key: &str| entry.get(key)?.as_str().map(str::to_owned);
         let (container, ifname) = (text("containerID")?, text("ifname")?);
         let good = is_identifier(&container) && !ifname.is_empty();
-        good.then(|| Attachment { network: network.to_owned(), container, ifname })
+        good.then(|| Attachment { network: network.to_owned(), container: names::short(&container), ifname })
     };
     let read = |list: &Vec<Value>| list.iter().map(attachment).collect::<Option<_>>();
     // A list that is half understood would take the network from containers that live.

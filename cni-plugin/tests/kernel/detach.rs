@@ -70,7 +70,7 @@ fn what_a_dead_container_left_is_not_in_the_way_of_the_next() {
 fn an_empty_lease_file_is_healed() {
     let node = Node::new();
     node.add("c1", &Pod::new(), &json!({}));
-    std::fs::write(node.journal(), "").unwrap();
+    std::fs::write(node.table(), "").unwrap();
     node.add("c2", &Pod::new(), &json!({}));
     assert_eq!(node.leases(), ["c2/eth0"]);
 }

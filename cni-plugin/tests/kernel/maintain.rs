@@ -69,7 +69,7 @@ fn a_check_names_what_is_lost() {
 fn a_check_compares_the_lease() {
     let (node, pod) = (Node::new(), Pod::new());
     let config = with_result(&node.add("c1", &pod, &json!({})));
-    std::fs::remove_file(node.journal()).unwrap();
+    std::fs::remove_file(node.table()).unwrap();
     let failure = node.fails(108, "CHECK", ("c1", &pod.path()), &config);
     assert!(failure["details"].as_str().unwrap().contains("the lease of 10.244.1.2"), "{failure}");
 }
@@ -122,11 +122,13 @@ fn without_a_list_nothing_is_garbage() {
 #[test]
 fn either_half_of_an_attachment_is_found() {
     let node = Node::new();
-    node.add("c1", &Pod::new(), &json!({}));
-    std::fs::remove_file(node.journal()).unwrap();
+    // Held: the links of a pod that is gone go with it, soon after.
+    let (one, two) = (Pod::new(), Pod::new());
+    node.add("c1", &one, &json!({}));
+    std::fs::remove_file(node.table()).unwrap();
     node.add(
         "c2",
-        &Pod::new(),
+        &two,
         &json!({"ipam": {"type": "heddle", "subnet": "10.244.1.0/24", "rangeStart": "10.244.1.9"}}),
     );
     node.ip(&["link", "del", &node.host_links()[1]]);
@@ -141,10 +143,7 @@ fn status_says_whether_an_add_would_succeed() {
     let node = Node::new();
     let small = json!({"ipam": {"type": "heddle", "subnet": "10.1.0.0/30"}});
     node.status(&small);
-    assert!(
-        !node.journal().exists() && node.ip(&["link"]).as_array().unwrap().len() == 1,
-        "it makes nothing"
-    );
+    assert!(!node.table().exists() && node.ip(&["link"]).as_array().unwrap().len() == 1, "it makes nothing");
     node.add("c1", &Pod::new(), &small);
     let failure = node.fails(50, "STATUS", ("", ""), &small);
     assert_eq!(failure["msg"], "no address left in range set 10.1.0.1-10.1.0.2 (1 held)");

@@ -1,5 +1,6 @@
 //! A node and its pods as the plugin's tests see them: namespaces, a folder for leases, and the ways to call the plugin.
 
+use heddle_cni::store::{Store, boot_id};
 use heddle_tests::namespace::Namespace;
 use heddle_tests::process::Invocation;
 use heddle_tests::scratch::Scratch;
@@ -131,21 +132,19 @@ impl Node {
         self.scratch.path()
     }
 
-    pub(crate) fn journal(&self) -> PathBuf {
-        self.scratch.path().join("pods/leases")
+    /// The file with this network's leases.
+    pub(crate) fn table(&self) -> PathBuf {
+        self.scratch.path().join("pods/lease-table")
     }
 
-    /// The interfaces that hold addresses, as the journal's text says.
+    /// The interfaces that hold addresses, as the next process sees them.
     pub(crate) fn leases(&self) -> Vec<String> {
-        let mut held: Vec<String> = Vec::new();
-        for line in fs::read_to_string(self.journal()).unwrap_or_default().lines() {
-            match line.split(' ').collect::<Vec<_>>()[..] {
-                ["grant", container, ifname, ..] => held.push(format!("{container}/{ifname}")),
-                ["release", container, ifname, ..] => held.retain(|h| *h != format!("{container}/{ifname}")),
-                _ => {}
-            }
-        }
-        held
+        let store = Store::open_existing(&self.scratch.path(), "pods", &boot_id().unwrap()).unwrap();
+        let held = store.map(|store| store.holders().unwrap()).unwrap_or_default();
+        let mut names: Vec<_> =
+            held.iter().map(|held| format!("{}/{}", held.owner.container, held.owner.ifname)).collect();
+        names.sort();
+        names
     }
 }
 
