@@ -110,7 +110,7 @@ fn every_edit_of_our_table_by_others_is_undone_within_a_second() -> Outcomes {
         &["add table ip heddle-proxy { flags dormant; }"],
     ] {
         let script = damage.join("\n");
-        proxy.process().signal(Signal::STOP)?;
+        proxy.process().pause()?;
         let done = node.nft([&*script])?;
         assert!(done.status.success(), "{script}: {done:?}");
         assert!(!held(node)?.iter().flatten().eq(&wanted), "{script} does no damage");

@@ -9,9 +9,9 @@ pub use invocation::{Invocation, program};
 
 use crate::namespace;
 use crate::patience::{PATIENCE, Vain, eventually};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -139,6 +139,17 @@ impl Process {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
             Err(e) => Err(self.unwatched(e.into())),
         }
+    }
+
+    /// Stops all its threads until [`Signal::CONT`], and waits until the last one stands: the signal is one thread's, which
+    /// may wait for a processor while the others go on.
+    ///
+    /// # Errors
+    /// [`Error::Watch`] when the kernel refuses, or the program has ended.
+    pub fn pause(&self) -> Result<(), Error> {
+        self.signal(Signal::STOP)?;
+        let stopped = waitid(WaitId::PidFd(self.handle.as_fd()), WaitIdOptions::STOPPED);
+        stopped.map(|_| ()).map_err(|e| self.unwatched(e.into()))
     }
 
     /// Waits for its end.
