@@ -89,8 +89,7 @@ impl Kernel for Netlink {
         Ok(forgotten)
     }
 
-    /// The kernel handles a packet without a pause, in microseconds; a hypervisor may stop the processor meanwhile. Twice
-    /// this long may pass until what others put into our table is gone, which is to be less than a second.
+    /// The kernel handles a packet without a pause, in microseconds; a hypervisor may stop the processor meanwhile.
     fn transit(&self) -> Duration {
         Duration::from_millis(200)
     }

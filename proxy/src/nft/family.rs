@@ -3,7 +3,7 @@
 use super::apply::Kernel;
 use super::blame;
 use super::diff::{self, Update};
-use super::plan::{Edits, Plan};
+use super::plan::Plan;
 use super::retired::{Remains, Retired};
 use super::ruleset;
 use super::settings::Settings;
@@ -30,6 +30,8 @@ pub struct FamilyTable {
     edited: bool,
     /// What the kernel still has and the plan does not.
     retired: Retired,
+    /// The same where others put it there: no packet of ours is led to it.
+    foreign: Remains,
     /// Frontends that the kernel refuses, and why. They are not in the plan.
     set_aside: BTreeMap<Frontend, String>,
     /// Those are to be tried again.
@@ -44,6 +46,7 @@ impl FamilyTable {
             in_doubt: true,
             edited: false,
             retired: Retired::default(),
+            foreign: Remains::default(),
             set_aside: BTreeMap::new(),
             forgiving: false,
         }
@@ -164,18 +167,17 @@ impl FamilyTable {
         }
         synced.compared += 1;
         let have = kernel.load(want.family).map_err(|source| self.failure("read back", source))?;
-        let update = diff::diff(have.as_ref(), want);
+        let mut update = diff::diff(have.as_ref(), want);
+        self.foreign = Remains::default();
         if std::mem::take(&mut self.edited) {
-            synced.repaired += usize::from(self.undoes_more(&update, &edits));
+            // What the update does besides sending the edits, it does to what others did.
+            let known = diff::update(want.family, &edits);
+            self.foreign = self.retired.take_foreign(&known.remains, &mut update.remains);
+            let repairs = update.transactions != known.transactions || !self.foreign.is_empty();
+            synced.repaired += usize::from(repairs);
         }
         self.retired.clear();
         Ok(update)
-    }
-
-    /// Whether the update does more than send the edits: what it does besides, it does to what others did.
-    fn undoes_more(&self, update: &Update, edits: &Edits) -> bool {
-        let known = diff::update(self.table().family, edits);
-        update.transactions != known.transactions || !self.retired.explains(&known.remains, &update.remains)
     }
 
     fn failure(&self, verb: &str, source: impl std::error::Error + Send + Sync + 'static) -> Failure {
@@ -224,14 +226,16 @@ impl FamilyTable {
     /// Removes what no packet is on its way to any more.
     fn sweep(&mut self, kernel: &mut impl Kernel, synced: &mut Synced) {
         let mut busy = Remains::default();
-        while let Some(ripe) = self.retired.take_ripe(Instant::now(), kernel.transit()) {
-            for transaction in diff::removals(self.table().family, &ripe) {
+        let mut ripe = Some(std::mem::take(&mut self.foreign));
+        while let Some(unused) = ripe {
+            for transaction in diff::removals(self.table().family, &unused) {
                 match kernel.commit(&transaction) {
                     Ok(()) => synced.operations += transaction.ops.len(),
-                    Err(e) if e.source.errno() == Some(Errno::BUSY) => busy.add_chains(&ripe, &transaction),
+                    Err(e) if e.source.errno() == Some(Errno::BUSY) => busy.add_chains(&unused, &transaction),
                     Err(e) => self.leave(e, synced),
                 }
             }
+            ripe = self.retired.take_ripe(Instant::now(), kernel.transit());
         }
         self.retired.add(busy, Instant::now());
     }

@@ -135,12 +135,18 @@ impl Retired {
         self.young.is_empty() && self.old.is_empty()
     }
 
-    /// Whether all of this is retired here or in `new`.
-    pub fn explains(&self, new: &Remains, remains: &Remains) -> bool {
+    /// Takes out what is retired neither here nor in `new`: others have put it there.
+    pub fn take_foreign(&self, new: &Remains, remains: &mut Remains) -> Remains {
         let known = [&self.young, &self.old, new];
-        let mut elements = remains.elements.iter().flat_map(|(set, of)| of.keys().map(move |key| (set, key)));
-        elements.all(|(set, key)| known.iter().any(|known| known.has_element(set, key)))
-            && remains.chains.keys().all(|name| known.iter().any(|known| known.chains.contains_key(name)))
+        let is_foreign = |set: &Name, key: &Cells| !known.iter().any(|known| known.has_element(set, key));
+        let mut foreign = Remains::default();
+        for (set, elements) in &mut remains.elements {
+            foreign.add(set, elements.extract_if(.., |key, _| is_foreign(set, key)));
+        }
+        remains.elements.retain(|_, elements| !elements.is_empty());
+        let is_foreign = |name: &Name| !known.iter().any(|known| known.chains.contains_key(name));
+        foreign.chains = remains.chains.extract_if(.., |name, _| is_foreign(name)).collect();
+        foreign
     }
 
     /// Puts what comes back before the edits that bring it: the kernel has it.
