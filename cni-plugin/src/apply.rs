@@ -9,6 +9,7 @@ use crate::plan::{Pair, Step, Undo};
 use crate::setting::set;
 use heddle_netlink::address::Address;
 use heddle_netlink::link::{self, Change, Link, LinkIndex, Peer, Port, Veth, Which};
+use heddle_netlink::neighbour::Neighbour;
 use heddle_netlink::{Batch, Errno, Family, Socket, route};
 use ipnetwork::IpNetwork;
 use std::io;
@@ -90,8 +91,8 @@ pub struct Failed {
 /// What the steps made, as the kernel sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Made {
-    /// The bridge.
-    pub bridge: Link,
+    /// The bridge, if there is one.
+    pub bridge: Option<Link>,
     /// The pod's end of the pair.
     pub pod: Link,
 }
@@ -157,8 +158,8 @@ impl Kernel {
     }
 
     fn made(&self) -> Result<Made, Error> {
-        let made = self.bridge.clone().zip(self.pod_link.clone());
-        made.map(|(bridge, pod)| Made { bridge, pod }).ok_or_else(|| self.gone())
+        let pod = self.pod_link.clone().ok_or_else(|| self.gone())?;
+        Ok(Made { bridge: self.bridge.clone(), pod })
     }
 
     fn gone(&self) -> Error {
@@ -184,6 +185,7 @@ impl Kernel {
                 self.node.bridge_addresses(&bridge, addresses, *force)
             }
             [Step::Pair(pair)] => self.pair(pair),
+            [Step::HostRoutes { link, addresses, mac }] => self.node.routes_to_pod(link, addresses, *mac),
             [Step::HostEnd { link, alias, port }] => self.host_end(link, alias, *port),
             in_pod => self.in_pod(in_pod),
         }
@@ -211,7 +213,7 @@ impl Kernel {
     fn host_end(&mut self, link: &str, alias: &str, port: Option<Port>) -> Result<(), Error> {
         let mut batch = Batch::new();
         Change { alias: Some(alias), port }.apply(&mut batch, Which::Name(link));
-        self.node.request(&mut batch, || format!("set up {link} as a port of the bridge"))
+        self.node.request(&mut batch, || format!("name {link}, and set up its port of the bridge"))
     }
 
     pub(crate) fn find_pod_link(&mut self) -> Result<Option<Link>, Error> {
@@ -245,6 +247,9 @@ fn push_in_pod(batch: &mut Batch, link: LinkIndex, step: &Step) {
     match step {
         Step::Loopback => link::set_up(batch, Which::Name("lo")),
         Step::PodAddress(address) => Address { link, address: *address }.add(batch),
+        Step::PodNeighbour { address, mac } => {
+            Neighbour { link, address: *address, mac: *mac }.replace(batch)
+        }
         Step::PodRoute(wanted) => {
             let plain = route::Route::new(wanted.to, wanted.gateway, link);
             let table = wanted.table.unwrap_or(plain.table);
@@ -260,6 +265,7 @@ fn describe(step: &Step) -> String {
     match step {
         Step::Loopback => "set the pod's loopback link up".to_owned(),
         Step::PodAddress(address) => format!("give the pod address {address}"),
+        Step::PodNeighbour { address, .. } => format!("tell the pod who {address} is"),
         Step::PodRoute(config) => match config.gateway {
             Some(gateway) => format!("give the pod a route to {} through {gateway}", config.to),
             None => format!("give the pod a route to {}", config.to),

@@ -19,14 +19,28 @@ use std::net::IpAddr;
 
 const BRIDGE: &str = "cni0";
 
+/// What a container is connected to (`mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// A bridge of the node, with all others.
+    #[default]
+    Bridge,
+    /// The node itself, which routes: no link is shared, and nobody asks for Ethernet addresses.
+    Ptp,
+}
+
 /// How a container is attached.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What it is connected to (`mode`).
+    pub mode: Mode,
     /// The bridge that pods are connected to (`bridge`).
     pub bridge: String,
     /// The bridge has the gateway's addresses, and the node forwards (`isGateway`).
     pub gateway: bool,
-    /// Pods get default routes through the gateway (`isDefaultGateway`, which implies `isGateway`).
+    /// Pods get default routes through the gateway (`isDefaultGateway`, which implies `isGateway`; always with `ptp`, unless
+    /// it is said to be false).
     pub default_gateway: bool,
     /// Other addresses of the bridge are removed where they contradict (`forceAddress`).
     pub force_address: bool,
@@ -55,9 +69,10 @@ pub struct Config {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Keys {
+    mode: Mode,
     bridge: String,
     is_gateway: bool,
-    is_default_gateway: bool,
+    is_default_gateway: Option<bool>,
     force_address: bool,
     mtu: u32,
     hairpin_mode: bool,
@@ -116,8 +131,10 @@ impl Config {
             bandwidth: runtime.bandwidth()?,
             ipam: keys.ipam.map(|ipam| ipam.read(document, runtime.ip_ranges)).transpose()?,
             bridge: if keys.bridge.is_empty() { BRIDGE.to_owned() } else { keys.bridge },
-            gateway: keys.is_gateway || keys.is_default_gateway,
-            default_gateway: keys.is_default_gateway,
+            gateway: keys.is_gateway || keys.is_default_gateway == Some(true),
+            // A container that only the node can reach would be of little use.
+            default_gateway: keys.is_default_gateway.unwrap_or(keys.mode == Mode::Ptp),
+            mode: keys.mode,
             force_address: keys.force_address,
             mtu: Some(keys.mtu).filter(|mtu| *mtu != 0),
             hairpin: keys.hairpin_mode,
@@ -156,6 +173,17 @@ fn check_bridge(keys: &Keys) -> Result<(), Error> {
     }
     if keys.hairpin_mode && keys.promisc_mode {
         return invalid("hairpinMode", "it cannot be set together with promiscMode".to_owned());
+    }
+    if keys.mode == Mode::Ptp {
+        for (key, set) in [
+            ("bridge", !keys.bridge.is_empty()),
+            ("promiscMode", keys.promisc_mode),
+            ("portIsolation", keys.port_isolation),
+        ] {
+            if set {
+                return invalid(key, "there is no bridge with mode ptp".to_owned());
+            }
+        }
     }
     // The smallest that IPv4 allows (RFC 791), and the largest of a veth.
     if keys.mtu != 0 && !(68..=65535).contains(&keys.mtu) {

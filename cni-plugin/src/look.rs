@@ -4,9 +4,10 @@ use crate::apply::{Error, Kernel, refused};
 use crate::node::Node;
 use crate::route::Route;
 use heddle_netlink::address;
-use heddle_netlink::link::{self, Link, Which};
-use heddle_netlink::route;
+use heddle_netlink::link::{self, Link, LinkIndex, Mac, Which};
+use heddle_netlink::{neighbour, route};
 use ipnetwork::IpNetwork;
+use std::net::IpAddr;
 
 /// The pod's side.
 #[derive(Debug)]
@@ -28,6 +29,15 @@ pub struct NodeSide {
     pub bridge: Option<Link>,
     /// The bridge's addresses.
     pub addresses: Vec<IpNetwork>,
+}
+
+/// The way that the node's packets for an address of the pod take.
+#[derive(Debug)]
+pub struct Way {
+    /// The link that they leave by.
+    pub link: Option<LinkIndex>,
+    /// The Ethernet address that they are sent to, when the host's end knows it.
+    pub mac: Option<Mac>,
 }
 
 impl PodSide {
@@ -67,15 +77,26 @@ impl Node {
     ///
     /// # Errors
     /// When the kernel refuses to say, or the bridge is none.
-    pub fn look(&mut self, link: &str, bridge: &str) -> Result<NodeSide, Error> {
+    pub fn look(&mut self, link: &str, bridge: Option<&str>) -> Result<NodeSide, Error> {
         let found = link::fetch(self.socket(), Which::Name(link));
         let link = found.map_err(refused(format!("find link {link}")))?;
-        let bridge = self.find_bridge(bridge)?;
+        let bridge = bridge.map_or(Ok(None), |bridge| self.find_bridge(bridge))?;
         let addresses = match &bridge {
             Some(bridge) => address::list(self.socket(), bridge.index)
                 .map_err(refused("list the bridge's addresses".to_owned()))?,
             None => Vec::new(),
         };
         Ok(NodeSide { link, bridge, addresses: addresses.into_iter().map(|a| a.address).collect() })
+    }
+
+    /// Looks where packets to an address of a pod go.
+    ///
+    /// # Errors
+    /// When the kernel refuses to say.
+    pub fn way_to(&mut self, address: IpAddr, host: LinkIndex) -> Result<Way, Error> {
+        let action = || refused(format!("find the way to {address}"));
+        let link = route::fetch_link_towards(self.socket(), address).map_err(action())?;
+        let mac = neighbour::fetch(self.socket(), host, address).map_err(action())?;
+        Ok(Way { link, mac })
     }
 }

@@ -10,7 +10,9 @@ use crate::setting;
 use crate::spec::Attachment;
 use heddle_netlink::address::{self, Address};
 use heddle_netlink::link::{self, Bridge, Link, Mac, Which};
-use heddle_netlink::{Batch, Errno, Family, Socket, route};
+use heddle_netlink::neighbour::Neighbour;
+use heddle_netlink::route::{self, PROTOCOL_HEDDLE, Route};
+use heddle_netlink::{Batch, Errno, Family, Socket};
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -86,6 +88,22 @@ impl Node {
         let listed = link::list(&mut self.socket, "veth");
         let links = listed.map_err(refused("list the node's links".to_owned()))?;
         Ok(links.iter().filter_map(alias::read).collect())
+    }
+
+    /// Makes the node send what is for the pod by the host's end of its pair, and to an Ethernet address that it need not
+    /// ask for. A route to one of the addresses that is there already is another pod's, and an error.
+    pub(crate) fn routes_to_pod(&mut self, link: &str, addresses: &[IpAddr], mac: Mac) -> Result<(), Error> {
+        let found = link::fetch(&mut self.socket, Which::Name(link));
+        let found = found.map_err(refused(format!("find link {link}")))?;
+        let link = found.ok_or_else(|| Error::Gone { name: link.to_owned() })?.index;
+        let mut batch = Batch::new();
+        for address in addresses.iter().copied() {
+            Neighbour { link, address, mac }.replace(&mut batch);
+            let plain = Route::new(IpNetwork::from(address), None, link);
+            Route { protocol: PROTOCOL_HEDDLE, ..plain }.add(&mut batch);
+        }
+        let listed = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ");
+        self.request(&mut batch, || format!("make the node's route to {listed}"))
     }
 
     pub(crate) fn socket(&mut self) -> &mut Socket {

@@ -5,7 +5,7 @@
 //! the node's steps come first, then the pod's.
 
 use crate::alias;
-use crate::config::Config;
+use crate::config::{Config, Mode};
 use crate::names;
 use crate::result::{Ip, Outcome};
 use crate::route::Route;
@@ -44,6 +44,15 @@ pub enum Step {
     },
     /// The pair of links.
     Pair(Pair),
+    /// The node's way to the pod, without a bridge.
+    HostRoutes {
+        /// The host's end.
+        link: String,
+        /// The pod's addresses.
+        addresses: Vec<IpAddr>,
+        /// The Ethernet address of the pod's end.
+        mac: Mac,
+    },
     /// What the kernel does not take when it makes the pair.
     HostEnd {
         /// The host's end.
@@ -61,6 +70,13 @@ pub enum Step {
     PodUp,
     /// An address on the pod's end.
     PodAddress(IpNetwork),
+    /// Whom the pod's end need not ask for.
+    PodNeighbour {
+        /// The address.
+        address: IpAddr,
+        /// Its Ethernet address.
+        mac: Mac,
+    },
     /// A route in the pod, by the pod's end.
     PodRoute(Route),
 }
@@ -90,8 +106,6 @@ pub struct Pair {
     pub host: String,
     /// Its Ethernet address.
     pub host_mac: Mac,
-    /// The bridge that it is a port of.
-    pub bridge: String,
     /// The pod's end.
     pub pod: String,
     /// Its Ethernet address.
@@ -112,31 +126,64 @@ impl Step {
 
     /// True for steps that go to the pod's kernel in one send with their neighbours.
     pub fn is_in_pod(&self) -> bool {
-        matches!(self, Self::Loopback | Self::PodUp | Self::PodAddress(_) | Self::PodRoute(_))
+        matches!(
+            self,
+            Self::Loopback
+                | Self::PodUp
+                | Self::PodAddress(_)
+                | Self::PodNeighbour { .. }
+                | Self::PodRoute(_)
+        )
     }
 }
 
 /// The steps of an ADD that gives the container what was [settled](settle).
 pub fn plan(request: &Add, given: &Outcome, mtu: Option<u32>) -> Vec<Step> {
+    let pair = pair(request, &given.ips, mtu);
+    match request.config.mode {
+        Mode::Bridge => plan_bridge(request, given, pair),
+        Mode::Ptp => plan_ptp(request, given, pair),
+    }
+}
+
+fn plan_bridge(request: &Add, given: &Outcome, pair: Pair) -> Vec<Step> {
     let config = &request.config;
     let mut steps = Vec::new();
     if config.gateway {
         steps.extend(forwarding(&given.ips));
     }
-    steps.push(Step::Bridge { name: config.bridge.clone(), mtu, promiscuous: config.promiscuous });
+    let (bridge, mtu) = (config.bridge.clone(), pair.mtu);
+    steps.push(Step::Bridge { name: bridge.clone(), mtu, promiscuous: config.promiscuous });
     if config.gateway {
         let addresses = given.ips.iter().filter_map(gateway_address).collect();
-        let (bridge, force) = (config.bridge.clone(), config.force_address);
-        steps.push(Step::BridgeAddresses { bridge, addresses, force });
+        steps.push(Step::BridgeAddresses { bridge, addresses, force: config.force_address });
     }
-    let pair = pair(request, &given.ips, mtu);
     let port =
         Some(Port { hairpin: config.hairpin, isolated: config.isolated }).filter(|p| *p != Port::default());
-    let (link, alias) = (pair.host.clone(), alias::write(&request.attachment, request.pod.as_deref()));
+    let link = pair.host.clone();
     steps.push(Step::Pair(pair));
-    steps.push(Step::HostEnd { link, alias, port });
+    steps.push(Step::HostEnd { link, alias: alias_of(request), port });
     steps.extend(pod_steps(request, given));
     steps
+}
+
+/// The node's route comes last: what it leads to is there then.
+fn plan_ptp(request: &Add, given: &Outcome, pair: Pair) -> Vec<Step> {
+    let Pair { host: link, host_mac, pod_mac: mac, .. } = pair.clone();
+    let mut steps = forwarding(&given.ips);
+    steps.push(Step::Pair(pair));
+    steps.push(Step::HostEnd { link: link.clone(), alias: alias_of(request), port: None });
+    steps.extend(pod_steps(request, given));
+    let gateways = given.ips.iter().filter_map(|ip| ip.gateway);
+    let neighbours = gateways.map(|address| Step::PodNeighbour { address, mac: host_mac });
+    steps.extend(neighbours);
+    let addresses = given.ips.iter().map(|ip| ip.address.ip()).collect();
+    steps.push(Step::HostRoutes { link, addresses, mac });
+    steps
+}
+
+fn alias_of(request: &Add) -> String {
+    alias::write(&request.attachment, request.pod.as_deref())
 }
 
 fn pod_steps(request: &Add, given: &Outcome) -> impl Iterator<Item = Step> {
@@ -184,22 +231,45 @@ fn pair(request: &Add, ips: &[Ip], mtu: Option<u32>) -> Pair {
     Pair {
         host: names::host_link(attachment),
         host_mac: names::host_mac(attachment),
-        bridge: request.config.bridge.clone(),
         pod: attachment.ifname.clone(),
         pod_mac: request.config.mac.unwrap_or_else(|| names::pod_mac(&attachment.network, first)),
         mtu,
     }
 }
 
-/// What IPAM gave, made whole: a gateway for every address where the bridge is to be one, as the reference plugin does
-/// for an IPAM plugin that names none; routes with their gateways, and default routes where they are wanted.
+/// The gateway of every pod that is routed, in either family. It is nobody's address: the pod has it as a neighbour for
+/// good, with the Ethernet address of the host's end, so that nobody is asked for it and no link of the node needs an
+/// address. Link-local, so that it is in no range.
+const ON_LINK_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+const ON_LINK_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// What IPAM gave, made whole for what the container is connected to; routes with their gateways, and default routes
+/// where they are wanted.
+///
+/// On a bridge that is to be a gateway, an address for which the IPAM plugin names none gets the first of its subnet, as
+/// in the reference plugin. A routed address stands alone, behind the gateway that all have.
 #[must_use]
 pub fn settle(config: &Config, mut given: Outcome) -> Outcome {
-    for ip in given.ips.iter_mut().filter(|ip| ip.gateway.is_none() && config.gateway) {
-        ip.gateway = first_host(ip.address);
+    for ip in &mut given.ips {
+        match config.mode {
+            Mode::Bridge if config.gateway => ip.gateway = ip.gateway.or_else(|| first_host(ip.address)),
+            Mode::Bridge => {}
+            Mode::Ptp => {
+                ip.address = IpNetwork::from(ip.address.ip());
+                ip.gateway = Some(on_link(ip.address.is_ipv4()));
+            }
+        }
     }
     given.routes = routes(config, &given);
+    if config.mode == Mode::Ptp && given.ips.iter().any(|ip| ip.address.is_ipv4()) {
+        // IPv4 takes no gateway that it has no way to; IPv6 does when it is link-local.
+        given.routes.insert(0, Route::new(IpNetwork::from(on_link(true)), None));
+    }
     given
+}
+
+fn on_link(v4: bool) -> IpAddr {
+    if v4 { ON_LINK_V4.into() } else { ON_LINK_V6.into() }
 }
 
 /// The first address behind the network's own.

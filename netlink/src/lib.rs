@@ -9,6 +9,7 @@
 //! | [`message`] | requests as bytes: a [`message::Batch`] of messages, and the reading of attributes |
 //! | [`link`] | links: veth pairs, bridges and their ports |
 //! | [`address`] | addresses on links |
+//! | [`neighbour`] | neighbours that are known for good |
 //! | [`route`] | routes |
 //! | [`socket`] | one socket: send a batch, collect its acks and errors with the kernel's own text, dump, listen |
 //!
@@ -22,6 +23,7 @@ pub mod ipvs;
 pub mod link;
 mod mac;
 pub mod message;
+pub mod neighbour;
 pub mod nft;
 pub mod route;
 pub mod socket;

@@ -34,6 +34,10 @@ pub const SCOPE_LINK: u8 = 253;
 /// `RTPROT_BOOT`: set while the network comes up, and owned by nobody afterwards.
 pub const PROTOCOL_BOOT: u8 = 3;
 
+/// Routes of the node that heddle made and takes away again: 'h', a number that neither the kernel nor a routing daemon
+/// in iproute2's list uses.
+pub const PROTOCOL_HEDDLE: u8 = 104;
+
 /// A route for one destination, with at most one next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {

@@ -51,6 +51,8 @@ fn outline(steps: &[Step]) -> Vec<String> {
         Step::HostEnd { alias, port, .. } => format!("{alias} {port:?}"),
         Step::Loopback => "lo up".to_owned(),
         Step::PodUp => "up".to_owned(),
+        Step::HostRoutes { addresses, .. } => format!("the node's route to {addresses:?}"),
+        Step::PodNeighbour { address, .. } => format!("neighbour {address}"),
         Step::PodAddress(address) => address.to_string(),
         Step::PodRoute(route) => format!("route to {} via {:?}", route.to, route.gateway),
     };
@@ -107,4 +109,34 @@ fn a_configured_default_route_is_not_joined_by_a_second_one() {
     let routes: Vec<_> = four.map(|r| (r.to.to_string(), r.gateway.unwrap().to_string())).collect();
     let expected = [("0.0.0.0/0", "10.0.0.9"), ("10.8.0.0/16", "10.0.0.1")];
     assert_eq!(routes, expected.map(|(to, gateway)| (to.to_owned(), gateway.to_owned())));
+}
+
+/// cni:2.3: a routed pod stands alone behind a gateway that nobody has to be asked for.
+#[test]
+fn a_routed_pod_gets_a_gateway_that_it_knows_and_the_node_a_route() {
+    assert_eq!(
+        outline(&planned(&json!({"mode": "ptp"}))),
+        [
+            "net/ipv4/ip_forward",
+            "keep routes",
+            "net/ipv6/conf/all/forwarding",
+            "pair eth0",
+            "pods/c1/eth0 None",
+            "net/ipv6/conf/eth0/disable_ipv6",
+            "net/ipv6/conf/eth0/accept_dad",
+            "net/ipv6/conf/eth0/accept_ra",
+            "lo up",
+            "up",
+            "10.0.0.2/32",
+            "fd00::2/128",
+            "route to 169.254.1.1/32 via None",
+            "route to 0.0.0.0/0 via Some(169.254.1.1)",
+            "route to ::/0 via Some(fe80::1)",
+            "neighbour 169.254.1.1",
+            "neighbour fe80::1",
+            "the node's route to [10.0.0.2, fd00::2]",
+        ]
+    );
+    let closed = outline(&planned(&json!({"mode": "ptp", "isDefaultGateway": false})));
+    assert!(!closed.iter().any(|step| step.contains("/0 via")), "{closed:?}");
 }

@@ -130,7 +130,7 @@ fn outcome(request: &Add, given: Outcome, made: &Made) -> Outcome {
         ..Interface::default()
     };
     let pod = Interface { sandbox: Some(request.namespace.clone()), ..seen(&made.pod) };
-    let interfaces = vec![seen(&made.bridge), host, pod];
+    let interfaces: Vec<_> = made.bridge.iter().map(seen).chain([host, pod]).collect();
     let at = interfaces.len() - 1;
     let ips = given.ips.into_iter().map(|ip| Ip { interface: Some(at), ..ip }).collect();
     Outcome { interfaces, ips, ..given }

@@ -4,6 +4,7 @@
 //! what they changed is in the result. Invariant: nothing is changed, and all differences are told together.
 
 use crate::apply::Kernel;
+use crate::config::Mode;
 use crate::config::ipam::Ipam;
 use crate::failure::Failure;
 use crate::lease;
@@ -27,8 +28,12 @@ pub fn check(request: &Check) -> Result<(), Failure> {
     let mut differences = compare_pod(&wanted, &kernel.look()?, &asked.attachment.ifname);
     // Without our link in the result, an earlier plugin made the interface and answers for it.
     if let Some(host) = wanted.host {
-        let seen = kernel.node().look(&host.name, &asked.config.bridge)?;
-        differences.extend(compare_node(asked, &wanted, host, &seen));
+        let bridge = Some(&*asked.config.bridge).filter(|_| asked.config.mode == Mode::Bridge);
+        let seen = kernel.node().look(&host.name, bridge)?;
+        differences.extend(match asked.config.mode {
+            Mode::Bridge => compare_node(asked, &wanted, host, &seen),
+            Mode::Ptp => compare_ways(kernel.node(), &wanted, host, &seen)?,
+        });
         differences.extend(compare_lease(asked, &wanted)?);
     }
     Failure::collected(108, "the container is not attached as the result says", &differences)
@@ -105,6 +110,29 @@ fn compare_node(asked: &Add, wanted: &Wanted<'_>, host: &Interface, seen: &NodeS
     let lost = gateways.filter(|gateway| !seen.addresses.iter().any(|address| address.ip() == *gateway));
     differences.extend(lost.map(|gateway| format!("bridge {} lacks address {gateway}", config.bridge)));
     differences
+}
+
+fn compare_ways(
+    node: &mut Node,
+    wanted: &Wanted<'_>,
+    host: &Interface,
+    seen: &NodeSide,
+) -> Result<Vec<String>, Failure> {
+    let name = &host.name;
+    let Some(link) = &seen.link else {
+        return Ok(vec![format!("interface {name} is missing on the node")]);
+    };
+    let mut differences = compare_link(host, link, "on the node");
+    for ip in wanted.ips.iter().map(|ip| ip.address.ip()) {
+        let way = node.way_to(ip, link.index)?;
+        if way.link != Some(link.index) {
+            differences.push(format!("the node has no route to {ip} by interface {name}"));
+        }
+        if way.mac.is_none_or(|mac| !wanted.pod.mac.eq_ignore_ascii_case(&mac.to_string())) {
+            differences.push(format!("the node does not know {ip} by the pod's Ethernet address"));
+        }
+    }
+    Ok(differences)
 }
 
 fn compare_lease(asked: &Add, wanted: &Wanted<'_>) -> Result<Vec<String>, Failure> {

@@ -4,8 +4,8 @@
 //! nothing.
 
 use crate::apply;
-use crate::config::Config;
 use crate::config::ipam::{Ipam, Own};
+use crate::config::{Config, Mode};
 use crate::failure::Failure;
 use crate::lease;
 use crate::node::Node;
@@ -25,7 +25,10 @@ pub fn status(request: &Status) -> Result<(), Failure> {
         }
         None => false,
     };
-    check_bridge(&request.config, held)
+    match request.config.mode {
+        Mode::Bridge => check_bridge(&request.config, held),
+        Mode::Ptp => Ok(()),
+    }
 }
 
 /// Whether anybody holds an address.

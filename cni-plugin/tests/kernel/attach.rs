@@ -77,7 +77,7 @@ fn the_shipped_configuration_gives_a_pod_both_families() {
     }
 }
 
-fn reaches(from: &Namespace, to: IpAddr) {
+pub(crate) fn reaches(from: &Namespace, to: IpAddr) {
     let outcome = traffic::tcp(from, SocketAddr::new(to, 8080)).unwrap();
     assert_eq!(outcome.endpoint(), Some("server"), "{to}: {outcome:?}");
 }

@@ -14,3 +14,5 @@ mod maintain;
 mod node;
 #[cfg(test)]
 mod refuse;
+#[cfg(test)]
+mod routed;
