@@ -27,7 +27,7 @@ pub mod userdata;
 pub mod value;
 
 pub use elements::Elements;
-pub use read::{CommitError, Heard, Listener, RefusedOps, commit, load, load_dynamic};
+pub use read::{CommitError, Heard, Listener, RefusedOps, commit, load, load_counts, load_dynamic};
 pub use statement::{End, Field, Rule, Sense, Statement};
 pub use table::{Chain, DataType, Hook, HookKind, HookPoint, Policy, Set, SetType, Table};
 pub use transaction::{Op, Transaction};

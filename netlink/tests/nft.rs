@@ -82,9 +82,17 @@ fn full_table(family: TableFamily) -> Table {
     let fields = vec![Field::Daddr, Field::L4Proto, Field::Dport];
     let key_types = vec![kind, Type::InetProto, Type::InetService];
     let set = |key: &[Type], data, elements: Vec<(Cells, Data)>| Set {
-        kind: SetType { key: key.to_vec(), data, dynamic: None, comment: "for people".into() },
+        kind: SetType {
+            key: key.to_vec(),
+            data,
+            dynamic: None,
+            counted: false,
+            comment: "for people".into(),
+        },
         elements: elements.into_iter().collect(),
     };
+    let mut counted = set(&key_types, DataType::Verdict, vec![(key, Data::Goto("n3".into()))]);
+    counted.kind.counted = true;
     let hook = |kind, point| Some(Hook { kind, point, priority: -100, policy: Policy::Accept });
     let mut table = Table::new(family, NAME);
     let slot_types = [&key_types[..], &[Type::Slot]].concat();
@@ -92,6 +100,7 @@ fn full_table(family: TableFamily) -> Table {
         (key.slot(i), Data::Cells(Cells::default().address(ip).port(u16::try_from(i).unwrap() + 1)))
     });
     table.sets = BTreeMap::from([
+        ("node-ports".into(), counted),
         ("services".into(), set(&key_types, DataType::Verdict, vec![(key, Data::Goto("n3".into()))])),
         (
             "endpoints".into(),

@@ -8,12 +8,14 @@
 //! |---|---|
 //! | [`agent`] | changes, syncs, and how long the network took to follow |
 //! | [`parts`] | conntrack, probes, problems |
+//! | [`connections`] | connections by frontend, read from the kernel at each scrape |
 //! | [`process`] | the process itself, read from the kernel at each scrape |
 //! | [`text`] | the two text formats |
 //! | [`port`] | the server on `metricsBindAddress` |
 //! | [`pages`] | what it answers besides |
 
 pub mod agent;
+pub mod connections;
 pub mod pages;
 pub mod parts;
 pub mod port;
@@ -23,8 +25,11 @@ pub mod text;
 pub use self::agent::AgentMeter;
 pub use self::parts::{ConntrackMeter, ProbeMeter, ProblemMeter};
 
+use self::connections::Connections;
 use self::process::Process;
+use crate::agent::Event;
 use crate::frontends::IpFamily;
+use heddle_netlink::nft::TableFamily;
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeMetric;
 use prometheus_client::metrics::TypedMetric;
@@ -33,6 +38,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use std::fmt::Debug;
+use std::sync::mpsc::Sender;
 
 /// A label and its value.
 type Label = (&'static str, &'static str);
@@ -64,6 +70,11 @@ impl Metrics {
         registry.register("heddle_build_info", "1, with the version of heddle-proxy", build);
         registry.register_collector(Box::new(Process));
         Self { registry, agent, conntrack, probes, problems }
+    }
+
+    /// Tells of connections by frontend too, as these families' tables count them.
+    pub fn count_connections(&mut self, agent: Sender<Event>, families: &[TableFamily]) {
+        self.registry.register_collector(Box::new(Connections::new(agent, families)));
     }
 
     /// All series now, as `OpenMetrics` 1.0.0.

@@ -57,8 +57,11 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let tunes_again = prepare::tune_as_far_as_possible(config);
     // Before the first read-back, so that no damage falls between the two.
     let listener = Listener::open().map_err(RunError::Kernel)?;
-    let counted = Metrics::new(Timestamp::now());
     let (events, inbox) = mpsc::channel();
+    let mut counted = Metrics::new(Timestamp::now());
+    if config.settings.counts_connections {
+        counted.count_connections(events.clone(), &families);
+    }
     let own_port = kernel.port();
     let (outbox, changes) = mpsc::channel();
     let forgetter = Forgetter::new(Tracked::open().map_err(RunError::Kernel)?, &config.settings);

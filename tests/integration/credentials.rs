@@ -29,7 +29,7 @@ fn waits(plane: &Plane, proxy: &mut Proxy, word: &str) -> Outcomes {
     Ok(())
 }
 
-/// kp:A14
+/// Neither `--kubeconfig` nor `--master`; the token's rotation included.
 #[test]
 fn in_a_pod_the_files_of_its_service_account_are_all_that_is_needed() -> Outcomes {
     let plane = Plane::new(1)?;

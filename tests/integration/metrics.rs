@@ -2,15 +2,17 @@
 
 use heddle_tests::apiserver::{ApiServer, Options};
 use heddle_tests::lab::{Lab, Node};
-use heddle_tests::objects::service;
+use heddle_tests::namespace::Namespace;
+use heddle_tests::objects::{list, service, slice};
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::Invocation;
 use heddle_tests::proxy::{Manifests, Proxy};
+use heddle_tests::traffic::{Server, Transport, tcp};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 type Outcomes = Result<(), Box<dyn Error>>;
@@ -128,6 +130,61 @@ fn old_scrapers_get_plain_text_and_those_that_ask_for_it_open_metrics() -> Outco
     let open = ask(stage.node()?, "GET /metrics", accept).map_err(|error| error.to_string())?;
     let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
     assert!(open.has(kind) && open.body.ends_with("# EOF\n"), "{}", open.head);
+    Ok(())
+}
+
+fn connections(address: &str, port: u16) -> String {
+    let service = r#"namespace="default",service="web",ip_family="IPv4""#;
+    format!(
+        r#"heddle_frontend_connections_total{{{service},address="{address}",port="{port}",protocol="tcp"}}"#
+    )
+}
+
+/// In their first packet, by the frontend that they came to; the kernel's count, so that it outlives the process.
+#[test]
+fn connections_are_counted_by_frontend_where_that_is_asked_for() -> Outcomes {
+    let lab = Lab::new(&["node-1"])?;
+    let node = lab.node("node-1")?;
+    let (client, web) = (node.pod("client")?, node.pod("web")?);
+    let _server = Server::start(web.namespace(), "web", Transport::Tcp, 8080)?;
+    let vip: SocketAddr = "10.96.0.1:80".parse()?;
+    let endpoints: Vec<IpAddr> = web.addresses().iter().copied().filter(IpAddr::is_ipv4).collect();
+    let mut object = service("web", &[vip.ip()], vip.port(), 8080);
+    object["spec"]["type"] = json!("NodePort");
+    object["spec"]["ports"][0]["nodePort"] = json!(30_080);
+    let manifests = Manifests::of(node)?;
+    let objects = list(&[object, slice("web", "node-1", &endpoints, 8080)]);
+    manifests.put("web.json", &objects.to_string())?;
+    let config = node.directory().join("config");
+    let start = |counted: bool| -> Result<Proxy, Box<dyn Error>> {
+        let own = json!({"manifests": manifests.folder(), "connectionMetrics": counted});
+        let head = json!({"apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "heddle": own});
+        fs::write(&config, head.to_string())?;
+        let proxy = Proxy::start_with(node, &["--config", &config.to_string_lossy()])?;
+        proxy.logs("wrote the Services of this node")?;
+        Ok(proxy)
+    };
+    let mut proxy = start(true)?;
+    let reaches = |from: &Namespace, to: SocketAddr, times: usize| -> Outcomes {
+        for _ in 0..times {
+            assert_eq!(tcp(from, to)?.endpoint(), Some("web"));
+        }
+        Ok(())
+    };
+    reaches(client.namespace(), vip, 7)?;
+    reaches(lab.outside(), SocketAddr::new(node.addresses()[0], 30_080), 3)?;
+    counts(node, &connections("10.96.0.1", 80), 7.0)?;
+    counts(node, &connections("node", 30_080), 3.0)?;
+    proxy.process().kill()?;
+    proxy = start(true)?;
+    reaches(client.namespace(), vip, 1)?;
+    counts(node, &connections("10.96.0.1", 80), 8.0)?;
+    proxy.process().kill()?;
+    let _proxy = start(false)?;
+    reaches(client.namespace(), vip, 1)?;
+    let reply = get(node, "/metrics").map_err(|error| error.to_string())?;
+    assert!(!reply.body.contains("heddle_frontend_connections"), "{}", reply.body);
+    assert!(!node.nft(["list", "map", "ip", "heddle-proxy", "services"])?.stdout.contains("counter"));
     Ok(())
 }
 

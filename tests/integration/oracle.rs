@@ -94,6 +94,7 @@ fn told(settings: &Settings) -> settings::Settings {
             Detector::InterfacePrefix(prefix) => settings::Locality::Interface(format!("{prefix}*")),
         },
         masquerade_all: settings.masquerade_all,
+        counts_connections: false,
         node_port_addresses: match &settings.node_port_addresses {
             NodePortAddresses::All => settings::NodePortAddresses::Networks(Vec::new()),
             NodePortAddresses::Primary => settings::NodePortAddresses::Primary,

@@ -84,6 +84,9 @@ impl fmt::Display for Table {
             if let Some(size) = set.kind.dynamic {
                 writeln!(f, "\t\tsize {size}\n\t\tflags dynamic,timeout")?;
             }
+            if set.kind.counted {
+                writeln!(f, "\t\tcounter")?;
+            }
             if !set.kind.comment.is_empty() {
                 writeln!(f, "\t\tcomment \"{}\"", set.kind.comment)?;
             }

@@ -156,7 +156,10 @@ fn read_set_type(attributes: Attributes<'_>) -> SetType {
     };
     let comment = attributes.get(13).and_then(userdata::comment).unwrap_or_default();
     let size = attributes.get_nest(9).and_then(|description| description.get_be32(1));
-    let mut kind = SetType { key, data, dynamic: None, comment: comment.into() };
+    let each = attributes.get_nest(transaction::EACH);
+    let counted =
+        each.and_then(|each| each.get_str(transaction::EXPRESSION_NAME)) == Some(transaction::COUNTER);
+    let mut kind = SetType { key, data, dynamic: None, counted, comment: comment.into() };
     if flags != transaction::set_flags(&kind) {
         kind.dynamic = size;
     }
@@ -192,6 +195,28 @@ pub fn load_dynamic(
     (table, set): (&str, &str),
 ) -> Result<Elements, Error> {
     load_elements(socket, &Table::new(family, table), set)
+}
+
+/// Reads how many packets found each element of a set that counts.
+///
+/// # Errors
+/// When the kernel refuses, or the ruleset keeps changing under the dump.
+pub fn load_counts(
+    socket: &mut Socket,
+    family: TableFamily,
+    (table, set): (&str, &str),
+) -> Result<BTreeMap<Cells, u64>, Error> {
+    let table = Table::new(family, table);
+    dump(socket, number::GET_ELEMENT, (&table, Some(set)), |counts: &mut BTreeMap<_, _>, attributes| {
+        for (_, element) in attributes.get_nest(3).unwrap_or(Attributes::new(&[])) {
+            let element = Attributes::new(element);
+            let key = element.get_nest(1).and_then(|key| key.get(number::DATA_VALUE));
+            // `NFTA_SET_ELEM_EXPR`, in it `NFTA_EXPR_DATA`, in it `NFTA_COUNTER_PACKETS`
+            let counter = element.get_nest(7).and_then(|each| each.get_nest(2));
+            let packets = counter.and_then(|counter| counter.get(2)?.first_chunk().copied());
+            counts.extend(key.and_then(Cells::from_bytes).zip(packets.map(u64::from_be_bytes)));
+        }
+    })
 }
 
 fn load_elements(socket: &mut Socket, table: &Table, set: &str) -> Result<Elements, Error> {

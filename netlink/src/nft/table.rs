@@ -108,6 +108,8 @@ pub struct SetType {
     /// Its elements come from packets and go after a time, and there are at most so many; what it holds is not ours to
     /// say, so it is not read back.
     pub dynamic: Option<u32>,
+    /// Each element counts the packets that found it; an element that is replaced begins at 0 (kernel 5.7).
+    pub counted: bool,
     /// For people who list the table; at most 127 bytes.
     pub comment: Name,
 }

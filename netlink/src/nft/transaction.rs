@@ -61,6 +61,11 @@ const TIMEOUT: u32 = 0x10;
 const EVALUATED: u32 = 0x20;
 const CONCAT: u32 = 0x80;
 const TYPE_VERDICT: u32 = 0xffff_ff00;
+/// `NFTA_SET_EXPR`: what each element has.
+pub(super) const EACH: u16 = 17;
+/// `NFTA_EXPR_NAME`
+pub(super) const EXPRESSION_NAME: u16 = 1;
+pub(super) const COUNTER: &str = "counter";
 impl Transaction {
     /// A transaction that does nothing yet.
     pub fn new(family: TableFamily, table: Name, comment: &'static str) -> Self {
@@ -194,6 +199,9 @@ fn encode_set(w: &mut Writer<'_>, (name, id): (&str, u32), kind: &SetType, famil
     }
     if let Some(size) = kind.dynamic {
         w.nest(9, |w| w.put_be32(1, size));
+    }
+    if kind.counted {
+        w.nest(EACH, |w| w.put_str(EXPRESSION_NAME, COUNTER));
     }
     w.put_be32(10, id);
     w.put(13, &userdata::set(family, &kind.key, data_types, &kind.comment));

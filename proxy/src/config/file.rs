@@ -59,6 +59,9 @@ pub struct File {
 pub struct Heddle {
     /// The folder of manifests that objects are read from, in place of an API server; empty for none.
     pub manifests: String,
+    /// Whether connections are counted by frontend.
+    #[serde(skip_serializing_if = "is_false")]
+    pub connection_metrics: bool,
 }
 
 impl Heddle {

@@ -48,6 +48,7 @@ pub(super) fn settings(file: &File) -> Settings {
         locality: locality(file),
         masquerade_all: masquerade_all(file),
         node_port_addresses: node_port_addresses(file),
+        counts_connections: file.heddle.connection_metrics,
     }
 }
 

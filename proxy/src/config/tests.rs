@@ -228,6 +228,10 @@ fn a_new_file_asks_for_what_its_changes_need() {
     );
     let period = restart(&["nftables.syncPeriod"]);
     assert_eq!(step("mode: nftables\niptables: {syncPeriod: 7s}\nnftables: {syncPeriod: 7s}\n"), period);
+    assert_eq!(
+        step("mode: nftables\nheddle: {connectionMetrics: true}\n"),
+        restart(&["heddle.connectionMetrics"])
+    );
     let gates = "mode: nftables\nfeatureGates: {AllowServiceExternalIPs: false, NativeHistograms: true}\n";
     assert_eq!(step(gates), restart(&["featureGates.AllowServiceExternalIPs"]));
 }

@@ -107,7 +107,7 @@ fn needs(family: TableFamily) -> Vec<(Op, &'static str)> {
         Op::AddChain(Name::from(name), Some(hook))
     };
     let set = |name: &str, key: &[Type], data| {
-        let kind = SetType { key: key.to_vec(), data, dynamic: None, comment: "".into() };
+        let kind = SetType { key: key.to_vec(), data, dynamic: None, counted: false, comment: "".into() };
         Op::AddSet(Name::from(name), kind)
     };
     let rule = |statement| Op::AddRule(CHAIN.into(), vec![statement]);

@@ -28,6 +28,8 @@ pub const NODE_PORTS: &str = "node-ports";
 pub const NODE_PORT_ENDPOINTS: &str = "node-port-endpoints";
 /// (node port, slot) → an endpoint of this node.
 pub const NODE_PORT_LOCAL_ENDPOINTS: &str = "node-port-local-endpoints";
+/// The maps that each first packet of a served connection finds its frontend in, and no other packet.
+pub const COUNTED: [&str; 2] = [SERVICES, NODE_PORTS];
 /// The maps from slots to endpoints.
 pub const SLOTS: [&str; 4] = [ENDPOINTS, LOCAL_ENDPOINTS, NODE_PORT_ENDPOINTS, NODE_PORT_LOCAL_ENDPOINTS];
 /// Frontends where new connections may find no endpoint → [`REFUSE`] or [`DISCARD`].
@@ -192,6 +194,9 @@ pub fn client_fields() -> Vec<Field> {
 pub fn empty(family: TableFamily, settings: &Settings) -> Table {
     let mut table = Table::new(family, TABLE);
     table.sets = sets(family);
+    for (name, set) in &mut table.sets {
+        set.kind.counted = settings.counts_connections && COUNTED.contains(&&**name);
+    }
     table.chains = chains::fixed();
     table.chains.extend(chains::nat(settings, family, &Present::default()));
     table
@@ -203,7 +208,8 @@ fn sets(family: TableFamily) -> BTreeMap<Name, Set> {
     let endpoint = || DataType::Cells(vec![address, InetService]);
     let mark = || DataType::Cells(vec![Type::Mark]);
     let set = |name: &str, key: &[Type], data, comment: &str| {
-        let kind = SetType { key: key.to_vec(), data, dynamic: None, comment: comment.into() };
+        let kind =
+            SetType { key: key.to_vec(), data, dynamic: None, counted: false, comment: comment.into() };
         (Name::from(name), Set { kind, elements: Elements::default() })
     };
     let frontend = [address, InetProto, InetService];

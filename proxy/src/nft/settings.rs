@@ -38,6 +38,8 @@ pub struct Settings {
     pub masquerade_all: bool,
     /// Where node ports are served.
     pub node_port_addresses: NodePortAddresses,
+    /// Whether the kernel counts the connections to each frontend.
+    pub counts_connections: bool,
 }
 
 impl Settings {

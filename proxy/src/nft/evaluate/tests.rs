@@ -20,7 +20,7 @@ fn base(kind: HookKind, point: HookPoint, priority: i32, rules: Vec<Rule>) -> Ch
 }
 
 fn set(key: &[Type], data: DataType, elements: Vec<(Cells, Data)>) -> Set {
-    let kind = SetType { key: key.to_vec(), data, dynamic: None, comment: "".into() };
+    let kind = SetType { key: key.to_vec(), data, dynamic: None, counted: false, comment: "".into() };
     Set { kind, elements: elements.into_iter().collect() }
 }
 
