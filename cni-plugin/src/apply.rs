@@ -5,8 +5,8 @@
 
 use crate::namespace::{self, Namespace};
 use crate::node::Node;
-use crate::plan::{Pair, Step, Undo};
-use crate::setting::set;
+use crate::plan::{Pair, Setting, Step, Undo};
+use crate::setting::{is_same, read, set};
 use heddle_netlink::address::Address;
 use heddle_netlink::link::{self, Change, Link, LinkIndex, Peer, Port, Veth, Which};
 use heddle_netlink::neighbour::Neighbour;
@@ -68,7 +68,7 @@ pub enum Error {
         /// The path below `/proc/sys`.
         key: String,
         /// The value.
-        value: &'static str,
+        value: String,
         /// The cause.
         #[source]
         source: io::Error,
@@ -155,6 +155,25 @@ impl Kernel {
             undo.extend(group.iter().filter_map(Step::undo));
         }
         self.made().map_err(|error| Failed { error, left: self.take_back(undo) })
+    }
+
+    /// Sets what is asked for beside the interface, when another plugin made that.
+    ///
+    /// # Errors
+    /// The first setting that is refused.
+    pub fn adjust(&mut self, settings: &[Setting]) -> Result<(), Error> {
+        self.namespace.inside(&self.own, || settings.iter().try_for_each(set))?
+    }
+
+    /// Those of the settings that say something else in the pod.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn find_unset<'a>(&self, settings: &'a [Setting]) -> Result<Vec<&'a Setting>, Error> {
+        let unset = |wanted: &&Setting| {
+            read(&wanted.key).ok().flatten().is_none_or(|says| !is_same(&says, &wanted.value))
+        };
+        Ok(self.namespace.inside(&self.own, || settings.iter().filter(unset).collect())?)
     }
 
     fn made(&self) -> Result<Made, Error> {

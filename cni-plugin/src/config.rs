@@ -6,9 +6,11 @@
 
 pub mod ipam;
 pub mod runtime;
+mod sysctl;
 
 use crate::args::Args;
 use crate::dns::Dns;
+use crate::plan::Setting;
 use crate::spec::{Document, Error};
 use heddle_netlink::link::Mac;
 use ipam::Ipam;
@@ -16,8 +18,11 @@ use runtime::{Bandwidth, PortMapping};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 const BRIDGE: &str = "cni0";
+const AGENT_MAX_AGE: Duration = Duration::from_secs(60);
 
 /// What a container is connected to (`mode`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -54,6 +59,11 @@ pub struct Config {
     pub isolated: bool,
     /// Where addresses and routes come from; none when the configuration only adds to another plugin's interface.
     pub ipam: Option<Ipam>,
+    /// Kernel settings of the pod (`sysctl`).
+    pub settings: Vec<Setting>,
+    /// The file that the node's agent touches while it works (`statusFile`), and for how long that counts
+    /// (`statusMaxAge`, in seconds).
+    pub agent: Option<(PathBuf, Duration)>,
     /// Name servers to report (`dns`).
     pub dns: Dns,
     /// Addresses that this pod must get.
@@ -79,6 +89,9 @@ struct Keys {
     promisc_mode: bool,
     port_isolation: bool,
     ipam: Option<ipam::Keys>,
+    sysctl: Map<String, Value>,
+    status_file: PathBuf,
+    status_max_age: Option<u32>,
     dns: Dns,
     runtime_config: runtime::Keys,
     args: ArgsKeys,
@@ -113,7 +126,7 @@ impl Config {
     ///
     /// # Errors
     /// The first key that is unsupported or makes no sense.
-    pub fn read(document: &Document, args: &Args) -> Result<Self, Error> {
+    pub fn read(document: &Document, args: &Args, ifname: &str) -> Result<Self, Error> {
         refuse("", &document.keys, UNSUPPORTED)?;
         if let Some(runtime) = document.keys.get("runtimeConfig").and_then(Value::as_object) {
             refuse("runtimeConfig.", runtime, UNSUPPORTED_AT_RUNTIME)?;
@@ -141,8 +154,15 @@ impl Config {
             promiscuous: keys.promisc_mode,
             isolated: keys.port_isolation,
             dns: dns.unwrap_or(keys.dns),
+            settings: sysctl::read(&keys.sysctl, ifname)?,
+            agent: agent(keys.status_file, keys.status_max_age),
         })
     }
+}
+
+fn agent(file: PathBuf, max_age: Option<u32>) -> Option<(PathBuf, Duration)> {
+    let max_age = max_age.map_or(AGENT_MAX_AGE, |seconds| Duration::from_secs(seconds.into()));
+    (!file.as_os_str().is_empty()).then_some((file, max_age))
 }
 
 fn refuse(place: &str, map: &Map<String, Value>, keys: &[(&str, &'static str)]) -> Result<(), Error> {

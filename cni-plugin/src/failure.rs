@@ -22,6 +22,7 @@
 //! | 107 | the IPAM plugin failed without a code, or its result is not one | heddle |
 //! | 108 | CHECK: the container is not attached as the result says; the details have all differences | heddle |
 //! | 109 | GC: something could not be removed; the details have all of it | heddle |
+//! | 110 | an error in this program | heddle |
 //!
 //! An IPAM plugin's own codes are handed on. Codes are never reused. Code 3 (container unknown) is never given: it lets a runtime skip the DEL of an attachment
 //! that may hold an address.
@@ -30,6 +31,7 @@ use crate::version::Version;
 use crate::{apply, ipam, namespace, spec, store};
 use serde::Serialize;
 use std::error::Error;
+use std::fmt;
 
 /// A failure in the form of the CNI specification.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,12 @@ impl Failure {
     /// Stdin could not be read.
     pub fn stdin(error: &std::io::Error) -> Self {
         Self { code: 5, msg: "read the configuration from stdin".to_owned(), details: error.to_string() }
+    }
+
+    /// The program contradicts itself. What it had begun is left to a DEL.
+    pub fn panicked(what: &dyn fmt::Display) -> Self {
+        let details = what.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        Self { code: 110, msg: "internal error: please report it".to_owned(), details }
     }
 
     /// The document for stdout, labelled with the version that the runtime asked for, if that is known.
@@ -166,6 +174,17 @@ mod tests {
         assert_eq!(
             failure.to_json(Some("1.0.0")),
             "{\"cniVersion\":\"1.0.0\",\"code\":100,\"msg\":\"a\",\"details\":\"b\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_panic_is_a_document_in_one_line() {
+        let text = Failure::panicked(&"panicked at x.rs:1:2:\nan \"invariant\"").to_json(Some("0.4.0"));
+        let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((document["code"].as_u64(), document["cniVersion"].as_str()), (Some(110), Some("0.4.0")));
+        assert_eq!(
+            (text.lines().count(), document["details"].as_str()),
+            (1, Some("panicked at x.rs:1:2: an \"invariant\""))
         );
     }
 

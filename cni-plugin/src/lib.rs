@@ -29,6 +29,7 @@
 //! | [`look`] | what the kernel has of an attachment |
 //! | [`verbs`] | the commands: the order of the above |
 //! | [`result`] | what the runtime hears on success, in the words of each version |
+//! | `log` | what was asked and what came of it, for people |
 //! | [`failure`] | what it hears otherwise, and the table of error codes |
 //!
 //! It is a program that starts, works a millisecond and ends: no threads, no async, no other program (but the IPAM plugin that a configuration may name). What it knows
@@ -46,6 +47,7 @@ pub mod failure;
 pub mod ipam;
 pub mod json;
 pub mod lease;
+mod log;
 pub mod look;
 pub mod names;
 pub mod namespace;
@@ -62,6 +64,7 @@ pub mod version;
 
 use failure::Failure;
 use spec::{Environment, Request};
+use std::time::Instant;
 
 /// What the program ends with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,14 +75,27 @@ pub struct Output {
     pub success: bool,
 }
 
+/// What people hear who start it by hand.
+pub const ABOUT: &str = concat!(
+    "heddle-cni ",
+    env!("CARGO_PKG_VERSION"),
+    ": a CNI plugin, started by a container runtime with CNI_COMMAND in its environment and a network configuration on \
+     its standard input.\nCNI versions: 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0\n"
+);
+
 /// Does what the runtime asks.
 pub fn run(environment: &Environment, stdin: &[u8]) -> Output {
     let document = spec::decode(stdin);
     let asked = document.as_ref().ok().and_then(spec::asked_version).map(str::to_owned);
-    match answer(environment, document) {
+    let (begun, kept) = (Instant::now(), document.as_ref().ok().cloned());
+    let output = match answer(environment, document) {
         Ok(stdout) => Output { stdout, success: true },
         Err(failure) => Output { stdout: failure.to_json(asked.as_deref()), success: false },
+    };
+    if let Some(document) = kept {
+        log::append(environment, &document, &output, begun.elapsed());
     }
+    output
 }
 
 fn answer(

@@ -1,21 +1,56 @@
 //! `heddle-cni`: environment and stdin in, JSON and exit code out. Everything else is in the library.
 
 use heddle_cni::failure::Failure;
-use heddle_cni::spec::Environment;
-use heddle_cni::{Output, run};
-use std::io::{Read, Write};
-use std::process::ExitCode;
+use heddle_cni::spec::{Environment, asked_version, decode};
+use heddle_cni::{ABOUT, Output, run};
+use std::io::{self, Read, Write};
+use std::panic;
+use std::process::{ExitCode, exit};
 
 fn main() -> ExitCode {
+    let environment = environment();
+    if environment.command.is_none() {
+        let _ = io::stderr().write_all(ABOUT.as_bytes());
+        return ExitCode::SUCCESS;
+    }
     let mut stdin = Vec::new();
-    let output = match std::io::stdin().lock().read_to_end(&mut stdin) {
-        Ok(_) => run(&environment(), &stdin),
+    let output = match io::stdin().lock().read_to_end(&mut stdin) {
+        Ok(_) => {
+            tell_panics(&stdin);
+            run(&environment, &stdin)
+        }
         Err(e) => Output { stdout: Failure::stdin(&e).to_json(None), success: false },
     };
     // A runtime that got half a document has got a failure: it is written at once, and checked.
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(output.stdout.as_bytes()).and_then(|()| stdout.flush());
-    if output.success && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    match write(&output.stdout) {
+        Ok(()) if output.success => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+        Err(_) => {
+            take_back(&environment, &stdin, &output);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+}
+
+/// An attachment that nobody has heard of has failed, and leaves nothing.
+fn take_back(environment: &Environment, stdin: &[u8], output: &Output) {
+    if output.success && environment.command.as_deref() == Some("ADD") {
+        run(&Environment { command: Some("DEL".to_owned()), ..environment.clone() }, stdin);
+    }
+}
+
+/// A runtime reads one document, whatever happens.
+fn tell_panics(stdin: &[u8]) {
+    let asked = decode(stdin).ok().as_ref().and_then(asked_version).map(str::to_owned);
+    panic::set_hook(Box::new(move |panic| {
+        let _ = write(&Failure::panicked(panic).to_json(asked.as_deref()));
+        exit(1);
+    }));
 }
 
 /// The variables that the CNI specification defines, as text; a variable that is not UTF-8 is read with replacement

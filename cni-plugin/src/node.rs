@@ -64,7 +64,11 @@ impl Node {
         }
         let Some(uplink) = self.uplink(EVERYWHERE_ELSE_V6)? else { return Ok(()) };
         let key = format!("net/ipv6/conf/{}/accept_ra", uplink.name);
-        if says(&key, "1") { setting::set(&Setting { key, value: "2", required: false }) } else { Ok(()) }
+        if says(&key, "1") {
+            setting::set(&Setting { key, value: "2".to_owned(), required: false })
+        } else {
+            Ok(())
+        }
     }
 
     /// Removes a link of the node; one that is gone already is a success.
@@ -223,7 +227,7 @@ impl Node {
 /// bridge's first port, so it is not too late here.
 fn skip_duplicate_search(bridge: &str) -> Result<(), Error> {
     let key = format!("net/ipv6/conf/{bridge}/accept_dad");
-    setting::set(&Setting { key, value: "0", required: false })
+    setting::set(&Setting { key, value: "0".to_owned(), required: false })
 }
 
 /// On a bridge there is one IPv4 address; IPv6 addresses may stand beside each other in subnets of their own.

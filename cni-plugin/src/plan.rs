@@ -94,7 +94,7 @@ pub struct Setting {
     /// The path below `/proc/sys`.
     pub key: String,
     /// The value.
-    pub value: &'static str,
+    pub value: String,
     /// A kernel without this setting is an error.
     pub required: bool,
 }
@@ -190,13 +190,16 @@ fn pod_steps(request: &Add, given: &Outcome) -> impl Iterator<Item = Step> {
     let settings = pod_settings(&request.attachment.ifname, &given.ips).map(Step::PodSetting);
     let addresses = given.ips.iter().map(|ip| Step::PodAddress(ip.address));
     let routes = given.routes.iter().cloned().map(Step::PodRoute);
-    settings.chain([Step::Loopback, Step::PodUp]).chain(addresses).chain(routes)
+    // After ours, so that they count.
+    let wanted = request.config.settings.iter().cloned().map(Step::PodSetting);
+    settings.chain(wanted).chain([Step::Loopback, Step::PodUp]).chain(addresses).chain(routes)
 }
 
 /// Forwarding, for the families that pods have.
 fn forwarding(ips: &[Ip]) -> Vec<Step> {
     let has = |v4: bool| ips.iter().any(|ip| ip.address.is_ipv4() == v4);
-    let on = |key: &str| Step::NodeSetting(Setting { key: key.to_owned(), value: "1", required: true });
+    let on =
+        |key: &str| Step::NodeSetting(Setting { key: key.to_owned(), value: "1".to_owned(), required: true });
     let mut steps = Vec::new();
     if has(true) {
         steps.push(on("net/ipv4/ip_forward"));
@@ -214,8 +217,9 @@ fn forwarding(ips: &[Ip]) -> Vec<Step> {
 fn pod_settings(ifname: &str, ips: &[Ip]) -> impl Iterator<Item = Setting> {
     let six = ips.iter().any(|ip| ip.address.is_ipv6());
     let key = move |name: &str| format!("net/ipv6/conf/{ifname}/{name}");
-    let enable = six.then(|| Setting { key: key("disable_ipv6"), value: "0", required: true });
-    let quiet = ["accept_dad", "accept_ra"].map(|name| Setting { key: key(name), value: "0", required: six });
+    let off = |name, required| Setting { key: key(name), value: "0".to_owned(), required };
+    let enable = six.then(|| off("disable_ipv6", true));
+    let quiet = ["accept_dad", "accept_ra"].map(|name| off(name, six));
     enable.into_iter().chain(quiet)
 }
 

@@ -19,10 +19,15 @@ pub(crate) fn read(key: &str) -> io::Result<Option<String>> {
 pub(crate) fn set(setting: &Setting) -> Result<(), Error> {
     let Setting { key, value, required } = setting;
     let done = match read(key) {
-        Ok(Some(says)) if says == *value => Ok(()),
+        Ok(Some(says)) if is_same(&says, value) => Ok(()),
         Ok(None) if !required => Ok(()),
         Ok(_) => fs::write(format!("/proc/sys/{key}"), value),
         Err(e) => Err(e),
     };
-    done.map_err(|source| Error::Setting { key: key.clone(), value, source })
+    done.map_err(|source| Error::Setting { key: key.clone(), value: value.clone(), source })
+}
+
+/// Settings of several words are read with tabs between, however they were written.
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
+    one.split_whitespace().eq(other.split_whitespace())
 }

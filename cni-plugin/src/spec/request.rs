@@ -148,7 +148,7 @@ impl Add {
         let document = document?;
         let version = check_version(&document)?;
         let attachment = Attachment { network: read_name(&document)?, container, ifname };
-        let config = Config::read(&document, &args)?;
+        let config = Config::read(&document, &args, &attachment.ifname)?;
         let previous = read_previous(&document)?;
         let own_namespace = environment.namespace_override.as_deref().is_some_and(is_true);
         Ok(Self { version, attachment, namespace, own_namespace, pod: args.pod, config, previous })
@@ -192,7 +192,9 @@ impl Status {
     fn read(environment: &Environment, document: &Document) -> Result<Self, Error> {
         since(Version::V1_1_0, "STATUS", check_version(document)?)?;
         let args = Args::read(environment.args.as_deref().unwrap_or_default())?;
-        Ok(Self { network: read_name(document)?, config: Config::read(document, &args)? })
+        // Settings of an interface are looked at, though there is none.
+        let config = Config::read(document, &args, "eth0")?;
+        Ok(Self { network: read_name(document)?, config })
     }
 }
 

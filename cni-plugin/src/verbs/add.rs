@@ -23,7 +23,10 @@ use heddle_netlink::link::{Link, Mac};
 pub fn add(request: &Add) -> Result<String, Failure> {
     let made_before = |previous: &&Outcome| previous.find_in_container(&request.attachment.ifname).is_some();
     let outcome = match &request.previous {
-        Some(previous) if made_before(&previous) => previous.clone(),
+        Some(previous) if made_before(&previous) => {
+            open(request)?.adjust(&request.config.settings)?;
+            previous.clone()
+        }
         Some(previous) => previous.clone().and(connect(request)?),
         None => connect(request)?,
     };
@@ -33,6 +36,7 @@ pub fn add(request: &Add) -> Result<String, Failure> {
 fn connect(request: &Add) -> Result<Outcome, Failure> {
     let ipam = request.config.ipam.as_ref().ok_or_else(without_ipam)?;
     let mut kernel = open(request)?;
+    kernel.check_pod_lacks_link()?;
     let mtu = match request.config.mtu {
         Some(mtu) => Some(mtu),
         None => kernel.node().uplink_mtu()?.map(|mtu| mtu.min(LARGEST_MTU)),
@@ -96,9 +100,7 @@ fn open(request: &Add) -> Result<Kernel, Failure> {
     if !request.own_namespace {
         pod.check_differs(&own)?;
     }
-    let mut kernel = Kernel::open(Node::open()?, (own, pod), &request.attachment.ifname)?;
-    kernel.check_pod_lacks_link()?;
-    Ok(kernel)
+    Ok(Kernel::open(Node::open()?, (own, pod), &request.attachment.ifname)?)
 }
 
 fn read_dns(configured: &Dns, own: &Own) -> Result<Dns, Failure> {

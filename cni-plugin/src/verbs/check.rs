@@ -26,6 +26,8 @@ pub fn check(request: &Check) -> Result<(), Failure> {
     let mut kernel = Kernel::open(Node::open()?, (own, pod), &asked.attachment.ifname)?;
     let wanted = Wanted::find(asked, previous)?;
     let mut differences = compare_pod(&wanted, &kernel.look()?, &asked.attachment.ifname);
+    let unset = kernel.find_unset(&asked.config.settings)?;
+    differences.extend(unset.iter().map(|s| format!("setting {} is not {}", s.key, s.value)));
     // Without our link in the result, an earlier plugin made the interface and answers for it.
     if let Some(host) = wanted.host {
         let bridge = Some(&*asked.config.bridge).filter(|_| asked.config.mode == Mode::Bridge);

@@ -11,12 +11,17 @@ use crate::lease;
 use crate::node::Node;
 use crate::spec::Status;
 use rustix::fs::{Access, access};
+use std::path::Path;
+use std::time::Duration;
 
 /// Succeeds when an ADD would.
 ///
 /// # Errors
 /// Code 50 when an ADD would fail, 51 when pods that are there have lost their network, too.
 pub fn status(request: &Status) -> Result<(), Failure> {
+    if let Some((file, max_age)) = &request.config.agent {
+        check_agent(file, *max_age)?;
+    }
     let held = match &request.config.ipam {
         Some(Ipam::Own(own)) => check_leases(own, &request.network)?,
         Some(Ipam::Delegate(delegate)) => {
@@ -29,6 +34,18 @@ pub fn status(request: &Status) -> Result<(), Failure> {
         Mode::Bridge => check_bridge(&request.config, held),
         Mode::Ptp => Ok(()),
     }
+}
+
+/// The agent touches the file as long as the network between the nodes works.
+fn check_agent(file: &Path, max_age: Duration) -> Result<(), Failure> {
+    let stale = |details| {
+        let msg = format!("the node's agent has not touched {} for {} s", file.display(), max_age.as_secs());
+        Failure { code: 50, msg, details }
+    };
+    let touched = file.metadata().and_then(|file| file.modified()).map_err(|e| stale(e.to_string()))?;
+    // A file from the future was touched before the clock was set back.
+    let age = touched.elapsed().unwrap_or_default();
+    if age > max_age { Err(stale(format!("the last time was {} s ago", age.as_secs()))) } else { Ok(()) }
 }
 
 /// Whether anybody holds an address.

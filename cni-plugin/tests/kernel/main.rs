@@ -5,6 +5,8 @@ mod artifact;
 #[cfg(test)]
 mod attach;
 #[cfg(test)]
+mod chain;
+#[cfg(test)]
 mod delegate;
 #[cfg(test)]
 mod detach;
@@ -12,6 +14,8 @@ mod detach;
 mod maintain;
 #[cfg(test)]
 mod node;
+#[cfg(test)]
+mod output;
 #[cfg(test)]
 mod refuse;
 #[cfg(test)]

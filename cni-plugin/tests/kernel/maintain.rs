@@ -187,6 +187,23 @@ fn status_finds_a_folder_that_cannot_be_written() {
     }
 }
 
+/// cni:T1: the node's agent, which touches a file as long as it works.
+#[test]
+fn status_fails_when_the_agent_is_gone() {
+    let node = Node::new();
+    let file = node.folder().join("agent");
+    let config = json!({"statusFile": file, "statusMaxAge": 600});
+    let failure = node.fails(50, "STATUS", ("", ""), &config);
+    assert!(failure["msg"].as_str().unwrap().starts_with("the node's agent has not touched"), "{failure}");
+    let touched = std::fs::File::create(&file).unwrap();
+    node.status(&config);
+    let now = std::time::SystemTime::now();
+    touched.set_modified(now - std::time::Duration::from_secs(3600)).unwrap();
+    node.fails(50, "STATUS", ("", ""), &config);
+    touched.set_modified(now + std::time::Duration::from_secs(3600)).unwrap();
+    node.status(&config);
+}
+
 /// cni:E4: with nothing but what the commands need.
 #[test]
 fn gc_and_status_need_no_container() {

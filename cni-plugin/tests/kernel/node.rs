@@ -9,6 +9,9 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+/// The built plugin.
+pub(crate) const PLUGIN: &str = env!("CARGO_BIN_EXE_heddle-cni");
+
 /// A pod's network, not attached yet.
 pub(crate) struct Pod {
     pub(crate) namespace: Namespace,
@@ -46,7 +49,7 @@ impl Node {
             "isDefaultGateway": true, "hairpinMode": true,
             "ipam": {"type": "heddle", "ranges": [[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:244:1::/64"}]]}});
         config.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        if config["ipam"]["dataDir"].is_null() {
+        if config["ipam"].is_object() && config["ipam"]["dataDir"].is_null() {
             config["ipam"]["dataDir"] = json!(self.scratch.path());
         }
         config
@@ -54,11 +57,22 @@ impl Node {
 
     /// The plugin with an empty environment.
     pub(crate) fn program(&self) -> Invocation {
-        Invocation::foreign(env!("CARGO_BIN_EXE_heddle-cni"))
+        Invocation::foreign(PLUGIN)
     }
 
     pub(crate) fn call(&self, command: &str, container: &str, namespace: &str, extra: &Value) -> Invocation {
-        self.program()
+        self.call_by(self.program(), command, (container, namespace), extra)
+    }
+
+    /// As [`call`](Self::call), through another program that starts the plugin.
+    pub(crate) fn call_by(
+        &self,
+        program: Invocation,
+        command: &str,
+        (container, namespace): (&str, &str),
+        extra: &Value,
+    ) -> Invocation {
+        program
             .env("CNI_COMMAND", command)
             .env("CNI_CONTAINERID", container)
             .env("CNI_NETNS", namespace)

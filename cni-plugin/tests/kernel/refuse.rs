@@ -110,7 +110,7 @@ fn bad_stdin_is_one_error_document() {
 #[test]
 fn the_environment_is_checked_first() {
     let node = Node::new();
-    let none = node.program().input("{}").run(&node.namespace).unwrap();
+    let none = node.program().env("CNI_COMMAND", "").input("{}").run(&node.namespace).unwrap();
     assert!(none.stdout.contains("\"code\":4,\"msg\":\"missing environment variables: CNI_COMMAND\""));
     let add = node.program().env("CNI_COMMAND", "ADD").input("{}").run(&node.namespace).unwrap();
     assert!(add.stdout.contains("CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME"), "{}", add.stdout);
