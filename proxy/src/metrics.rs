@@ -10,6 +10,7 @@
 //! | [`parts`] | conntrack, probes, problems |
 //! | [`connections`] | connections by frontend, read from the kernel at each scrape |
 //! | [`process`] | the process itself, read from the kernel at each scrape |
+//! | [`requests`] | requests to the API server |
 //! | [`text`] | the two text formats |
 //! | [`port`] | the server on `metricsBindAddress` |
 //! | [`pages`] | what it answers besides |
@@ -20,10 +21,12 @@ pub mod pages;
 pub mod parts;
 pub mod port;
 pub mod process;
+pub mod requests;
 pub mod text;
 
 pub use self::agent::AgentMeter;
 pub use self::parts::{ConntrackMeter, ProbeMeter, ProblemMeter};
+pub use self::requests::RequestMeter;
 
 use self::connections::Connections;
 use self::process::Process;
@@ -55,6 +58,8 @@ pub struct Metrics {
     pub probes: ProbeMeter,
     /// Those of who keeps the account of problems.
     pub problems: ProblemMeter,
+    /// Those of who asks the API server.
+    pub requests: RequestMeter,
 }
 
 impl Metrics {
@@ -65,11 +70,12 @@ impl Metrics {
         let conntrack = ConntrackMeter::register(&mut registry);
         let probes = ProbeMeter::register(&mut registry);
         let problems = ProblemMeter::register(&mut registry);
+        let requests = RequestMeter::register(&mut registry);
         let build = Family::<[Label; 1], Gauge>::default();
         build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
         registry.register("heddle_build_info", "1, with the version of heddle-proxy", build);
         registry.register_collector(Box::new(Process));
-        Self { registry, agent, conntrack, probes, problems }
+        Self { registry, agent, conntrack, probes, problems, requests }
     }
 
     /// Tells of connections by frontend too, as these families' tables count them.

@@ -83,7 +83,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
         .with_standing(standing)
         .with_external_ips(config.serves_external_ips);
     info!(node = config.node, source = ?config.source, "heddle-proxy {}", env!("CARGO_PKG_VERSION"));
-    let problems = counted.problems.clone();
+    let (problems, requests) = (counted.problems.clone(), counted.requests.clone());
     health::start(config, (pulse.clone(), counted.probes.clone()), reports.clone(), checked)?;
     metrics::start(config, &verbosity, counted)?;
     standing::wait(config, tunes_again, stands)?;
@@ -96,7 +96,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let door = look::door(config, events.clone(), reports.clone(), pulse);
     runtime.block_on(async {
         let (news, to_post) = unbounded_channel();
-        let posts = Posts { reports, to_post };
+        let posts = Posts { requests, reports, to_post };
         tokio::select! {
             ended = source::follow(config, events, posts) => ended,
             ended = stopped() => ended,

@@ -23,6 +23,6 @@ mod shape;
 mod yaml;
 
 pub use self::api::run_api;
-pub use self::connect::{ConnectError, Limits, connect, connect_within};
+pub use self::connect::{ConnectError, Limits, connect, connect_counted, connect_within};
 pub use self::file::{FileError, WatchedFile};
 pub use self::manifests::{Manifests, ManifestsError, run_manifests};

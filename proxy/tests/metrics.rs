@@ -7,6 +7,7 @@ use heddle_proxy::agent::{Agent, Event};
 use heddle_proxy::convert::{Names, Object, Verdict, slice as convert};
 use heddle_proxy::frontends::IpFamily;
 use heddle_proxy::metrics::agent::MOST_TIMED;
+use heddle_proxy::metrics::requests::Sent;
 use heddle_proxy::metrics::{Metrics, text};
 use heddle_proxy::model::{Change, Kind, ObjectName, Pending, Policy, Protocol, Service, ServicePort};
 use heddle_proxy::nft::{FakeKernel, Nft, Settings};
@@ -47,6 +48,8 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("heddle_endpoints", "gauge", &[]),
     ("heddle_frontends", "gauge", &[]),
     ("heddle_build_info", "gauge", &["version"]),
+    ("rest_client_requests_total", "counter", &["code", "host", "method"]),
+    ("rest_client_request_duration_seconds", "histogram", &["host", "verb"]),
     ("process_cpu_seconds_total", "counter", &[]),
     ("process_start_time_seconds", "gauge", &[]),
     ("process_virtual_memory_bytes", "gauge", &[]),
@@ -54,6 +57,9 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("process_open_fds", "gauge", &[]),
     ("process_max_fds", "gauge", &[]),
 ];
+
+const SENT: Sent<'_> =
+    Sent { host: "h:1", method: "GET", code: Some(200), took: Some(Duration::from_millis(30)) };
 
 fn scrape(metrics: &Metrics) -> Scrape {
     let text = text::plain(&metrics.open_metrics());
@@ -104,10 +110,13 @@ fn kind(value: &Value) -> &'static str {
 fn a_scraper_reads_the_metrics_of_the_table_and_no_others() {
     let metrics = Metrics::new(Timestamp::now());
     metrics.problems.take(&News::Began(problem()));
+    metrics.requests.take(SENT);
     let mut read: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
     for sample in scrape(&metrics).samples {
         let of_histogram = sample.metric.strip_suffix("_sum").or(sample.metric.strip_suffix("_count"));
-        if of_histogram.is_some_and(|name| METRICS.contains(&(name, "histogram", FAMILY))) {
+        if of_histogram
+            .is_some_and(|name| METRICS.iter().any(|(of, kind, _)| *of == name && *kind == "histogram"))
+        {
             continue;
         }
         let labels = sample.labels.keys().cloned().collect();
@@ -131,8 +140,8 @@ fn both_formats_have_the_same_series_and_each_metric_says_what_it_is() {
     assert!(open.ends_with("# EOF\n") && !plain.contains("# EOF"));
     let of_type = |line: &str| line.starts_with("# TYPE ");
     let help = |line: &str| line.starts_with("# HELP ");
-    // Nothing is wrong with any object, and of that alone there is no series before the first.
-    let all = METRICS.len() - 1;
+    // Nothing is wrong with any object and nothing was asked; of these alone there is no series before the first.
+    let all = METRICS.len() - 3;
     assert_eq!((lines(&plain, &of_type), lines(&plain, &help)), (all, all));
 }
 
@@ -403,4 +412,22 @@ fn probes_are_counted_by_path_and_code() {
         |path: &str, code| value(&metrics, &format!("kubeproxy_proxy_{path}_total"), &[("code", code)]);
     assert_eq!([count("healthz", "200"), count("healthz", "503")], [1.0, 1.0]);
     assert_eq!([count("livez", "200"), count("livez", "503")], [0.0, 1.0]);
+}
+
+#[test]
+fn requests_are_counted_by_server_method_and_code_and_only_answers_that_end_are_timed() {
+    let metrics = Metrics::new(Timestamp::now());
+    let watch = Sent { took: None, ..SENT };
+    let lost = Sent { code: None, ..SENT };
+    [SENT, watch, lost].into_iter().for_each(|sent| metrics.requests.take(sent));
+    let count = |code: &str| {
+        let labels = [("code", code), ("host", "h:1"), ("method", "GET")];
+        value(&metrics, "rest_client_requests_total", &labels)
+    };
+    assert_eq!((count("200"), count("<error>")), (2.0, 1.0));
+    let name = "rest_client_request_duration_seconds";
+    let labels = [("host", "h:1"), ("verb", "GET")];
+    assert_eq!(value(&metrics, &format!("{name}_count"), &labels), 1.0);
+    let client_gos = [0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, f64::INFINITY];
+    assert_eq!(bounds(&metrics, name), client_gos);
 }

@@ -5,6 +5,7 @@ use heddle_tests::lab::{Lab, Node};
 use heddle_tests::namespace::Namespace;
 use heddle_tests::objects::{list, service, slice};
 use heddle_tests::patience::{PATIENCE, eventually};
+use heddle_tests::plane::Plane;
 use heddle_tests::process::Invocation;
 use heddle_tests::proxy::{Manifests, Proxy};
 use heddle_tests::traffic::{Server, Transport, tcp};
@@ -282,6 +283,24 @@ fn a_taken_address_ends_the_process_where_that_is_asked_for() -> Outcomes {
         assert_eq!((&event["type"], &event["regarding"]["name"]), (&json!("Warning"), &json!("node-1")));
     }
     assert_eq!(node.nft(["list", "ruleset"])?.stdout, "");
+    Ok(())
+}
+
+/// The dashboard of kube-proxy that most clusters have shows them.
+#[test]
+fn requests_to_the_api_server_are_counted_under_client_gos_names() -> Outcomes {
+    let plane = Plane::new(1)?;
+    let proxy = plane.proxy(&[])?;
+    proxy.ready(plane.node()?)?;
+    let host = plane.server().url().replace("https://", "");
+    eventually("a watch, an Event and its time", PATIENCE, || {
+        let body = get(plane.node().map_err(|e| e.to_string())?, "/metrics").map_err(|e| e.to_string())?.body;
+        let has = |series: String| body.contains(&series);
+        let counted = has(format!(r#"rest_client_requests_total{{code="200",host="{host}",method="GET"}} "#))
+            && has(format!(r#"rest_client_requests_total{{code="201",host="{host}",method="POST"}} 1"#))
+            && has(format!(r#"rest_client_request_duration_seconds_count{{host="{host}",verb="POST"}} 1"#));
+        if counted { Ok(()) } else { Err(body) }
+    })?;
     Ok(())
 }
 

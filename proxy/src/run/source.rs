@@ -4,6 +4,7 @@ use super::{RunError, spawn};
 use crate::agent::Event;
 use crate::config::{Config, Source};
 use crate::events;
+use crate::metrics::RequestMeter;
 use crate::model::Change;
 use crate::problems::News;
 use crate::status::{Report, Reports};
@@ -13,8 +14,9 @@ use std::sync::mpsc::Sender;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
-/// Where the source tells of problems, and what of them is to be said in the cluster.
+/// Where the source counts and tells of problems, and what of them is to be said in the cluster.
 pub(super) struct Posts {
+    pub(super) requests: RequestMeter,
     pub(super) reports: Reports,
     pub(super) to_post: UnboundedReceiver<News>,
 }
@@ -25,12 +27,12 @@ pub(super) async fn follow(config: &Config, agent: Sender<Event>, posts: Posts) 
         // The agent is gone only when the process is about to be.
         let _ = agent.send(Event::Change(change));
     };
-    let Posts { reports, to_post } = posts;
+    let Posts { requests, reports, to_post } = posts;
     let tell = move |news| reports.tell(Report::Problem(news));
     match &config.source {
         Source::Manifests(folder) => follow_manifests(folder.clone(), config.node.clone(), emit, tell).await,
         Source::ApiServer { kubeconfig, master } => {
-            let client = watch::connect(kubeconfig.as_deref(), master.as_deref()).await?;
+            let client = watch::connect_counted(kubeconfig.as_deref(), master.as_deref(), requests).await?;
             tokio::join!(
                 watch::run_api(client.clone(), &config.node, emit, tell),
                 events::post(client, &config.node, to_post)

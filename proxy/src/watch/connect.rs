@@ -26,6 +26,7 @@ use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 use super::credentials::{Access, Credentials};
 use super::servers::Servers;
+use crate::metrics::RequestMeter;
 
 /// How many lost keep-alive probes make a connection a dead one.
 const PROBES: u32 = 2;
@@ -125,6 +126,19 @@ impl Default for Limits {
 /// When file, credentials or address are of no use.
 pub async fn connect(kubeconfig: Option<&Path>, masters: Option<&str>) -> Result<Client, ConnectError> {
     connect_within(kubeconfig, masters, Limits::default()).await
+}
+
+/// The same, where requests are counted.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_counted(
+    kubeconfig: Option<&Path>,
+    masters: Option<&str>,
+    meter: RequestMeter,
+) -> Result<Client, ConnectError> {
+    let servers = Servers::new(Credentials::new(kubeconfig, masters)?, Limits::default()).await?;
+    Ok(Client::new(servers.with_meter(meter), "default"))
 }
 
 /// The same with other limits.

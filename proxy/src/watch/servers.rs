@@ -24,6 +24,8 @@ use super::connect::{Answer, ConnectError, Door, Limits, open};
 use super::credentials::{Access, Credentials};
 use super::pace::Pace;
 use super::reasons;
+use crate::metrics::RequestMeter;
+use crate::metrics::requests::Sent;
 
 /// No server took a request: each with its reason.
 #[derive(Debug, Error)]
@@ -39,6 +41,7 @@ struct Inner {
     limits: Limits,
     state: Mutex<State>,
     pace: Mutex<Pace>,
+    meter: Mutex<RequestMeter>,
     /// People were told that the only address is a Service of ours.
     is_warned: AtomicBool,
 }
@@ -65,8 +68,15 @@ impl Servers {
             limits,
             state: Mutex::new(state),
             pace: Mutex::default(),
+            meter: Mutex::default(),
             is_warned: AtomicBool::new(false),
         })))
+    }
+
+    /// The same, which also count what they are asked.
+    pub(super) fn with_meter(self, meter: RequestMeter) -> Self {
+        *self.0.meter() = meter;
+        self
     }
 }
 
@@ -92,6 +102,10 @@ impl Inner {
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn meter(&self) -> MutexGuard<'_, RequestMeter> {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Answer, BoxError> {
@@ -133,13 +147,25 @@ impl Inner {
 
     /// Asks one server, and leaves it when it does not answer.
     async fn ask(&self, at: usize, door: Door, request: Request<Body>) -> Result<Answer, String> {
-        let why = match timeout(self.limits.answer, door.oneshot(request)).await {
+        let (method, is_watch) = (request.method().clone(), watched_path(request.uri()).is_some());
+        let start = Instant::now();
+        let answered = timeout(self.limits.answer, door.oneshot(request)).await;
+        let code = answered.as_ref().ok().and_then(|it| it.as_ref().ok()).map(|it| it.status().as_u16());
+        let took = (!is_watch).then(|| start.elapsed());
+        self.meter().take(Sent { host: &self.host(at), method: method.as_str(), code, took });
+        let why = match answered {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => reasons::of(&*error),
             Err(_) => format!("no answer within {:?}", self.limits.answer),
         };
         self.leave(at);
         Err(format!("{}: {why}", self.name(at)))
+    }
+
+    fn host(&self, server: usize) -> String {
+        let state = self.state();
+        let authority = state.access.servers.get(server).and_then(Uri::authority);
+        authority.map(ToString::to_string).unwrap_or_default()
     }
 
     fn name(&self, server: usize) -> String {

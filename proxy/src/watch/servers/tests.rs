@@ -7,9 +7,11 @@ use bytes::Bytes;
 use futures::stream;
 use http::Response;
 use http_body_util::{BodyExt, Full, StreamBody};
+use jiff::Timestamp;
 use tower::service_fn;
 
 use super::*;
+use crate::metrics::Metrics;
 
 /// What a server does with a request.
 #[derive(Clone, Copy)]
@@ -136,4 +138,17 @@ async fn what_writes_is_sent_once() {
     assert_eq!(counts(&asked), [1, 0]);
     assert!(servers.clone().oneshot(post()).await.is_ok());
     assert_eq!(counts(&asked), [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_server_that_was_asked_is_counted_with_what_it_answered() {
+    let metrics = Metrics::new(Timestamp::UNIX_EPOCH);
+    let (servers, _) = servers(&[Manner::IsSilent, Manner::Answers(500), Manner::Answers(404)]).await;
+    ask(&servers.with_meter(metrics.requests.clone()), "/a").await.unwrap();
+    let text = metrics.open_metrics();
+    for (host, code) in [("192.0.2.1", "<error>"), ("192.0.2.2", "500"), ("192.0.2.3", "404")] {
+        let series =
+            format!("rest_client_requests_total{{code=\"{code}\",host=\"{host}\",method=\"GET\"}} 1\n");
+        assert!(text.contains(&series), "{series} in {text}");
+    }
 }
