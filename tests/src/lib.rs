@@ -5,6 +5,7 @@
 //! | [`namespace`] | one network namespace, held by a file descriptor and gone with it |
 //! | [`wire`] | links, addresses and routes inside a namespace |
 //! | [`lab`] | a fabric with nodes and an outside host; pods are made by running the real `heddle-cni` |
+//! | [`cni`] | what a container runtime does with a CNI plugin and its configuration list |
 //! | [`apiserver`] | the Kubernetes API for programs and kubectl, with switches to break it |
 //! | [`plane`] | a node and API servers that a test can break |
 //! | [`process`] | programs under test, started inside a namespace, dead with the test |
@@ -21,6 +22,7 @@
 //! when that is killed: namespaces and directories are file descriptors, processes die with their parent.
 
 pub mod apiserver;
+pub mod cni;
 pub mod demo;
 pub mod lab;
 pub mod namespace;
