@@ -18,6 +18,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
+const RTM_NEWLINKPROP: u16 = 108;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
@@ -27,6 +28,8 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
@@ -45,6 +48,8 @@ const IFINFOMSG: usize = 16;
 
 /// Longest link name in bytes (`IFNAMSIZ` less its terminating zero).
 pub const NAME_MAX: usize = 15;
+/// Longest further name in bytes (`ALTIFNAMSIZ` less its terminating zero).
+pub const FURTHER_NAME_MAX: usize = 127;
 /// Longest alias in bytes (`IFALIASZ` less its terminating zero).
 pub const ALIAS_MAX: usize = 255;
 
@@ -122,7 +127,7 @@ fn header_u32(reply: Reply<'_>, at: usize) -> Option<u32> {
 pub enum Which<'a> {
     /// By number: it cannot hit a link that took the name meanwhile.
     Index(LinkIndex),
-    /// By name: it saves asking for the number.
+    /// By name, its first or a further one: it saves asking for the number.
     Name(&'a str),
 }
 
@@ -136,7 +141,7 @@ impl Which<'_> {
 
     fn put(self, w: &mut Writer<'_>) {
         if let Self::Name(name) = self {
-            w.put_str(IFLA_IFNAME, name);
+            w.put_str(if name.len() > NAME_MAX { IFLA_ALT_IFNAME } else { IFLA_IFNAME }, name);
         }
     }
 }
@@ -293,6 +298,15 @@ impl Change<'_> {
             }
         })
     }
+}
+
+/// Gives a link further names, each at most [`FURTHER_NAME_MAX`] bytes. It fails with `EEXIST` when a link of the
+/// namespace has one of them, as its first or a further name, and with `EOPNOTSUPP` before Linux 5.5.
+pub fn add_names(batch: &mut Batch, link: Which<'_>, names: &[String]) -> u32 {
+    batch.push(RTM_NEWLINKPROP, ACK | CREATE | EXCL, &header(link.index(), 0, 0), |w| {
+        link.put(w);
+        w.nest(IFLA_PROP_LIST, |w| names.iter().for_each(|name| w.put_str(IFLA_ALT_IFNAME, name)));
+    })
 }
 
 /// Sets a link to work.
