@@ -206,6 +206,7 @@ impl Kernel {
             [Step::Pair(pair)] => self.pair(pair),
             [Step::HostRoutes { link, addresses, mac }] => self.node.routes_to_pod(link, addresses, *mac),
             [Step::HostEnd { link, alias, port }] => self.host_end(link, alias, *port),
+            [Step::Names { link, names }] => self.node.add_names(link, names),
             in_pod => self.in_pod(in_pod),
         }
     }

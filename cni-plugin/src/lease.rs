@@ -1,10 +1,13 @@
 //! Addresses for an attachment, from our own leases.
 //!
-//! Nothing here touches links. Invariant: when an attempt to take fails, nothing is held that was not held before.
+//! Links are asked and not touched. Invariant: when an attempt to take fails, nothing is held that was not held before.
 
+use crate::alias;
 use crate::config::ipam::Own;
 use crate::failure::Failure;
-use crate::ipam::{Ask, Assigned, Held, Owner};
+use crate::ipam::{self, Ask, Assigned, Granted, Held, Owner};
+use crate::names;
+use crate::node::Node;
 use crate::result::{Ip, Outcome};
 use crate::spec::{Add, Attachment};
 use crate::store::{Store, boot_id};
@@ -20,18 +23,59 @@ pub struct Taken {
     pub fresh: bool,
 }
 
-/// Takes an address from each set of ranges.
+/// Takes an address from each set of ranges, and none that another pod has.
 ///
 /// # Errors
 /// When a set is exhausted, a wanted address cannot be given, or the lease file cannot be used.
-pub fn take(request: &Add, own: &Own) -> Result<Taken, Failure> {
+pub fn take(request: &Add, own: &Own, node: &mut Node) -> Result<Taken, Failure> {
+    let (mut avoid, mut fresh) = (Vec::new(), false);
+    loop {
+        let found = grant(request, own, &avoid).and_then(|granted| {
+            fresh |= granted.fresh;
+            let used = find_used(request, &granted.addresses, node)?;
+            Ok((granted, used))
+        });
+        match found {
+            Ok((granted, used)) if used.is_empty() => {
+                let ips = granted.addresses.into_iter().map(ip).collect();
+                let given = Outcome { ips, routes: own.routes.clone(), ..Outcome::default() };
+                return Ok(Taken { given, fresh });
+            }
+            Ok((_, used)) => avoid.extend(used),
+            Err(failure) if fresh => {
+                return Err(match release(&own.leases, &request.attachment) {
+                    Ok(()) => failure,
+                    Err(e) => failure.and(&format!("left behind the lease: {}", e.to_line())),
+                });
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// The table is locked only here: nobody waits for the kernel with it.
+fn grant(request: &Add, own: &Own, avoid: &[IpAddr]) -> Result<Granted, Failure> {
     let Add { attachment, config, .. } = request;
     let mut store = Store::open(&own.leases, &attachment.network, &boot_id()?)?;
-    let ask = Ask { sets: &own.sets, wanted: &config.addresses, cooldown: own.cooldown, avoid: &[] };
-    let granted = store.grant(&Owner::of(attachment), &ask)?;
-    let ips = granted.addresses.into_iter().map(ip).collect();
-    let given = Outcome { ips, routes: own.routes.clone(), ..Outcome::default() };
-    Ok(Taken { given, fresh: granted.fresh })
+    let ask = Ask { sets: &own.sets, wanted: &config.addresses, cooldown: own.cooldown, avoid };
+    Ok(store.grant(&Owner::of(attachment), &ask)?)
+}
+
+/// Addresses that another pod's link has: the table that knew it was lost.
+fn find_used(request: &Add, granted: &[Assigned], node: &mut Node) -> Result<Vec<IpAddr>, Failure> {
+    let (own, mut used) = (names::host_link(&request.attachment), Vec::new());
+    for address in granted.iter().map(|assigned| assigned.address.ip()) {
+        let Some(link) = node.find_by_address(&request.attachment.network, address)? else { continue };
+        if link.name == own {
+            continue;
+        }
+        if request.config.addresses.contains(&address) {
+            let container = alias::read(&link).map_or(link.name, |attachment| attachment.container);
+            return Err(ipam::Error::Taken { address, container }.into());
+        }
+        used.push(address);
+    }
+    Ok(used)
 }
 
 fn ip(assigned: Assigned) -> Ip {

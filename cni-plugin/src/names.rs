@@ -5,8 +5,18 @@
 //! program must find what an older one made.
 
 use crate::spec::Attachment;
-use heddle_netlink::link::Mac;
+use heddle_netlink::link::{self, Mac};
 use std::net::IpAddr;
+
+/// The further name of the host's end for each address of the pod: `network:address`. The kernel gives a name to one link
+/// only, so that whatever becomes of the lease table, no address is given to two pods (docs/decisions/leases.md).
+pub fn address_name(network: &str, address: IpAddr) -> String {
+    const LONGEST: usize = link::FURTHER_NAME_MAX - "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff:".len();
+    if network.len() <= LONGEST {
+        return format!("{network}:{address}");
+    }
+    format!("{:016x}:{address}", hash(&["network", network]))
+}
 
 /// What the host ends of our veth pairs begin with.
 pub const HOST_PREFIX: &str = "hdl";
@@ -107,7 +117,17 @@ mod tests {
         ];
         let names: BTreeSet<_> = all.iter().map(|(n, c, i)| host_link(&attachment(n, c, i))).collect();
         assert_eq!(names.len(), all.len());
-        assert!(names.iter().all(|name| name.len() <= heddle_netlink::link::NAME_MAX));
+        assert!(names.iter().all(|name| name.len() <= link::NAME_MAX));
+    }
+
+    #[test]
+    fn the_name_for_an_address_says_it_and_fits_for_any_network() {
+        let address = "fd00:244:1::2".parse().unwrap();
+        assert_eq!(address_name("pods", address), "pods:fd00:244:1::2");
+        let longest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe".parse().unwrap();
+        let names: BTreeSet<_> = (86..90).map(|length| address_name(&"n".repeat(length), longest)).collect();
+        assert_eq!(names.len(), 4);
+        assert!(names.iter().all(|name| name.len() <= link::FURTHER_NAME_MAX));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::alias;
 use crate::apply::{Error, refused};
+use crate::names;
 use crate::plan::{FORWARD_IPV6, Setting};
 use crate::setting;
 use crate::spec::Attachment;
@@ -81,6 +82,31 @@ impl Node {
         match self.socket.request(&mut batch) {
             Err(e) if e.errno() != Some(Errno::NODEV) => Err(refused(format!("remove link {name}"))(e)),
             _ => Ok(()),
+        }
+    }
+
+    /// The link of the pod that has an address, by the name that [`names::address_name`] gives it.
+    ///
+    /// # Errors
+    /// When the kernel refuses to say.
+    pub fn find_by_address(&mut self, network: &str, address: IpAddr) -> Result<Option<Link>, Error> {
+        let name = names::address_name(network, address);
+        let found = link::fetch(&mut self.socket, Which::Name(&name));
+        found.map_err(refused(format!("find the link that has address {address}")))
+    }
+
+    /// Gives a link further names, which no other has. A kernel before 5.5 has no such names, and the lease table alone
+    /// says who has an address.
+    pub(crate) fn add_names(&mut self, link: &str, names: &[String]) -> Result<(), Error> {
+        let mut batch = Batch::new();
+        link::add_names(&mut batch, Which::Name(link), names);
+        let action = || refused(format!("name {link} by its addresses: {}", names.join(", ")));
+        match self.socket.request(&mut batch) {
+            Err(e) if e.errno() == Some(Errno::OPNOTSUPP) => Ok(()),
+            Err(e) if e.errno() == Some(Errno::EXIST) => {
+                Err(Error::Exists { name: names.join(" or "), place: "on the node" })
+            }
+            done => done.map_err(action()),
         }
     }
 

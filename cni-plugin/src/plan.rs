@@ -5,6 +5,7 @@
 //! the node's steps come first, then the pod's.
 
 use crate::alias;
+use crate::config::ipam::Ipam;
 use crate::config::{Config, Mode};
 use crate::names;
 use crate::result::{Ip, Outcome};
@@ -61,6 +62,13 @@ pub enum Step {
         alias: String,
         /// What the bridge does there, when it is something special.
         port: Option<Port>,
+    },
+    /// The host's end is found by the pod's addresses, and no other link by the same.
+    Names {
+        /// The host's end.
+        link: String,
+        /// One name for each address.
+        names: Vec<String>,
     },
     /// A kernel setting of the pod.
     PodSetting(Setting),
@@ -162,7 +170,7 @@ fn plan_bridge(request: &Add, given: &Outcome, pair: Pair) -> Vec<Step> {
         Some(Port { hairpin: config.hairpin, isolated: config.isolated }).filter(|p| *p != Port::default());
     let link = pair.host.clone();
     steps.push(Step::Pair(pair));
-    steps.push(Step::HostEnd { link, alias: alias_of(request), port });
+    steps.extend(host_end(request, given, link, port));
     steps.extend(pod_steps(request, given));
     steps
 }
@@ -172,7 +180,7 @@ fn plan_ptp(request: &Add, given: &Outcome, pair: Pair) -> Vec<Step> {
     let Pair { host: link, host_mac, pod_mac: mac, .. } = pair.clone();
     let mut steps = forwarding(&given.ips);
     steps.push(Step::Pair(pair));
-    steps.push(Step::HostEnd { link: link.clone(), alias: alias_of(request), port: None });
+    steps.extend(host_end(request, given, link.clone(), None));
     steps.extend(pod_steps(request, given));
     let gateways = given.ips.iter().filter_map(|ip| ip.gateway);
     let neighbours = gateways.map(|address| Step::PodNeighbour { address, mac: host_mac });
@@ -182,8 +190,14 @@ fn plan_ptp(request: &Add, given: &Outcome, pair: Pair) -> Vec<Step> {
     steps
 }
 
-fn alias_of(request: &Add) -> String {
-    alias::write(&request.attachment, request.pod.as_deref())
+/// What the host's end says of itself. Another IPAM plugin's addresses are its own affair: it may give one to many pods.
+fn host_end(request: &Add, given: &Outcome, link: String, port: Option<Port>) -> impl Iterator<Item = Step> {
+    let alias = alias::write(&request.attachment, request.pod.as_deref());
+    let name = |ip: &Ip| names::address_name(&request.attachment.network, ip.address.ip());
+    let ours = matches!(request.config.ipam, Some(Ipam::Own(_)));
+    let names = ours.then(|| given.ips.iter().map(name).collect());
+    let named = names.map(|names| Step::Names { link: link.clone(), names });
+    [Step::HostEnd { link, alias, port }].into_iter().chain(named)
 }
 
 fn pod_steps(request: &Add, given: &Outcome) -> impl Iterator<Item = Step> {

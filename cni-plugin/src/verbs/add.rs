@@ -41,7 +41,7 @@ fn connect(request: &Add) -> Result<Outcome, Failure> {
         Some(mtu) => Some(mtu),
         None => kernel.node().uplink_mtu()?.map(|mtu| mtu.min(LARGEST_MTU)),
     };
-    let Taken { given, fresh } = take(request, ipam)?;
+    let Taken { given, fresh } = take(request, ipam, kernel.node())?;
     let given = plan::settle(&request.config, given);
     match kernel.apply(&plan::plan(request, &given, mtu)) {
         Ok(made) => Ok(outcome(request, given, &made)),
@@ -57,12 +57,12 @@ fn without_ipam() -> Failure {
 }
 
 /// Addresses, and what is said with them.
-fn take(request: &Add, ipam: &Ipam) -> Result<Taken, Failure> {
+fn take(request: &Add, ipam: &Ipam, node: &mut Node) -> Result<Taken, Failure> {
     let configured = &request.config.dns;
     match ipam {
         Ipam::Own(own) => {
             let dns = read_dns(configured, own)?;
-            let Taken { given, fresh } = lease::take(request, own)?;
+            let Taken { given, fresh } = lease::take(request, own, node)?;
             Ok(Taken { given: Outcome { dns, ..given }, fresh })
         }
         Ipam::Delegate(delegate) => {

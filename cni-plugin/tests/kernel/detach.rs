@@ -64,13 +64,3 @@ fn what_a_dead_container_left_is_not_in_the_way_of_the_next() {
     assert_eq!((node.leases(), node.host_links().len()), (vec!["next/eth0".to_owned()], 1));
     assert_eq!(new.ip(&["link", "show", "eth0"])[0]["ifname"], "eth0");
 }
-
-/// The file is truncated by hand, or by a disk that lost power: the next ADD goes on.
-#[test]
-fn an_empty_lease_file_is_healed() {
-    let node = Node::new();
-    node.add("c1", &Pod::new(), &json!({}));
-    std::fs::write(node.table(), "").unwrap();
-    node.add("c2", &Pod::new(), &json!({}));
-    assert_eq!(node.leases(), ["c2/eth0"]);
-}

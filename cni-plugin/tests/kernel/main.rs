@@ -11,6 +11,8 @@ mod delegate;
 #[cfg(test)]
 mod detach;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod maintain;
