@@ -194,9 +194,12 @@ proptest! {
 
     #[test]
     fn the_kernel_ends_as_wanted_however_changes_are_gathered(
-        changes in prop::collection::vec((change(), any::<bool>()), 0..24),
+        changes in prop::collection::vec((change(), any::<bool>()), 0..24), packets in any::<bool>(),
     ) {
         let mut agent = agent();
+        if packets {
+            agent.dataplane().kernel().transit = Duration::from_hours(1);
+        }
         tell(&mut agent, complete());
         for (change, sync) in &changes {
             tell(&mut agent, [change.clone()]);
@@ -204,8 +207,10 @@ proptest! {
                 prop_assert_eq!(agent.sync(), None);
             }
         }
+        agent.dataplane().kernel().transit = Duration::ZERO;
         prop_assert_eq!(agent.sync(), None);
         prop_assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
+        prop_assert_eq!(agent.dataplane().kernel().loads, 2, "nothing was refused, so each family was read once");
 
         let mut fresh = self::agent();
         tell(&mut fresh, changes.into_iter().map(|(change, _)| change).chain(complete()));

@@ -45,7 +45,11 @@ pub trait Kernel {
 #[derive(Debug)]
 pub struct Netlink {
     socket: Socket,
+    transit: Duration,
 }
+
+/// The kernel handles a packet without a pause, in microseconds; a hypervisor may stop the processor meanwhile.
+const TRANSIT: Duration = Duration::from_millis(200);
 
 impl Netlink {
     /// Opens the socket in the current network namespace.
@@ -53,7 +57,12 @@ impl Netlink {
     /// # Errors
     /// When the kernel has no nf_tables or the process may not use it.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open(Family::Netfilter)? })
+        Ok(Self { socket: Socket::open(Family::Netfilter)?, transit: TRANSIT })
+    }
+
+    /// The same where a packet takes at most this long between two lookups.
+    pub fn with_transit(self, transit: Duration) -> Self {
+        Self { transit, ..self }
     }
 
     /// The netlink port by which notifications of our own changes are known.
@@ -89,9 +98,8 @@ impl Kernel for Netlink {
         Ok(forgotten)
     }
 
-    /// The kernel handles a packet without a pause, in microseconds; a hypervisor may stop the processor meanwhile.
     fn transit(&self) -> Duration {
-        Duration::from_millis(200)
+        self.transit
     }
 
     fn load(&mut self, family: TableFamily) -> Result<Option<Table>, Error> {

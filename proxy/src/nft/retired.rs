@@ -168,3 +168,43 @@ impl Retired {
         Some(mem::replace(&mut self.old, young))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(name: &str) -> Remains {
+        Remains { chains: [(name.into(), Chain::default())].into(), ..Remains::default() }
+    }
+
+    #[test]
+    fn what_retires_stays_for_one_to_two_transits() {
+        let (start, transit) = (Instant::now(), Duration::from_millis(10));
+        let at = |moment| start + Duration::from_millis(moment);
+        let mut retired = Retired::default();
+        assert_eq!(retired.due(transit), None);
+        retired.add(chain("first"), at(0));
+        retired.add(chain("second"), at(9));
+        assert_eq!(retired.due(transit), Some(at(10)));
+        assert_eq!(retired.take_ripe(at(9), transit), None);
+        assert_eq!(retired.take_ripe(at(10), transit), Some(Remains::default()));
+        retired.add(chain("third"), at(11));
+        assert_eq!(retired.take_ripe(at(19), transit), None);
+        let ripe = retired.take_ripe(at(20), transit).unwrap();
+        assert_eq!(ripe.chains.keys().map(|name| &**name).collect::<Vec<_>>(), ["first", "second"]);
+        assert_eq!(retired.take_ripe(at(30), transit), Some(chain("third")));
+        assert_eq!(retired.due(transit), None);
+    }
+
+    #[test]
+    fn after_a_rest_the_first_to_retire_begins_a_transit_anew() {
+        let (start, transit) = (Instant::now(), Duration::from_millis(10));
+        let at = |moment| start + Duration::from_millis(moment);
+        let mut retired = Retired::default();
+        retired.add(chain("first"), at(0));
+        retired.take_ripe(at(10), transit);
+        retired.take_ripe(at(20), transit);
+        retired.add(chain("second"), at(100));
+        assert_eq!(retired.due(transit), Some(at(110)));
+    }
+}
