@@ -108,8 +108,8 @@ fn garbage_is_what_is_not_listed_and_of_this_network() {
 /// cni:G2.
 #[test]
 fn without_a_list_nothing_is_garbage() {
-    let node = Node::new();
-    node.add("c1", &Pod::new(), &json!({}));
+    let (node, pod) = (Node::new(), Pod::new());
+    node.add("c1", &pod, &json!({}));
     node.gc(&json!({}));
     assert_eq!((node.leases().len(), node.host_links().len()), (1, 1));
     let failure =

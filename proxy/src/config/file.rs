@@ -58,6 +58,7 @@ pub struct File {
 #[serde(default, rename_all = "camelCase")]
 pub struct Heddle {
     /// The folder of manifests that objects are read from, in place of an API server; empty for none.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub manifests: String,
     /// Whether connections are counted by frontend.
     #[serde(skip_serializing_if = "is_false")]
