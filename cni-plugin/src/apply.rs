@@ -6,10 +6,11 @@
 use crate::namespace::{self, Namespace};
 use crate::node::Node;
 use crate::plan::{Pair, Setting, Step, Undo};
-use crate::setting::{is_same, read, set};
+use crate::setting::{is_same, read, set, set_all};
 use heddle_netlink::address::Address;
 use heddle_netlink::link::{self, Change, Link, LinkIndex, Peer, Port, Veth, Which};
 use heddle_netlink::neighbour::Neighbour;
+use heddle_netlink::tuning::Tuning;
 use heddle_netlink::{Batch, Errno, Family, Socket, route};
 use ipnetwork::IpNetwork;
 use std::io;
@@ -157,18 +158,23 @@ impl Kernel {
         self.made().map_err(|error| Failed { error, left: self.take_back(undo) })
     }
 
-    /// Sets what is asked for beside the interface, when another plugin made that.
+    /// Changes an interface that another plugin made, and gives it as it is then.
     ///
     /// # Errors
-    /// The first setting that is refused.
-    pub fn adjust(&mut self, settings: &[Setting]) -> Result<(), Error> {
-        self.namespace.inside(&self.own, || settings.iter().try_for_each(set))?
+    /// The first change that is refused; then the settings say what they did before.
+    pub fn adjust(&mut self, settings: &[Setting], tuning: Tuning) -> Result<Link, Error> {
+        let index = self.find_pod_link()?.ok_or_else(|| self.gone())?.index;
+        self.namespace.inside(&self.own, || set_all(settings))??;
+        let mut batch = Batch::new();
+        tuning.apply(&mut batch, index);
+        self.pod.request(&mut batch).map_err(refused(format!("change link {} in the pod", self.ifname)))?;
+        self.find_pod_link()?.ok_or_else(|| self.gone())
     }
 
-    /// Those of the settings that say something else in the pod.
+    /// Those of the settings that say something else in the pod, or cannot be read.
     ///
     /// # Errors
-    /// When one cannot be read.
+    /// When the pod cannot be entered.
     pub fn find_unset<'a>(&self, settings: &'a [Setting]) -> Result<Vec<&'a Setting>, Error> {
         let unset = |wanted: &&Setting| {
             read(&wanted.key).ok().flatten().is_none_or(|says| !is_same(&says, &wanted.value))
@@ -266,6 +272,7 @@ impl Kernel {
 fn push_in_pod(batch: &mut Batch, link: LinkIndex, step: &Step) {
     match step {
         Step::Loopback => link::set_up(batch, Which::Name("lo")),
+        Step::PodTuning(tuning) => tuning.apply(batch, link),
         Step::PodAddress(address) => Address { link, address: *address }.add(batch),
         Step::PodNeighbour { address, mac } => {
             Neighbour { link, address: *address, mac: *mac }.replace(batch)
@@ -285,6 +292,7 @@ fn describe(step: &Step) -> String {
     match step {
         Step::Loopback => "set the pod's loopback link up".to_owned(),
         Step::PodAddress(address) => format!("give the pod address {address}"),
+        Step::PodTuning(_) => "change the pod's link".to_owned(),
         Step::PodNeighbour { address, .. } => format!("tell the pod who {address} is"),
         Step::PodRoute(config) => match config.gateway {
             Some(gateway) => format!("give the pod a route to {} through {gateway}", config.to),

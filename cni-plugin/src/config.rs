@@ -13,6 +13,7 @@ use crate::dns::Dns;
 use crate::plan::Setting;
 use crate::spec::{Document, Error};
 use heddle_netlink::link::Mac;
+use heddle_netlink::tuning::Tuning;
 use ipam::Ipam;
 use runtime::{Bandwidth, PortMapping};
 use serde::Deserialize;
@@ -59,6 +60,8 @@ pub struct Config {
     pub isolated: bool,
     /// Where addresses and routes come from; none when the configuration only adds to another plugin's interface.
     pub ipam: Option<Ipam>,
+    /// What is changed about the pod's end (`promisc`, `allmulti`, `txQLen`).
+    pub tuning: Tuning,
     /// Kernel settings of the pod (`sysctl`).
     pub settings: Vec<Setting>,
     /// The file that the node's agent touches while it works (`statusFile`), and for how long that counts
@@ -89,6 +92,10 @@ struct Keys {
     promisc_mode: bool,
     port_isolation: bool,
     ipam: Option<ipam::Keys>,
+    promisc: Option<bool>,
+    allmulti: Option<bool>,
+    #[serde(rename = "txQLen")]
+    queue: Option<u32>,
     sysctl: Map<String, Value>,
     status_file: PathBuf,
     status_max_age: Option<u32>,
@@ -154,6 +161,12 @@ impl Config {
             promiscuous: keys.promisc_mode,
             isolated: keys.port_isolation,
             dns: dns.unwrap_or(keys.dns),
+            tuning: Tuning {
+                queue: keys.queue,
+                promiscuous: keys.promisc,
+                all_multicast: keys.allmulti,
+                ..Tuning::default()
+            },
             settings: sysctl::read(&keys.sysctl, ifname)?,
             agent: agent(keys.status_file, keys.status_max_age),
         })

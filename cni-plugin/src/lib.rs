@@ -126,6 +126,13 @@ mod tests {
     const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"pods","mtu":1400,"isGateway":true,"args":{"cni":{"ips":[]}},
         "ipam":{"type":"heddle","dataDir":"/x","ranges":[[{"subnet":"10.0.0.0/24"}]],"routes":[{"dst":"0.0.0.0/0"}]}}"#;
 
+    /// Nothing in it can be done: there is no such namespace, and no list of attachments. STATUS is not among the
+    /// commands, since it would look at the links of the machine.
+    const CHAINED: &str = r#"{"cniVersion":"1.1.0","name":"nobody","prevResult":{"interfaces":[{"name":"eth0","sandbox":"/x"}],
+        "ips":[{"interface":0,"address":"10.0.0.2/24","gateway":"10.0.0.1"}],"routes":[{"dst":"0.0.0.0/0"}],"dns":{}},
+        "cni.dev/valid-attachments":"?","sysctl":{"net.core.somaxconn":5},"runtimeConfig":{"Bandwidth":{},
+        "PortMappings":[{"HostPort":0}],"Dns":{"Servers":[]}},"ipam":{"type":"heddle","dataDir":"/proc/x","subnet":"10.0.0.0/8"}}"#;
+
     fn add() -> Environment {
         let some = |text: &str| Some(text.to_owned());
         Environment {
@@ -158,6 +165,18 @@ mod tests {
             stdin[at] = byte;
             stdin.truncate(if cut { at } else { stdin.len() });
             prop_assert!(is_one_error_document(&run(&add(), &stdin)));
+        }
+
+        /// cni:O4, cni:1.6: the same for what only some commands read, and for keys in any case.
+        #[test]
+        fn a_damaged_request_of_any_command_gives_one_document(
+            command in 0..3_usize, at in 0..CHAINED.len(), byte in any::<u8>(), shout in any::<bool>(),
+        ) {
+            let command = ["ADD", "CHECK", "GC"][command];
+            let mut stdin = if shout { CHAINED.to_ascii_uppercase() } else { CHAINED.to_owned() }.into_bytes();
+            stdin[at] = byte;
+            let output = run(&Environment { command: Some(command.to_owned()), ..add() }, &stdin);
+            prop_assert!((output.success && output.stdout.is_empty()) || is_one_error_document(&output));
         }
 
         #[test]

@@ -12,6 +12,7 @@ use crate::result::{Ip, Outcome};
 use crate::route::Route;
 use crate::spec::Add;
 use heddle_netlink::link::{Mac, Port};
+use heddle_netlink::tuning::Tuning;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -76,6 +77,8 @@ pub enum Step {
     Loopback,
     /// The pod's end, set to work.
     PodUp,
+    /// What is changed about the pod's end.
+    PodTuning(Tuning),
     /// An address on the pod's end.
     PodAddress(IpNetwork),
     /// Whom the pod's end need not ask for.
@@ -138,6 +141,7 @@ impl Step {
             self,
             Self::Loopback
                 | Self::PodUp
+                | Self::PodTuning(_)
                 | Self::PodAddress(_)
                 | Self::PodNeighbour { .. }
                 | Self::PodRoute(_)
@@ -206,7 +210,9 @@ fn pod_steps(request: &Add, given: &Outcome) -> impl Iterator<Item = Step> {
     let routes = given.routes.iter().cloned().map(Step::PodRoute);
     // After ours, so that they count.
     let wanted = request.config.settings.iter().cloned().map(Step::PodSetting);
-    settings.chain(wanted).chain([Step::Loopback, Step::PodUp]).chain(addresses).chain(routes)
+    let tuning = Some(request.config.tuning).filter(|tuning| *tuning != Tuning::default());
+    let tuning = tuning.map(Step::PodTuning);
+    settings.chain(wanted).chain([Step::Loopback, Step::PodUp]).chain(tuning).chain(addresses).chain(routes)
 }
 
 /// Forwarding, for the families that pods have.

@@ -27,6 +27,18 @@ pub(crate) fn set(setting: &Setting) -> Result<(), Error> {
     done.map_err(|source| Error::Setting { key: key.clone(), value: value.clone(), source })
 }
 
+/// Makes all settings say what they must, or none.
+pub(crate) fn set_all(settings: &[Setting]) -> Result<(), Error> {
+    let before: Vec<_> = settings.iter().map(|setting| read(&setting.key).ok().flatten()).collect();
+    settings.iter().try_for_each(set).inspect_err(|_| {
+        let said = settings.iter().zip(before).filter_map(|(setting, value)| Some((setting, value?)));
+        for (setting, value) in said {
+            // The error that is reported is the one that began it.
+            let _ = set(&Setting { value, ..setting.clone() });
+        }
+    })
+}
+
 /// Settings of several words are read with tabs between, however they were written.
 pub(crate) fn is_same(one: &str, other: &str) -> bool {
     one.split_whitespace().eq(other.split_whitespace())

@@ -11,6 +11,7 @@
 //! | [`address`] | addresses on links |
 //! | [`neighbour`] | neighbours that are known for good |
 //! | [`route`] | routes |
+//! | [`tuning`] | what may be changed about any link |
 //! | [`socket`] | one socket: send a batch, collect its acks and errors with the kernel's own text, dump, listen |
 //!
 //! This crate holds no policy: it neither knows Services nor pods, and it retries nothing but interrupted dumps.
@@ -27,6 +28,7 @@ pub mod neighbour;
 pub mod nft;
 pub mod route;
 pub mod socket;
+pub mod tuning;
 
 pub use message::{Attributes, Batch, Reply};
 pub use rustix::io::Errno;

@@ -15,14 +15,14 @@ use crate::socket::{Error, Socket};
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-const RTM_NEWLINK: u16 = 16;
+pub(crate) const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWLINKPROP: u16 = 108;
 
-const IFLA_ADDRESS: u16 = 1;
+pub(crate) const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
+pub(crate) const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
@@ -43,7 +43,7 @@ const IFLA_BRPORT_ISOLATED: u16 = 33;
 const SKIP_STATS: u32 = 1 << 3;
 const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
-const IFF_PROMISC: u32 = 0x100;
+pub(crate) const IFF_PROMISC: u32 = 0x100;
 const IFINFOMSG: usize = 16;
 
 /// Longest link name in bytes (`IFNAMSIZ` less its terminating zero).
@@ -146,7 +146,7 @@ impl Which<'_> {
     }
 }
 
-fn header(index: u32, flags: u32, change: u32) -> [u8; IFINFOMSG] {
+pub(crate) fn header(index: u32, flags: u32, change: u32) -> [u8; IFINFOMSG] {
     let mut bytes = [0; IFINFOMSG];
     bytes[4..8].copy_from_slice(&index.to_ne_bytes());
     bytes[8..12].copy_from_slice(&flags.to_ne_bytes());

@@ -52,6 +52,7 @@ fn outline(steps: &[Step]) -> Vec<String> {
         Step::Names { names, .. } => names.join(" "),
         Step::Loopback => "lo up".to_owned(),
         Step::PodUp => "up".to_owned(),
+        Step::PodTuning(tuning) => format!("{tuning:?}"),
         Step::HostRoutes { addresses, .. } => format!("the node's route to {addresses:?}"),
         Step::PodNeighbour { address, .. } => format!("neighbour {address}"),
         Step::PodAddress(address) => address.to_string(),

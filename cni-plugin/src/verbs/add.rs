@@ -12,6 +12,7 @@ use crate::plan;
 use crate::result::{Interface, Ip, Outcome};
 use crate::spec::Add;
 use heddle_netlink::link::{Link, Mac};
+use heddle_netlink::tuning::Tuning;
 
 /// Attaches a container, and gives the result document.
 ///
@@ -23,14 +24,23 @@ use heddle_netlink::link::{Link, Mac};
 pub fn add(request: &Add) -> Result<String, Failure> {
     let made_before = |previous: &&Outcome| previous.find_in_container(&request.attachment.ifname).is_some();
     let outcome = match &request.previous {
-        Some(previous) if made_before(&previous) => {
-            open(request)?.adjust(&request.config.settings)?;
-            previous.clone()
-        }
+        Some(previous) if made_before(&previous) => adjust(request, previous.clone())?,
         Some(previous) => previous.clone().and(connect(request)?),
         None => connect(request)?,
     };
     Ok(outcome.write(request.version))
+}
+
+/// The interface is there, and stays what it is but for what is asked for.
+fn adjust(request: &Add, mut outcome: Outcome) -> Result<Outcome, Failure> {
+    let config = &request.config;
+    let tuning = Tuning { mac: config.mac, mtu: config.mtu, ..config.tuning };
+    let link = open(request)?.adjust(&config.settings, tuning)?;
+    for interface in outcome.interfaces.iter_mut().filter(|i| i.name == link.name && i.sandbox.is_some()) {
+        interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+        interface.mtu = Some(link.mtu);
+    }
+    Ok(outcome)
 }
 
 fn connect(request: &Add) -> Result<Outcome, Failure> {

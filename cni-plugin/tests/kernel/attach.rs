@@ -71,6 +71,11 @@ fn the_shipped_configuration_gives_a_pod_both_families() {
     (config["name"], config["cniVersion"]) = (list["name"].clone(), list["cniVersion"].clone());
     config["ipam"]["dataDir"] = json!(node.file("unused", "").parent());
     assert_eq!(addresses(&node.add("c1", &Pod::new(), &config)).len(), 2);
+    // containerd 1.6 and 1.7 take what `cniVersion` says, later ones the highest that they know of the list.
+    assert_eq!(
+        (&list["cniVersion"], &list["cniVersions"]),
+        (&json!("1.0.0"), &json!(["0.4.0", "1.0.0", "1.1.0"]))
+    );
     for version in list["cniVersions"].as_array().unwrap() {
         let offered = node.program().env("CNI_COMMAND", "VERSION").input("{}").run(&node.namespace).unwrap();
         assert!(offered.stdout.contains(&version.to_string()), "{version} of {}", offered.stdout);

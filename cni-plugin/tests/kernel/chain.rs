@@ -22,10 +22,17 @@ fn after_the_plugin_that_made_the_interface_only_settings_are_made() {
     let (node, pod) = (Node::new(), Pod::new());
     let previous = made_by_another(&pod);
     let sysctl = json!({"net.ipv4.conf.IFNAME.arp_notify": "1", "net/core/somaxconn": 777});
-    let mut config = json!({"cniVersion": "1.0.0", "ipam": null, "sysctl": sysctl, "prevResult": previous});
+    let mut config = json!({"cniVersion": "1.0.0", "ipam": null, "sysctl": sysctl, "prevResult": previous, "mtu": 1300,
+        "txQLen": 77, "promisc": true, "runtimeConfig": {"Mac": "02:00:00:00:00:77"}});
     let added: Value = serde_json::from_str(&node.add("c1", &pod, &config)).unwrap();
     assert_eq!((&added["ips"], &added["dns"]), (&previous["ips"], &previous["dns"]));
-    assert_eq!(added["interfaces"][1], previous["interfaces"][1]);
+    assert_eq!(added["interfaces"][1]["mac"], "02:00:00:00:00:77");
+    let eth0 = &pod.ip(&["-d", "link", "show", "eth0"])[0];
+    assert_eq!(
+        (&eth0["mtu"], &eth0["txqlen"], &eth0["address"]),
+        (&json!(1300), &json!(77), &added["interfaces"][1]["mac"])
+    );
+    assert!(eth0["promiscuity"].as_u64().unwrap() > 0);
     assert_eq!(setting(&pod.namespace, "net/ipv4/conf/eth0/arp_notify"), "1");
     assert_eq!(setting(&pod.namespace, "net/core/somaxconn"), "777");
     assert_eq!((node.host_links().len(), node.leases().len()), (0, 0));
@@ -59,7 +66,7 @@ fn after_a_plugin_that_made_another_interface_its_result_comes_first() {
     );
 }
 
-/// cni:A3, cni:D4, cni:D5, cni:C1: before Debian's tuning and portmap plugins, as libcni chains them.
+/// cni:A3, cni:D4, cni:L4, cni:C1: before Debian's tuning and portmap plugins, as libcni chains them.
 #[test]
 fn plugins_of_others_take_our_result_and_ours_checks_theirs() {
     let (node, pod) = (Node::new(), Pod::new());
@@ -81,6 +88,32 @@ fn plugins_of_others_take_our_result_and_ours_checks_theirs() {
     run("DEL", &tuning);
     node.del("c1", &pod.path(), &json!({"cniVersion": "1.0.0", "prevResult": chained}));
     assert_eq!((node.host_links().len(), node.leases().len()), (0, 0));
+}
+
+/// cni:A4: on an interface of another plugin, too.
+#[test]
+fn settings_of_which_one_is_refused_stay_as_they_were() {
+    let (node, pod) = (Node::new(), Pod::new());
+    let previous = made_by_another(&pod);
+    let before = setting(&pod.namespace, "net/core/somaxconn");
+    let sysctl = json!({"net.core.somaxconn": 777, "net.ipv4.nothing": 1});
+    node.fails(
+        5,
+        "ADD",
+        ("c1", &pod.path()),
+        &json!({"ipam": null, "sysctl": sysctl, "prevResult": previous}),
+    );
+    assert_eq!(setting(&pod.namespace, "net/core/somaxconn"), before);
+}
+
+#[test]
+fn our_own_interface_is_tuned() {
+    let (node, pod) = (Node::new(), Pod::new());
+    node.add("c1", &pod, &json!({"txQLen": 77, "allmulti": true, "promisc": false}));
+    let eth0 = &pod.ip(&["-d", "link", "show", "eth0"])[0];
+    assert_eq!((&eth0["txqlen"], &eth0["promiscuity"]), (&json!(77), &json!(0)));
+    assert_eq!(eth0["allmulti"].as_u64().unwrap_or(1), 1, "{eth0}");
+    assert!(eth0["flags"].as_array().unwrap().contains(&json!("ALLMULTI")), "{eth0}");
 }
 
 /// Our own interface takes settings, too, and a key of the node is none of them.

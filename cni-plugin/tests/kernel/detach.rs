@@ -32,24 +32,29 @@ fn del_succeeds_when_the_namespace_is_gone() {
     assert_eq!((node.host_links().len(), node.leases().len()), (0, 0));
 }
 
-/// cni:P2: killed at whatever instruction it had reached, DEL cleans up and ADD works.
+/// cni:P2: killed at whatever instruction it had reached, DEL or GC cleans up and ADD works.
 #[test]
-fn a_killed_add_leaves_nothing_that_del_does_not_find() {
-    let node = Node::new();
-    let pod = Pod::new();
-    for step in 0..60 {
-        let mut process = node.call("ADD", "c1", &pod.path(), &json!({})).start(&node.namespace).unwrap();
-        // Nothing is asserted about time: the wait only spreads the kills over the whole run.
-        let when = Instant::now() + Duration::from_micros(100 * step);
-        while Instant::now() < when {
-            std::hint::spin_loop();
+fn a_killed_add_leaves_nothing_that_del_or_gc_does_not_find() {
+    for mode in ["bridge", "ptp"] {
+        let (node, pod, config) = (Node::new(), Pod::new(), json!({"mode": mode}));
+        for step in 0..40 {
+            let mut process = node.call("ADD", "c1", &pod.path(), &config).start(&node.namespace).unwrap();
+            // Nothing is asserted about time: the wait only spreads the kills over the whole run.
+            let when = Instant::now() + Duration::from_micros(150 * step);
+            while Instant::now() < when {
+                std::hint::spin_loop();
+            }
+            process.kill().unwrap();
+            if step % 2 == 0 {
+                node.del("c1", &pod.path(), &config);
+            } else {
+                node.gc(&json!({"mode": mode, "cni.dev/valid-attachments": []}));
+            }
+            assert_eq!((node.host_links().len(), node.leases().len()), (0, 0), "{mode} {step}");
+            assert_eq!(pod.ip(&["link"]).as_array().unwrap().len(), 1);
         }
-        process.kill().unwrap();
-        node.del("c1", &pod.path(), &json!({}));
-        assert_eq!((node.host_links().len(), node.leases().len()), (0, 0));
-        assert_eq!(pod.ip(&["link"]).as_array().unwrap().len(), 1);
+        node.add("c1", &pod, &config);
     }
-    node.add("c1", &pod, &json!({}));
 }
 
 /// cni:A6: kubelet tries a failed pod again as a new container, before or without a DEL of the old one.

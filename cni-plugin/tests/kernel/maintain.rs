@@ -87,7 +87,7 @@ fn a_check_of_what_is_gone_says_so() {
     );
 }
 
-/// cni:G1, cni:G3: links and leases of what is not listed, of this network only, whether or not the pod is still there.
+/// cni:G1, cni:G3, and cni:D5, after which our DEL is never called: links and leases of what is not listed, of this network only, whether or not the pod is still there.
 #[test]
 fn garbage_is_what_is_not_listed_and_of_this_network() {
     let node = Node::new();
@@ -103,6 +103,24 @@ fn garbage_is_what_is_not_listed_and_of_this_network() {
     node.gc(&json!({"cni.dev/attachments": []}));
     assert_eq!((node.leases().len(), node.host_links().len()), (0, 1));
     node.gc(&json!({"cni.dev/attachments": []}));
+}
+
+/// cni:G4, cni:P1: a GC beside ADDs that it knows of takes nothing from them.
+#[test]
+fn containers_that_come_during_a_collection_stay() {
+    let node = Node::new();
+    let pods: Vec<_> = (0..12).map(|i| (format!("c{i}"), Pod::new())).collect();
+    let valid = pods.iter().map(|(name, _)| json!({"containerID": name, "ifname": "eth0"}));
+    let config = json!({"cni.dev/valid-attachments": valid.collect::<Vec<_>>()});
+    let start = |(name, pod): &(String, Pod)| {
+        let add = node.call("ADD", name, &pod.path(), &json!({})).start(&node.namespace).unwrap();
+        [add, node.call("GC", "", "", &config).start(&node.namespace).unwrap()]
+    };
+    let running: Vec<_> = pods.iter().flat_map(start).collect();
+    for mut process in running {
+        assert!(process.wait(heddle_tests::patience::PATIENCE).unwrap().success(), "{}", process.stdout());
+    }
+    assert_eq!((node.leases().len(), node.host_links().len()), (12, 12));
 }
 
 /// cni:G2.
