@@ -24,7 +24,7 @@ mod remove;
 mod source;
 mod standing;
 
-pub use self::error::RunError;
+pub use self::error::{KernelError, RunError, ServerError};
 pub use self::prepare::{init, write_config};
 pub use self::remove::cleanup;
 
@@ -52,11 +52,11 @@ use tracing::info;
 /// # Errors
 /// What could not be started, or ended, or that the configuration changed.
 pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<(), RunError> {
-    let mut kernel = Netlink::open().map_err(RunError::Kernel)?;
+    let mut kernel = Netlink::open().map_err(KernelError::Open)?;
     let families = prepare::routable(&mut kernel)?;
     let tunes_again = prepare::tune_as_far_as_possible(config);
     // Before the first read-back, so that no damage falls between the two.
-    let listener = Listener::open().map_err(RunError::Kernel)?;
+    let listener = Listener::open().map_err(KernelError::Open)?;
     let (events, inbox) = mpsc::channel();
     let mut counted = Metrics::new(Timestamp::now());
     if config.settings.counts_connections {
@@ -64,7 +64,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     }
     let own_port = kernel.port();
     let (outbox, changes) = mpsc::channel();
-    let forgetter = Forgetter::new(Tracked::open().map_err(RunError::Kernel)?, &config.settings);
+    let forgetter = Forgetter::new(Tracked::open().map_err(KernelError::Open)?, &config.settings);
     let mut forgetter = forgetter.with_meter(counted.conntrack.clone());
     let routed: Vec<IpFamily> = families.iter().copied().map(ruleset::ip_family).collect();
     let pulse = Pulse::new(Health::new(config.sync_period).of_families(&routed), Instant::now);

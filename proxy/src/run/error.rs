@@ -1,4 +1,4 @@
-//! Why the process ends.
+//! Why the process ends, by concern: what the kernel refuses, which address cannot be had, and the rest.
 
 use crate::health::servers::StartError;
 use crate::nft::Unable;
@@ -11,12 +11,12 @@ use std::path::PathBuf;
 /// Why heddle-proxy ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// nf_tables cannot be used.
-    #[error("open nf_tables (is the kernel built with it, and has the process CAP_NET_ADMIN?)")]
-    Kernel(#[source] heddle_netlink::Error),
-    /// The kernel can route no family.
-    #[error("route Services: {}", list(.0))]
-    Unable(Vec<Unable>),
+    /// The kernel refuses something without which there is nothing to do.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A server cannot be started, and the process is not to be without it.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// A thread, a signal handler or the runtime could not be set up.
     #[error("start {what}")]
     Start {
@@ -47,7 +47,21 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// A limit of the kernel's that was to be set before everything else is not.
+    /// A part ended that never should.
+    #[error("{0} ended")]
+    Ended(&'static str),
+}
+
+/// What the kernel refuses.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// nf_tables cannot be used.
+    #[error("open nf_tables (is the kernel built with it, and has the process CAP_NET_ADMIN?)")]
+    Open(#[source] heddle_netlink::Error),
+    /// It can route no family.
+    #[error("route Services: {}", list(.0))]
+    Unable(Vec<Unable>),
+    /// A limit that was to be set before everything else is not.
     #[error(transparent)]
     Tune(Unset),
     /// Something that was to be removed is still there.
@@ -56,7 +70,12 @@ pub enum RunError {
         /// How much.
         left: usize,
     },
-    /// The health servers cannot be started.
+}
+
+/// Which server cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Those of health.
     #[error(transparent)]
     Health(#[from] StartError),
     /// The address of the metrics server cannot be had, and that is to be fatal.
@@ -68,9 +87,6 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// A part ended that never should.
-    #[error("{0} ended")]
-    Ended(&'static str),
 }
 
 fn list(unable: &[Unable]) -> String {

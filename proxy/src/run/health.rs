@@ -1,6 +1,6 @@
 //! The health servers, connected.
 
-use super::{RunError, failure, spawn};
+use super::{RunError, ServerError, failure, spawn};
 use crate::config::Config;
 use crate::health::Pulse;
 use crate::health::checks::Changes;
@@ -27,7 +27,8 @@ pub(super) fn start(
         if matches!(error, StartError::Listen { .. }) {
             failure::say(config, REASON, error);
         }
-    })?;
+    });
+    let servers = servers.map_err(ServerError::Health)?;
     let servers = servers.with_meter(meter);
     let (serve, follow_addresses) = servers.split(changes);
     spawn("health", serve)?;

@@ -1,7 +1,7 @@
 //! The metrics server, connected. It has a thread of its own, so that a scrape and the reading of a large cluster do not wait for
 //! each other.
 
-use super::{RunError, failure, spawn};
+use super::{RunError, ServerError, failure, spawn};
 use crate::config::Config;
 use crate::logging::Verbosity;
 use crate::metrics::Metrics;
@@ -24,7 +24,7 @@ pub(super) fn start(config: &Config, verbosity: &Verbosity, metrics: Metrics) ->
     let inside = runtime.enter();
     let bound = Bound::try_new(address, config.file.bind_address_hard_fail);
     drop(inside);
-    let bound = bound.map_err(|source| RunError::Metrics { address, source });
+    let bound = bound.map_err(|source| ServerError::Metrics { address, source });
     let bound = bound.inspect_err(|error| failure::say(config, REASON, error))?;
     let port = Port::new(metrics, config, verbosity.clone(), Timestamp::now());
     spawn("metrics", move || runtime.block_on(bound.serve(port)))

@@ -1,6 +1,6 @@
 //! What is done once and before everything else, and the tasks that end with it.
 
-use super::RunError;
+use super::{KernelError, RunError};
 use crate::config::{Config, Conntrack};
 use crate::nft::{Abilities, Netlink, probe};
 use crate::tuning::{self, Unset};
@@ -29,7 +29,7 @@ pub fn write_config(config: &Config, path: &Path) -> Result<(), RunError> {
 /// # Errors
 /// What could not be done.
 pub fn init(config: &Config) -> Result<(), RunError> {
-    let mut kernel = Netlink::open().map_err(RunError::Kernel)?;
+    let mut kernel = Netlink::open().map_err(KernelError::Open)?;
     routable(&mut kernel)?;
     let (absent, refused) = tune(&config.file.conntrack);
     if !absent.is_empty() {
@@ -38,14 +38,14 @@ pub fn init(config: &Config) -> Result<(), RunError> {
             list(&absent)
         );
     }
-    refused.into_iter().next().map_or(Ok(()), |first| Err(RunError::Tune(first)))
+    refused.into_iter().next().map_or(Ok(()), |first| Err(KernelError::Tune(first).into()))
 }
 
 /// The families that the kernel can route. What it cannot is said once.
 pub(super) fn routable(kernel: &mut Netlink) -> Result<Vec<TableFamily>, RunError> {
     let Abilities { able, unable } = probe::probe(kernel, probe::has_ipv6(PROC.as_ref()));
     if able.is_empty() {
-        return Err(RunError::Unable(unable));
+        return Err(KernelError::Unable(unable).into());
     }
     for unable in unable {
         let family = unable.family;

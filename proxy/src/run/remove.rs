@@ -3,7 +3,7 @@
 //! Taking its place is make before break: its rules go once ours stand, so that at every moment a new connection finds
 //! rules that mean the same, and connections that are tracked stay as they are.
 
-use super::RunError;
+use super::{KernelError, RunError};
 use crate::cleanup::{self, Outcome};
 use crate::config::Config;
 use heddle_netlink::{Error, Family, Socket};
@@ -20,11 +20,11 @@ pub fn cleanup(config: &Config) -> Result<(), RunError> {
     }
     let mut left = 0;
     for (whose, outcome) in outcomes {
-        let outcome = outcome.map_err(RunError::Kernel)?;
+        let outcome = outcome.map_err(KernelError::Open)?;
         say(whose, &outcome);
         left += outcome.failures.len();
     }
-    if left == 0 { Ok(()) } else { Err(RunError::Cleanup { left }) }
+    if left == 0 { Ok(()) } else { Err(KernelError::Cleanup { left }.into()) }
 }
 
 fn say(whose: &str, outcome: &Outcome) {
