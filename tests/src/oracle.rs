@@ -2,7 +2,7 @@
 //!
 //! It is written from the checklist of kube-proxy's behaviour, row by row, and shares nothing with the code that it judges
 //! but the model, and the words for a packet and what becomes of it. It is slow and knows no kernel: it finds the Service that a packet is aimed at by looking at all of them.
-//! Rows are cited as `kp:C8`.
+//! Rows of that checklist are named as `row C8`: what proves them are the tests.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -69,17 +69,17 @@ impl Memory {
         (packet, target): (&Packet, &Target<'_>),
     ) -> BTreeSet<Outcome> {
         let endpoints = Endpoints::of(model, settings, target, packet.destination.is_ipv4());
-        // kp:B3, kp:C9
+        // row B3, row C9
         if !endpoints.exist() {
             return [Outcome::Reject].into();
         }
         let (policy, masqueraded) = choice(settings, packet, target);
         let mut list = endpoints.list(policy);
-        // kp:C10
+        // row C10
         if list.is_empty() {
             return [Outcome::Drop].into();
         }
-        // kp:E3: what is not in the list any more is gone.
+        // row E3: what is not in the list any more is gone.
         if let Some(kept) = self.kept((target, policy), packet).filter(|kept| list.contains(kept)) {
             list = [kept].into();
         }
@@ -99,10 +99,10 @@ impl Memory {
 fn choice(settings: &Settings, packet: &Packet, target: &Target<'_>) -> (Policy, bool) {
     let pod = settings.detects_pod(packet);
     if target.reach == Reach::ClusterIp {
-        // kp:C2, kp:C17, kp:D2, kp:D3; without a detector nobody is known to be no pod.
+        // row C2, row C17, row D2, row D3; without a detector nobody is known to be no pod.
         return (target.service.internal_policy, settings.masquerade_all || pod == Some(false));
     }
-    // kp:C8; the order matters: an address of the pods' range on the node itself counts as a pod.
+    // row C8; the order matters: an address of the pods' range on the node itself counts as a pod.
     match target.service.external_policy {
         Policy::Cluster => (Policy::Cluster, true),
         Policy::Local if pod == Some(true) => (Policy::Cluster, false),
@@ -120,7 +120,7 @@ fn new_source(settings: &Settings, packet: &Packet, endpoint: SocketAddr, masque
 /// What no Service port serves.
 fn unserved(model: &Model, settings: &Settings, packet: &Packet) -> Outcome {
     let mut services = model.services().map(|(_, service)| service);
-    // kp:C13; an address that the node itself has is left alone.
+    // row C13; an address that the node itself has is left alone.
     if settings.is_here(packet.destination) {
         Outcome::Untouched
     } else if services.any(|service| service.cluster_ips.contains(&packet.destination)) {

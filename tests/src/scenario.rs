@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # What the situation is, as a sentence
-//! proves: kp:C1 kp:C17
+//! proves: kp:… cni:…
 //!
 //! --- topology
 //! node-1

@@ -15,7 +15,7 @@ pub use steady::{Failure, Report, Steady};
 use std::fmt;
 
 /// A transport that the lab has servers and clients for. There is none for SCTP: most kernels load its module on
-/// demand, which a test must not do to the machine (kp:C15), so SCTP is checked in the rules.
+/// demand, which a test must not do to the machine (row C15), so SCTP is checked in the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transport {
     /// A connection of its own for each attempt.

@@ -16,7 +16,7 @@ pub(super) struct Endpoints<'a> {
 }
 
 impl<'a> Endpoints<'a> {
-    /// Joined to the Service port by name and protocol (kp:A8).
+    /// Joined to the Service port by name and protocol (row A8).
     pub(super) fn of(model: &'a Model, settings: &Settings, target: &Target<'_>, ipv4: bool) -> Self {
         let mut all: BTreeMap<SocketAddr, &SliceEndpoint> = BTreeMap::new();
         for slice in model.slices_of(target.name) {
@@ -27,7 +27,7 @@ impl<'a> Endpoints<'a> {
             for port in served {
                 for endpoint in slice.endpoints.iter().filter(|e| e.address.is_ipv4() == ipv4) {
                     let held = all.entry(SocketAddr::new(endpoint.address, port.port)).or_insert(endpoint);
-                    // kp:A11: a pod that lives takes the address of one that ends.
+                    // row A11: a pod that lives takes the address of one that ends.
                     if !endpoint.terminating {
                         *held = endpoint;
                     }
@@ -37,7 +37,7 @@ impl<'a> Endpoints<'a> {
         Self { all, node: settings.node.clone(), zone: model.node().zone.clone() }
     }
 
-    /// Whether there is any that may be used, wherever it is (kp:B3).
+    /// Whether there is any that may be used, wherever it is (row B3).
     pub(super) fn exist(&self) -> bool {
         self.all.values().any(|endpoint| endpoint.ready || ends(endpoint))
     }
@@ -50,21 +50,21 @@ impl<'a> Endpoints<'a> {
         }
     }
 
-    /// The list for policy `Cluster` (kp:B1).
+    /// The list for policy `Cluster` (row B1).
     fn cluster(&self) -> BTreeSet<SocketAddr> {
         let near = self.nearness();
         let ready = self.chosen(|endpoint| endpoint.ready && near(endpoint));
         if ready.is_empty() { self.chosen(ends) } else { ready }
     }
 
-    /// The list for policy `Local` (kp:B2).
+    /// The list for policy `Local` (row B2).
     fn local(&self) -> BTreeSet<SocketAddr> {
         let local = |endpoint: &SliceEndpoint| endpoint.node.as_ref() == Some(&self.node);
         let ready = self.chosen(|endpoint| local(endpoint) && endpoint.ready);
         if ready.is_empty() { self.chosen(|endpoint| local(endpoint) && ends(endpoint)) } else { ready }
     }
 
-    /// Whether the packet is sent back to the pod of this node that it comes from (kp:C16). Where nobody says on which node
+    /// Whether the packet is sent back to the pod of this node that it comes from (row C16). Where nobody says on which node
     /// the pod is, its own packet does.
     pub(super) fn is_hairpin(&self, packet: &Packet, endpoint: SocketAddr) -> bool {
         let node = self.all.get(&endpoint).and_then(|endpoint| endpoint.node.as_ref());
@@ -75,7 +75,7 @@ impl<'a> Endpoints<'a> {
         self.all.iter().filter(|(_, endpoint)| wanted(endpoint)).map(|(address, _)| *address).collect()
     }
 
-    /// Which ready endpoints their hints leave for this node (kp:B4): those for the node, else those for its zone, else all.
+    /// Which ready endpoints their hints leave for this node (row B4): those for the node, else those for its zone, else all.
     fn nearness(&self) -> Box<dyn Fn(&SliceEndpoint) -> bool + '_> {
         let names_node = |endpoint: &SliceEndpoint| nodes(endpoint).contains(&self.node);
         let names_zone =

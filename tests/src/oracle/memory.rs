@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// A client of a Service port: neither the address that it connects to nor its own port matters (kp:E1). By decision the
+/// A client of a Service port: neither the address that it connects to nor its own port matters (row E1). By decision the
 /// two lists of a port are chosen from apart.
 type Client = (ObjectName, Arc<str>, Protocol, bool, IpAddr);
 
@@ -24,7 +24,7 @@ fn client((target, policy): (&Target<'_>, Policy), packet: &Packet) -> Client {
 }
 
 impl Memory {
-    /// The endpoint that the packet's sender had last, if the Service has affinity now (kp:E4).
+    /// The endpoint that the packet's sender had last, if the Service has affinity now (row E4).
     pub(super) fn kept(&self, list: (&Target<'_>, Policy), packet: &Packet) -> Option<SocketAddr> {
         list.0.service.affinity?;
         self.kept.get(&client(list, packet)).copied()

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// On which of the node's addresses node ports are served (kp:C4).
+/// On which of the node's addresses node ports are served (row C4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodePortAddresses {
     /// On all of them.
@@ -18,7 +18,7 @@ pub enum NodePortAddresses {
     Within(Vec<IpNetwork>),
 }
 
-/// How a packet from a pod of this node is told from others (kp:D1).
+/// How a packet from a pod of this node is told from others (row D1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detector {
     /// It is not.
@@ -42,7 +42,7 @@ pub struct Settings {
     pub node_port_addresses: NodePortAddresses,
     /// How pods are told from others.
     pub detector: Detector,
-    /// Cluster IPs are reached with the node's source address only (kp:D3).
+    /// Cluster IPs are reached with the node's source address only (row D3).
     pub masquerade_all: bool,
 }
 
@@ -52,7 +52,7 @@ impl Settings {
         address.is_loopback() || self.addresses.contains(&address)
     }
 
-    /// Whether the packet comes from a pod of this node; `None` when nobody can tell (kp:D1).
+    /// Whether the packet comes from a pod of this node; `None` when nobody can tell (row D1).
     pub(super) fn detects_pod(&self, packet: &Packet) -> Option<bool> {
         let comes_in = |matches: &dyn Fn(&str) -> bool| packet.in_interface.as_deref().is_some_and(matches);
         match &self.detector {
@@ -66,14 +66,14 @@ impl Settings {
         }
     }
 
-    /// Whether node ports are served on an address (kp:C4, kp:C5: never on loopback).
+    /// Whether node ports are served on an address (row C4, row C5: never on loopback).
     pub(super) fn serves_node_ports_on(&self, address: IpAddr, model: &Model) -> bool {
         if address.is_loopback() || !self.addresses.contains(&address) {
             return false;
         }
         match &self.node_port_addresses {
             NodePortAddresses::All => true,
-            // kp:J2
+            // row J2
             NodePortAddresses::Primary => {
                 model.node().addresses.iter().find(|a| a.is_ipv4() == address.is_ipv4()) == Some(&address)
             }

@@ -8,13 +8,13 @@ use std::net::IpAddr;
 /// By which of its addresses a Service is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reach {
-    /// A cluster IP (kp:C1).
+    /// A cluster IP (row C1).
     ClusterIp,
-    /// The address of a load balancer (kp:C6).
+    /// The address of a load balancer (row C6).
     LoadBalancer,
-    /// An external IP (kp:C7).
+    /// An external IP (row C7).
     ExternalIp,
-    /// A port of the node (kp:C3).
+    /// A port of the node (row C3).
     NodePort,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct Target<'a> {
 impl<'a> Target<'a> {
     /// The Service port that serves the packet's destination. An address of a Service comes before a port of the node (2.2).
     /// Of several Services that claim one address and port the oldest has it, one of unknown age before all others, then
-    /// the first by name (kp:P14).
+    /// the first by name (row P14).
     pub(super) fn find(model: &'a Model, settings: &Settings, packet: &Packet) -> Option<Self> {
         let of_service = |(name, service): (&'a ObjectName, &'a Service)| {
             let ports = service.ports.iter();
@@ -44,7 +44,7 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// Whether the Service's source ranges keep the packet out (kp:C11), whatever its endpoints are.
+    /// Whether the Service's source ranges keep the packet out (row C11), whatever its endpoints are.
     pub(super) fn refuses_source(&self, model: &Model, packet: &Packet) -> bool {
         let of_family = |network: &&IpNetwork| network.is_ipv4() == packet.source.is_ipv4();
         let ranges: Vec<&IpNetwork> = self.service.source_ranges.iter().filter(of_family).collect();
@@ -67,7 +67,7 @@ fn reach(
     (service, port): (&Service, &ServicePort),
 ) -> Option<Reach> {
     let address = packet.destination;
-    // kp:A6: without a cluster IP of its family a Service is not served in that family.
+    // row A6: without a cluster IP of its family a Service is not served in that family.
     let in_family = service.cluster_ips.iter().any(|ip| ip.is_ipv4() == address.is_ipv4());
     if !in_family || port.protocol != packet.protocol {
         return None;

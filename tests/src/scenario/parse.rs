@@ -26,7 +26,7 @@ pub struct ParseError {
 pub struct Scenario {
     /// The first line, without its `#`.
     pub title: String,
-    /// The reference rows that fail with it, as in `kp:C1`.
+    /// The reference rows that fail with it, as in `kp:Z1`.
     pub proves: Vec<String>,
     /// The nodes; the programs' expectations are those of the first.
     pub nodes: Vec<Host>,
@@ -209,7 +209,7 @@ mod tests {
 
     const WHOLE: &str = "\
 # A Service with one endpoint
-proves: kp:C1 kp:C17
+proves: kp:Z1 kp:Z17
 
 --- topology
 node-1
@@ -236,7 +236,7 @@ outside tcp+udp -> node-2:30080 [node-2]:30080
     fn a_scenario_is_read_into_its_parts() {
         let scenario = Scenario::parse(WHOLE).unwrap();
         assert_eq!(scenario.title, "A Service with one endpoint");
-        assert_eq!(scenario.proves, ["kp:C1", "kp:C17"]);
+        assert_eq!(scenario.proves, ["kp:Z1", "kp:Z17"]);
         assert_eq!(scenario.nodes[0].pods[1].servers, [(Transport::Tcp, 8080), (Transport::Udp, 53)]);
         assert_eq!(scenario.nodes[0].pods[1].addresses.len(), 2);
         assert_eq!(scenario.objects, "kind: Service\n---\nkind: EndpointSlice\n");
