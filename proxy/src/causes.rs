@@ -29,15 +29,16 @@ pub fn line(error: &(dyn Error + 'static)) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use thiserror::Error;
 
+    /// An error as libraries make them around that of the kernel.
     #[derive(Debug, Error)]
     #[error("{text}")]
-    struct Wrapping {
-        text: &'static str,
-        source: io::Error,
+    pub(crate) struct Wrapping {
+        pub(crate) text: &'static str,
+        pub(crate) source: io::Error,
     }
 
     #[test]

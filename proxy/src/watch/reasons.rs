@@ -97,16 +97,9 @@ mod tests {
     use std::io;
 
     use kube::core::Status;
-    use thiserror::Error;
 
     use super::*;
-
-    #[derive(Debug, Error)]
-    #[error("{text}")]
-    struct Wrapping {
-        text: &'static str,
-        source: io::Error,
-    }
+    use crate::causes::tests::Wrapping;
 
     fn tls(wrong: CertificateError) -> String {
         // As hyper-rustls gives it: the kernel's kind of error twice around the library's.
