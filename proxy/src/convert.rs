@@ -58,8 +58,8 @@ pub enum Object {
     Service(Arc<Service>),
     /// An `EndpointSlice`.
     Slice(Arc<Slice>),
-    /// A Node.
-    Node(Node),
+    /// A Node. There is one, and all others would be as large as it.
+    Node(Box<Node>),
     /// The ranges of a `ServiceCIDR`.
     ServiceCidr(Vec<IpNetwork>),
 }
@@ -70,7 +70,7 @@ impl Object {
         match self {
             Self::Service(service) => Change::ServiceApplied(key.name, service),
             Self::Slice(slice) => Change::SliceApplied(key.name, slice),
-            Self::Node(node) => Change::NodeApplied(node),
+            Self::Node(node) => Change::NodeApplied(*node),
             Self::ServiceCidr(ranges) => Change::ServiceCidrApplied(key.name.name, ranges),
         }
     }

@@ -34,7 +34,7 @@ pub fn node(object: &objects::Node, names: &mut Names) -> Result<Verdict, FieldE
         is_leaving: object.metadata.deletion_timestamp.is_some()
             || object.spec.taints.iter().any(|taint| taint.key == TO_BE_DELETED),
     };
-    Ok(passed_over.verdict(Object::Node(node)))
+    Ok(passed_over.verdict(Object::Node(node.into())))
 }
 
 /// The API server fills in both fields; a manifest written by hand may have `podCIDR` alone.

@@ -6,7 +6,7 @@ use crate::convert::tests::{ips, names, prefixes, texts};
 fn converted(object: Value) -> (Node, Vec<String>) {
     let object: objects::Node = serde_json::from_value(object).unwrap();
     match node(&object, &mut names()) {
-        Ok(Verdict::Ours(Object::Node(node), passed_over)) => (node, texts(passed_over)),
+        Ok(Verdict::Ours(Object::Node(node), passed_over)) => (*node, texts(passed_over)),
         other => panic!("{other:?}"),
     }
 }
