@@ -70,6 +70,7 @@ fn tell_start(group: &'static str, size: Size, started: &Started, report: &mut R
     add("process started to kernel committed", "s", started.whole, None);
     add("objects in memory to kernel committed", "s", started.written, bounds.written);
     add("memory after the start", "MB", started.memory.now, bounds.memory);
+    add("what of it is no part of the program's file", "MB", started.memory.own, None);
     add("memory at its peak", "MB", started.memory.peak, None);
 }
 

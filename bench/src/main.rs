@@ -20,6 +20,9 @@ struct Flags {
     /// Less of everything: about half a minute where the whole takes several.
     #[arg(long, conflicts_with = "smallest")]
     quick: bool,
+    /// Only what the proxy does and takes, at the sizes whose memory has a bound.
+    #[arg(long, conflicts_with_all = ["quick", "smallest"])]
+    memory: bool,
     /// Only enough to see that everything works; the figures mean nothing.
     #[arg(long)]
     smallest: bool,
@@ -42,9 +45,10 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags) -> Result<(), Failure> {
-    let profile = match (flags.quick, flags.smallest) {
-        (_, true) => Profile::smallest(),
-        (true, _) => Profile::quick(),
+    let profile = match flags {
+        Flags { smallest: true, .. } => Profile::smallest(),
+        Flags { memory: true, .. } => Profile::memory(),
+        Flags { quick: true, .. } => Profile::quick(),
         _ => Profile::full(),
     };
     let mut report = Report::new(profile.name, Machine::this(&flags.commit));

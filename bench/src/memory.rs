@@ -8,6 +8,8 @@ use std::fs;
 pub struct Resident {
     /// Now.
     pub now: f64,
+    /// What of that is its own, and no part of the program's file, which is mapped.
+    pub own: f64,
     /// At most until now.
     pub peak: f64,
 }
@@ -19,7 +21,7 @@ pub struct Resident {
 pub fn resident(process: u32) -> Result<Resident, Failure> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let read = |field| find(&status, field).ok_or_else(|| format!("process {process} has no {field}"));
-    Ok(Resident { now: read("VmRSS:")?, peak: read("VmHWM:")? })
+    Ok(Resident { now: read("VmRSS:")?, own: read("RssAnon:")?, peak: read("VmHWM:")? })
 }
 
 /// A line of `status` is `VmRSS:     1024 kB`.

@@ -19,7 +19,7 @@ pub struct Profile {
     pub many: u32,
     /// The same in kube-proxy's layout, which takes the kernel quadratically long to load.
     pub many_laid_out: u32,
-    /// Rounds over all subjects.
+    /// Rounds over all subjects; with none, the data plane is not measured.
     pub rounds: u32,
     /// Connections of one subject in one round.
     pub connections: u32,
@@ -58,6 +58,17 @@ impl Profile {
             rounds: 7,
             connections: 1_000,
             bulk: 64 << 20,
+        }
+    }
+
+    /// Only the control plane, at the sizes whose memory has a bound.
+    pub fn memory() -> Self {
+        Self {
+            name: "memory",
+            clusters: [(1, 3), (10_000, 3), (30_000, 4)].map(Size::from).into(),
+            folders: [(10_000, 3), (30_000, 4)].map(Size::from).into(),
+            rounds: 0,
+            ..Self::quick()
         }
     }
 

@@ -56,8 +56,11 @@ fn round_weight(profile: &Profile) -> f64 {
     f64::from(profile.connections) / 1000.0
 }
 
-/// The subjects, with the seconds that they take to build.
+/// The subjects, with the seconds that they take to build; none where nothing is asked of them.
 fn subjects(profile: &Profile) -> Vec<(Ruleset, f64)> {
+    if profile.rounds == 0 {
+        return Vec::new();
+    }
     let thousands = f64::from(profile.many_laid_out) / 1000.0;
     vec![
         (Ruleset::Direct, 0.5),
