@@ -64,6 +64,9 @@ pub enum Object {
     ServiceCidr(Vec<IpNetwork>),
 }
 
+/// A folder's roster holds one for each object.
+const _: () = assert!(size_of::<Object>() <= 32);
+
 impl Object {
     /// The change that says that this object exists.
     pub fn applied(self, key: Key) -> Change {

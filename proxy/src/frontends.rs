@@ -206,6 +206,9 @@ struct Claim {
     backends: Backends,
 }
 
+/// There is one for each frontend.
+const _: () = assert!(size_of::<Claim>() <= 152);
+
 /// All frontends.
 #[derive(Clone, Debug)]
 pub struct Frontends {

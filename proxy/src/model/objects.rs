@@ -153,6 +153,9 @@ pub struct SliceEndpoint {
     pub hints: Option<Box<Hints>>,
 }
 
+/// There are more of these than of anything else.
+const _: () = assert!(size_of::<SliceEndpoint>() <= 48);
+
 /// When the cluster began to want a slice as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trigger {
