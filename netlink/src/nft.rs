@@ -8,6 +8,7 @@
 //! | [`table`] | [`table::Table`]: one table as data; prints itself, and says what a transaction makes of it |
 //! | [`transaction`] | [`transaction::Transaction`]: operations; encodes itself to netlink, prints itself as nft text |
 //! | [`read`] | the kernel's table read back, and the notifications of others' changes |
+//! | [`noted`] | elements that say whose they are, and edits that fail when anybody was faster |
 //! | [`shared`] | other programs' chains in tables that several share, and their removal |
 //! | [`userdata`] | what nft keeps beside sets so that it can print them |
 //!
@@ -17,6 +18,7 @@
 mod compile;
 pub mod elements;
 mod expression;
+pub mod noted;
 mod print;
 pub mod read;
 pub mod shared;
@@ -27,7 +29,9 @@ pub mod userdata;
 pub mod value;
 
 pub use elements::Elements;
-pub use read::{CommitError, Heard, Listener, RefusedOps, commit, load, load_counts, load_dynamic};
+pub use read::{
+    CommitError, Heard, Listener, RefusedOps, commit, load, load_counts, load_dynamic, load_rules,
+};
 pub use statement::{End, Field, Rule, Sense, Statement};
 pub use table::{Chain, DataType, Hook, HookKind, HookPoint, Policy, Set, SetType, Table};
 pub use transaction::{Op, Transaction};
@@ -95,6 +99,9 @@ pub(crate) mod number {
     pub(crate) const GET_ELEMENT: u16 = SUBSYSTEM | 13;
     pub(crate) const DELETE_ELEMENT: u16 = SUBSYSTEM | 14;
     pub(crate) const NEW_GENERATION: u16 = SUBSYSTEM | 15;
+    pub(crate) const GET_GENERATION: u16 = SUBSYSTEM | 16;
+    /// `NFTA_SET_ELEM_USERDATA`
+    pub(crate) const ELEMENT_USERDATA: u16 = 6;
     /// `NFT_GOTO`, as a verdict's code.
     pub(crate) const GOTO: u32 = (-4_i32).cast_unsigned();
     /// `NFTA_LIST_ELEM`

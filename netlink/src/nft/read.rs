@@ -5,7 +5,7 @@
 
 use super::compile;
 use super::elements::Elements;
-use super::statement::Statement;
+use super::statement::Rule;
 use super::table::{Chain, DataType, Hook, HookKind, HookPoint, Policy, Set, SetType, Table};
 use super::transaction::{self, Op, Transaction};
 use super::value::{Cells, Data, Name, Type};
@@ -98,7 +98,9 @@ pub fn load(socket: &mut Socket, family: TableFamily, name: &str) -> Result<Opti
         table.sets.entry(set).and_modify(|s| s.elements = elements);
     }
     table.chains = load_chains(socket, &table)?;
-    load_rules(socket, &mut table)?;
+    for (chain, rules) in load_rules(socket, family, name)? {
+        table.chains.entry(chain).or_default().rules = rules;
+    }
     Ok(Some(table))
 }
 
@@ -259,22 +261,22 @@ fn read_hook(attributes: Attributes<'_>) -> Option<Hook> {
     Some(Hook { kind, point, priority: hook.get_be32(2)?.cast_signed(), policy })
 }
 
-fn load_rules(socket: &mut Socket, table: &mut Table) -> Result<(), Error> {
-    let family = table.family;
-    let rules = dump(
-        socket,
-        number::GET_RULE,
-        (table, None),
-        |rules: &mut Vec<(Name, Vec<Statement>)>, attributes| {
-            if let (Some(chain), Some(list)) = (attributes.get_str(2), attributes.get_nest(4)) {
-                rules.push((chain.into(), compile::decode(list, family)));
-            }
-        },
-    )?;
-    for (chain, rule) in rules {
-        table.chains.entry(chain).or_default().rules.push(rule);
-    }
-    Ok(())
+/// Reads the rules of a table by their chains; those without a rule, and a table that is missing, are left out. It is the
+/// cheapest way to see that nobody has flushed a table whose rules never change.
+///
+/// # Errors
+/// When the kernel refuses, or the ruleset keeps changing under the dump.
+pub fn load_rules(
+    socket: &mut Socket,
+    family: TableFamily,
+    table: &str,
+) -> Result<BTreeMap<Name, Vec<Rule>>, Error> {
+    let table = Table::new(family, table);
+    dump(socket, number::GET_RULE, (&table, None), |rules: &mut BTreeMap<Name, Vec<Rule>>, attributes| {
+        if let (Some(chain), Some(list)) = (attributes.get_str(2), attributes.get_nest(4)) {
+            rules.entry(chain.into()).or_default().push(compile::decode(list, family));
+        }
+    })
 }
 
 /// What others did to tables, as far as it was heard.

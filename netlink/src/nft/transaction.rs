@@ -232,8 +232,16 @@ fn encode_element(w: &mut Writer<'_>, op: &Op) {
         Op::DeleteElement(_, key, _) => (key, &Data::None),
         _ => return,
     };
+    put_element(w, (key, data), "");
+}
+
+/// An element, with a comment when it is not empty.
+pub(super) fn put_element(w: &mut Writer<'_>, (key, data): (&Cells, &Data), comment: &str) {
     w.nest(number::LIST_ELEMENT, |w| {
         w.nest(1, |w| w.put(number::DATA_VALUE, key.as_bytes()));
+        if !comment.is_empty() {
+            w.put(number::ELEMENT_USERDATA, &userdata::element(comment));
+        }
         match data {
             Data::None => {}
             Data::Until(end) => w.nest(10, |w| w.put(number::DATA_VALUE, end.as_bytes())),

@@ -11,6 +11,8 @@ const DATA_BYTE_ORDER: u8 = 1;
 const KEY_TYPEOF: u8 = 3;
 const DATA_TYPEOF: u8 = 4;
 const COMMENT: u8 = 7;
+/// The same number for tables and elements.
+const ELEMENT_COMMENT: u8 = 0;
 
 const EXPR_PAYLOAD: u32 = 7;
 const EXPR_META: u32 = 9;
@@ -33,8 +35,18 @@ fn number(out: &mut Vec<u8>, kind: u8, value: u32) {
 /// A table's comment (`NFTNL_UDATA_TABLE_COMMENT`).
 pub fn table(comment: &str) -> Vec<u8> {
     let mut out = Vec::new();
-    item(&mut out, 0, &zero_terminated(comment));
+    item(&mut out, ELEMENT_COMMENT, &zero_terminated(comment));
     out
+}
+
+/// An element's comment (`NFTNL_UDATA_SET_ELEM_COMMENT`).
+pub fn element(comment: &str) -> Vec<u8> {
+    table(comment)
+}
+
+/// The comment in an element's user data.
+pub fn element_comment(bytes: &[u8]) -> Option<&str> {
+    find(bytes, ELEMENT_COMMENT)
 }
 
 /// nft's number for how a value is to be read: as the machine has it, as the network has it, or each cell in its own way.
@@ -64,10 +76,15 @@ pub fn set(family: TableFamily, key: &[Type], data: &[Type], comment: &str) -> V
 }
 
 /// The comment in a set's user data.
-pub fn comment(mut bytes: &[u8]) -> Option<&str> {
+pub fn comment(bytes: &[u8]) -> Option<&str> {
+    find(bytes, COMMENT)
+}
+
+/// The text of the first item of this kind.
+fn find(mut bytes: &[u8], wanted: u8) -> Option<&str> {
     while let [kind, len, rest @ ..] = bytes {
         let (value, after) = rest.split_at_checked(usize::from(*len))?;
-        if *kind == COMMENT {
+        if *kind == wanted {
             return std::str::from_utf8(value.strip_suffix(&[0]).unwrap_or(value)).ok();
         }
         bytes = after;
