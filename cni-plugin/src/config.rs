@@ -122,7 +122,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
 
 /// The same inside `runtimeConfig`.
 const UNSUPPORTED_AT_RUNTIME: &[(&str, &str)] = &[
-    ("portMappings", "remove the capability portMappings, or chain the portmap plugin"),
     ("bandwidth", "remove the capability bandwidth, or chain the bandwidth plugin"),
     ("infinibandGUID", "a veth pair has no such identifier"),
     ("deviceID", "no device is moved into the container"),

@@ -9,26 +9,27 @@
 //! | 6 | stdin is not the JSON that it should be | CNI |
 //! | 7 | the configuration contradicts itself or lacks something | CNI |
 //! | 8 | `CNI_NETNS` is no usable network namespace, or the plugin's own | libcni |
-//! | 11 | the IPAM plugin is being replaced; the runtime should try again | CNI |
+//! | 11 | the IPAM plugin is being replaced, or the node's rules change all the time; the runtime should try again | CNI |
 //! | 50 | STATUS: an ADD would fail now | CNI |
 //! | 51 | STATUS: containers that are attached have lost their network | CNI |
 //! | 100 | no address is left in a range | heddle |
 //! | 101 | an address that was asked for is held by someone else, or is not one to hand out | heddle |
 //! | 102 | the bridge has another address and `forceAddress` is not set | heddle |
 //! | 103 | a link of the wanted name exists already | heddle |
-//! | 104 | the kernel refused a link, address or route; the details have its own words | heddle |
+//! | 104 | the kernel refused a link, address, route or rule; the details have its own words | heddle |
 //! | 105 | the link named by `bridge` is no bridge | heddle |
 //! | 106 | the IPAM plugin that `ipam.type` names is not there or cannot be started | heddle |
 //! | 107 | the IPAM plugin failed without a code, or its result is not one | heddle |
 //! | 108 | CHECK: the container is not attached as the result says; the details have all differences | heddle |
 //! | 109 | GC: something could not be removed; the details have all of it | heddle |
 //! | 110 | an error in this program | heddle |
+//! | 111 | another pod has the host port; the message names it | heddle |
 //!
 //! An IPAM plugin's own codes are handed on. Codes are never reused. Code 3 (container unknown) is never given: it lets a runtime skip the DEL of an attachment
 //! that may hold an address.
 
 use crate::version::Version;
-use crate::{apply, ipam, namespace, spec, store};
+use crate::{apply, hostports, ipam, namespace, spec, store};
 use serde::Serialize;
 use std::error::Error;
 use std::fmt;
@@ -159,6 +160,21 @@ impl From<apply::Error> for Failure {
             E::Exists { .. } => 103,
             E::Kernel { .. } | E::Gone { .. } => 104,
             E::NotABridge { .. } => 105,
+        };
+        Self::new(code, &error)
+    }
+}
+
+impl From<hostports::Error> for Failure {
+    fn from(error: hostports::Error) -> Self {
+        use hostports::Error as E;
+        let code = match error {
+            E::Node(error) => return error.into(),
+            E::Loopback { .. } => 2,
+            E::Twice { .. } | E::Family { .. } => 7,
+            E::Overtaken { .. } => 11,
+            E::Kernel { .. } | E::Make(_) => 104,
+            E::Conflict { .. } => 111,
         };
         Self::new(code, &error)
     }

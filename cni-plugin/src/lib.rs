@@ -25,6 +25,7 @@
 //! | [`apply`] | steps → kernel, undone in reverse when one fails |
 //! | [`node`] | the node's side of the kernel: bridge and uplink |
 //! | `setting` | kernel settings |
+//! | [`hostports`] | ports of the node that lead to pods |
 //! | [`namespace`] | the pod's network namespace, entered and left |
 //! | [`look`] | what the kernel has of an attachment |
 //! | [`verbs`] | the commands: the order of the above |
@@ -44,6 +45,7 @@ pub mod config;
 pub mod delegate;
 pub mod dns;
 pub mod failure;
+pub mod hostports;
 pub mod ipam;
 pub mod json;
 pub mod lease;

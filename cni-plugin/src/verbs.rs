@@ -6,6 +6,7 @@
 //! does not find.
 
 mod add;
+mod additions;
 mod check;
 mod del;
 mod gc;

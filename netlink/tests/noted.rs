@@ -33,7 +33,10 @@ fn with_a_map(test: impl FnOnce(&mut Socket) + Send + 'static) {
 
 fn map() -> Set {
     let (key, data) = (vec![Type::InetProto, Type::InetService], DataType::Cells(vec![Type::Ipv4Addr]));
-    Set { kind: SetType { key, data, dynamic: None, counted: false, comment: "".into() }, elements: Elements::default() }
+    Set {
+        kind: SetType { key, data, dynamic: None, counted: false, comment: "".into() },
+        elements: Elements::default(),
+    }
 }
 
 fn element(port: u16, note: &str) -> Noted {

@@ -8,6 +8,7 @@ use crate::ranges::Written;
 use crate::spec::Error;
 use heddle_netlink::link::{BadMac, Mac};
 use serde::Deserialize;
+use std::fmt;
 use std::net::IpAddr;
 
 #[derive(Deserialize, Default)]
@@ -84,6 +85,30 @@ pub struct Bandwidth {
     pub egress_rate: u64,
     /// From the container at once, in bits.
     pub egress_burst: u64,
+}
+
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// The IP protocol's number.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
 }
 
 impl DnsKeys {

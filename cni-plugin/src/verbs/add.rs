@@ -11,6 +11,7 @@ use crate::node::Node;
 use crate::plan;
 use crate::result::{Interface, Ip, Outcome};
 use crate::spec::Add;
+use crate::verbs::additions;
 use heddle_netlink::link::{Link, Mac};
 use heddle_netlink::tuning::Tuning;
 
@@ -22,11 +23,11 @@ use heddle_netlink::tuning::Tuning;
 /// # Errors
 /// What failed; then nothing is left of the attempt, unless the details say so.
 pub fn add(request: &Add) -> Result<String, Failure> {
-    let made_before = |previous: &&Outcome| previous.find_in_container(&request.attachment.ifname).is_some();
-    let outcome = match &request.previous {
-        Some(previous) if made_before(&previous) => adjust(request, previous.clone())?,
-        Some(previous) => previous.clone().and(connect(request)?),
-        None => connect(request)?,
+    additions::check_free(request)?;
+    let outcome = match (additions::earlier(request), &request.previous) {
+        (Some(earlier), _) => adjust(request, earlier.clone())?,
+        (None, Some(previous)) => previous.clone().and(connect(request)?),
+        (None, None) => connect(request)?,
     };
     Ok(outcome.write(request.version))
 }
@@ -35,7 +36,9 @@ pub fn add(request: &Add) -> Result<String, Failure> {
 fn adjust(request: &Add, mut outcome: Outcome) -> Result<Outcome, Failure> {
     let config = &request.config;
     let tuning = Tuning { mac: config.mac, mtu: config.mtu, ..config.tuning };
-    let link = open(request)?.adjust(&config.settings, tuning)?;
+    let mut kernel = open(request)?;
+    let link = kernel.adjust(&config.settings, tuning)?;
+    additions::add(request, &mut kernel, &outcome)?;
     for interface in outcome.interfaces.iter_mut().filter(|i| i.name == link.name && i.sandbox.is_some()) {
         interface.mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
         interface.mtu = Some(link.mtu);
@@ -53,11 +56,25 @@ fn connect(request: &Add) -> Result<Outcome, Failure> {
     };
     let Taken { given, fresh } = take(request, ipam, kernel.node())?;
     let given = plan::settle(&request.config, given);
-    match kernel.apply(&plan::plan(request, &given, mtu)) {
-        Ok(made) => Ok(outcome(request, given, &made)),
+    match attach(request, &mut kernel, (given, mtu)) {
         // A lease that an earlier attempt took is given back by the DEL of that attempt.
-        Err(failed) if fresh => Err(give_back(request, ipam, report(failed))),
-        Err(failed) => Err(report(failed)),
+        Err(failure) if fresh => Err(give_back(request, ipam, failure)),
+        attached => attached,
+    }
+}
+
+/// All that the kernel does, or nothing.
+fn attach(
+    request: &Add,
+    kernel: &mut Kernel,
+    (given, mtu): (Outcome, Option<u32>),
+) -> Result<Outcome, Failure> {
+    let made = kernel.apply(&plan::plan(request, &given, mtu)).map_err(report)?;
+    let outcome = outcome(request, given, &made);
+    let Err(failure) = additions::add(request, kernel, &outcome) else { return Ok(outcome) };
+    match kernel.node().delete_link(&names::host_link(&request.attachment)) {
+        Ok(()) => Err(failure),
+        Err(left) => Err(failure.and(&format!("left behind: {left}"))),
     }
 }
 
@@ -104,7 +121,7 @@ fn report(failed: Failed) -> Failure {
 /// What a veth can carry at most; a loopback uplink has one byte more.
 const LARGEST_MTU: u32 = 65535;
 
-/// Everything that can be wrong with the pod is found here, before anything is touched.
+/// Everything that can be wrong with the pod's namespace is found here, before anything is touched.
 fn open(request: &Add) -> Result<Kernel, Failure> {
     let (own, pod) = (Namespace::own()?, Namespace::open(&request.namespace)?);
     if !request.own_namespace {

@@ -14,6 +14,7 @@ use crate::namespace::Namespace;
 use crate::node::Node;
 use crate::result::{Interface, Ip, Outcome};
 use crate::spec::{Add, Check};
+use crate::verbs::additions;
 use std::collections::BTreeSet;
 
 /// Succeeds when everything of this attachment is there.
@@ -38,6 +39,7 @@ pub fn check(request: &Check) -> Result<(), Failure> {
         });
         differences.extend(compare_lease(asked, &wanted)?);
     }
+    differences.extend(additions::differences(asked, previous)?);
     Failure::collected(108, "the container is not attached as the result says", &differences)
 }
 

@@ -1,6 +1,7 @@
 //! GC: what attachments left that are no more.
 //!
-//! Links are found by what their aliases say, leases by the lease file: either may be there without the other. Invariant:
+//! Links are found by what their aliases say, leases by the lease file, host ports by their comments: each may be there
+//! without the others. Invariant:
 //! nothing of another network is touched, and an address whose link could not be removed stays held.
 
 use crate::failure::Failure;
@@ -8,9 +9,10 @@ use crate::lease;
 use crate::names;
 use crate::node::Node;
 use crate::spec::{Attachment, Gc};
+use crate::verbs::additions;
 use std::collections::BTreeSet;
 
-/// Removes links and leases of this network that belong to none of the valid attachments. When the runtime does not say
+/// Removes links, leases and host ports of this network that belong to none of the valid attachments. When the runtime does not say
 /// which are valid, nothing is removed.
 ///
 /// # Errors
@@ -26,6 +28,8 @@ pub fn gc(request: &Gc) -> Result<(), Failure> {
 }
 
 fn collect(request: &Gc, valid: &[Attachment], troubles: &mut Vec<String>) -> Result<(), Failure> {
+    let closed = additions::collect(&request.network, valid);
+    troubles.extend(closed.err().map(|failure| failure.to_line()));
     let mut node = Node::open()?;
     for attachment in find_stale(&mut node, request, valid, troubles) {
         let link = node.delete_link(&names::host_link(&attachment)).map_err(Failure::from);

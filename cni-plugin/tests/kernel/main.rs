@@ -11,6 +11,10 @@ mod delegate;
 #[cfg(test)]
 mod detach;
 #[cfg(test)]
+mod hostport;
+#[cfg(test)]
+mod hostport_owner;
+#[cfg(test)]
 mod leases;
 #[cfg(test)]
 mod lists;
@@ -24,3 +28,5 @@ mod output;
 mod refuse;
 #[cfg(test)]
 mod routed;
+#[cfg(test)]
+mod site;
