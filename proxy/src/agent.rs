@@ -231,12 +231,16 @@ impl<D: Dataplane> Agent<D> {
             memory::give_back();
         }
         self.synced_once |= synced.failures.is_empty();
+        self.tell_that_rules_stand();
+        self.doubted = false;
+        self.backoff.after(!synced.failures.is_empty())
+    }
+
+    fn tell_that_rules_stand(&mut self) {
         if let Some(standing) = self.standing.take_if(|_| self.synced_once) {
             // Nobody waits where there is nothing to take over.
             let _ = standing.send(());
         }
-        self.doubted = false;
-        self.backoff.after(!synced.failures.is_empty())
     }
 
     /// Answers what was asked.

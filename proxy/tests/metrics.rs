@@ -227,7 +227,7 @@ impl Stage {
         let object = serde_json::from_value(object).unwrap();
         match convert(&object, &mut Names::default()).unwrap() {
             Verdict::Ours(Object::Slice(slice), _) => {
-                Change::SliceApplied(name(&format!("{service}-1")), slice.into())
+                Change::SliceApplied(name(&format!("{service}-1")), slice)
             }
             other => panic!("{other:?}"),
         }

@@ -296,6 +296,7 @@ impl Plan {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "who calls makes it for this and for nothing else")]
     fn set_element(&mut self, name: &str, key: Cells, data: Option<Data>) {
         let set = self.table.sets.get_mut(name).expect("the table has all its sets from the start");
         let before = match &data {
