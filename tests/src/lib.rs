@@ -6,6 +6,7 @@
 //! | [`wire`] | links, addresses and routes inside a namespace |
 //! | [`lab`] | a fabric with nodes and an outside host; pods are made by running the real `heddle-cni` |
 //! | [`cni`] | what a container runtime does with a CNI plugin and its configuration list |
+//! | [`containerd`] | a real container runtime on a node, and kubelet's requests to it |
 //! | [`apiserver`] | the Kubernetes API for programs and kubectl, with switches to break it |
 //! | [`plane`] | a node and API servers that a test can break |
 //! | [`process`] | programs under test, started inside a namespace, dead with the test |
@@ -23,6 +24,7 @@
 
 pub mod apiserver;
 pub mod cni;
+pub mod containerd;
 pub mod demo;
 pub mod lab;
 pub mod namespace;

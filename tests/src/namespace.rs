@@ -10,7 +10,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 use std::thread;
@@ -75,6 +75,15 @@ impl Namespace {
             thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload))
         });
         let file = made.map_err(|source| Error::Create { name: name.to_owned(), source })?;
+        Ok(Self { name: name.into(), file: Arc::new(file) })
+    }
+
+    /// A namespace that another program made, by the file that holds it.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn existing(name: &str, file: &Path) -> io::Result<Self> {
+        let file = rustix::fs::open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { name: name.into(), file: Arc::new(file) })
     }
 
