@@ -17,6 +17,7 @@
 //! | [`ranges`] | which addresses there are to hand out; pure |
 //! | [`ipam`] | who holds which address; pure |
 //! | [`store`] | the same on disk, locked and safe against a crash at any instruction |
+//! | [`import`] | the leases of host-local, taken over |
 //! | [`delegate`] | another plugin that gives out addresses |
 //! | [`lease`] | the addresses of one attachment |
 //! | [`names`] | names and Ethernet addresses that follow from the attachment alone |
@@ -31,21 +32,24 @@
 //! | [`verbs`] | the commands: the order of the above |
 //! | [`result`] | what the runtime hears on success, in the words of each version |
 //! | `log` | what was asked and what came of it, for people |
+//! | [`cli`] | what people start the program for |
 //! | [`failure`] | what it hears otherwise, and the table of error codes |
 //!
 //! It is a program that starts, works a millisecond and ends: no threads, no async, no other program (but the IPAM plugin that a configuration may name). What it knows
-//! from one start to the next is in the kernel and in the lease file. Invariant: whatever happens, one JSON document
+//! from one start to the next is in the kernel and in the lease table. Invariant: whatever happens, one JSON document
 //! goes to stdout (none for a command that succeeds and has nothing to say), and at every instruction at which it may be killed, a DEL of the same
 //! attachment finds all that was made.
 
 pub mod alias;
 pub mod apply;
 pub mod args;
+pub mod cli;
 pub mod config;
 pub mod delegate;
 pub mod dns;
 pub mod failure;
 pub mod hostports;
+pub mod import;
 pub mod ipam;
 pub mod json;
 pub mod lease;

@@ -2,7 +2,7 @@
 
 use heddle_cni::failure::Failure;
 use heddle_cni::spec::{Environment, asked_version, decode};
-use heddle_cni::{ABOUT, Output, run};
+use heddle_cni::{Output, cli, run};
 use std::io::{self, Read, Write};
 use std::panic;
 use std::process::{ExitCode, exit};
@@ -10,8 +10,7 @@ use std::process::{ExitCode, exit};
 fn main() -> ExitCode {
     let environment = environment();
     if environment.command.is_none() {
-        let _ = io::stderr().write_all(ABOUT.as_bytes());
-        return ExitCode::SUCCESS;
+        return say(&cli::run(&std::env::args().skip(1).collect::<Vec<_>>()));
     }
     let mut stdin = Vec::new();
     let output = match io::stdin().lock().read_to_end(&mut stdin) {
@@ -30,6 +29,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn say(said: &cli::Said) -> ExitCode {
+    let told = io::stderr().write_all(said.stderr.as_bytes()).and_then(|()| write(&said.stdout));
+    if told.is_ok() && said.success { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn write(text: &str) -> io::Result<()> {

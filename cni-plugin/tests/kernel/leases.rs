@@ -1,6 +1,7 @@
 //! What becomes of addresses when the folder with the leases is lost, full, damaged or not writable.
 
 use crate::node::{Node, Pod, addresses};
+use heddle_tests::process::Invocation;
 use heddle_tests::scratch::Scratch;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -143,4 +144,55 @@ fn excluded_addresses_and_the_order_of_ranges_are_kept() {
         json!({"ipam": {"type": "heddle", "ranges": [[{"subnet": "10.1.0.0/29"}]], "exclude": ["10.1.0.4"]}});
     let failure = node.fails(7, "ADD", ("c3", "/x"), &wrong);
     assert_eq!(failure["msg"], "ipam.exclude: write it into the range that it is about");
+}
+
+/// A node changes over with pods that run: the reference plugin gave the addresses, and we take them back.
+#[test]
+fn leases_of_host_local_are_taken_over_in_one_step() {
+    let (node, pod) = (Node::new(), Pod::new());
+    let folder = node.folder().join("host-local");
+    let theirs = json!({"cniVersion": "1.0.0", "name": "pods", "type": "host-local", "ipam": {"type": "host-local",
+        "dataDir": folder, "ranges": [[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:244:1::/64"}]]}});
+    for container in ["old1", "old2"] {
+        let host_local = Invocation::foreign("/usr/lib/cni/host-local")
+            .env("CNI_COMMAND", "ADD")
+            .env("CNI_CONTAINERID", container)
+            .env("CNI_NETNS", pod.path())
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_PATH", "/usr/lib/cni")
+            .input(theirs.to_string());
+        let output = host_local.run(&node.namespace).unwrap();
+        assert!(output.status.success(), "{}{}", output.stdout, output.stderr);
+    }
+    fs::write(folder.join("pods/10.244.1.99"), "").unwrap();
+    let ours = node.config(&json!({}));
+    let list = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "other"}, ours]});
+    let file = node.file("10-heddle.conflist", &list.to_string());
+    let import = || {
+        let arguments = ["import-host-local", "--config", file.to_str().unwrap(), "--from"];
+        node.program().args(arguments).args([folder.join("pods")]).run(&node.namespace).unwrap()
+    };
+    let said = import().stdout;
+    assert!(said.contains("leases taken over: 2, known already: 0\n"), "{said}");
+    assert!(said.contains("skipped the file 10.244.1.99: it is empty\n"), "{said}");
+    assert!(import().stdout.contains("leases taken over: 0, known already: 2\n"));
+    let new = addresses(&node.add("new", &pod, &json!({})));
+    assert_eq!(new, ["10.244.1.4", "fd00:244:1::4"].map(|ip| ip.parse::<IpAddr>().unwrap()));
+    node.del("old1", "", &json!({}));
+    assert_eq!(node.leases(), ["new/eth0", "old2/eth0"]);
+}
+
+#[test]
+fn people_are_told_what_the_program_takes() {
+    let node = Node::new();
+    let told = |arguments: &[&str]| node.program().args(arguments).run(&node.namespace).unwrap();
+    let help = told(&["--help"]);
+    assert!(help.status.success() && help.stdout.starts_with("usage: heddle-cni import-host-local"));
+    for wrong in
+        [&["bogus"][..], &["import-host-local", "--config"], &["import-host-local", "--config", "/nowhere"]]
+    {
+        let output = told(wrong);
+        assert_eq!((output.status.code(), &*output.stdout), (Some(1), ""), "{wrong:?}");
+        assert!(output.stderr.starts_with("error: "), "{}", output.stderr);
+    }
 }
