@@ -424,7 +424,7 @@ fn at_the_limit_of_files_the_rest_works_and_the_services_are_named() -> Outcomes
     manifests.put("objects.json", &list(&many(50)?).to_string())?;
     let program = heddle_tests::process::program("heddle-proxy")?;
     let limited = format!(
-        "ulimit -n 300; exec {} --manifests {} --hostname-override node-1 {}",
+        "ulimit -n 300; exec {} --manifests {} --hostname-override node-1 --status-socket= {}",
         program.display(),
         manifests.folder(),
         EVERYWHERE.join(" "),
