@@ -24,13 +24,13 @@ pub(crate) fn append(environment: &Environment, document: &Document, output: &Ou
     let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
 }
 
-/// `1790000000.123 ADD pods/c1/eth0 ok 2.1 ms {the document on stdout}`.
+/// `1790000000.123 ADD pods/c1/eth0 ok 2100 us {the document on stdout}`.
 fn write(environment: &Environment, document: &Document, output: &Output, took: Duration) -> String {
     let text = |value: &Option<String>| value.as_deref().unwrap_or("-").replace(char::is_whitespace, "?");
     let network = document.keys.get("name").and_then(Value::as_str).unwrap_or("-");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!(
-        "{}.{:03} {} {}/{}/{} {} {:.1} ms {}\n",
+        "{}.{:03} {} {}/{}/{} {} {} us {}\n",
         now.as_secs(),
         now.subsec_millis(),
         text(&environment.command),
@@ -38,7 +38,7 @@ fn write(environment: &Environment, document: &Document, output: &Output, took: 
         text(&environment.container),
         text(&environment.ifname),
         if output.success { "ok" } else { "failed" },
-        took.as_secs_f64() * 1000.0,
+        took.as_micros(),
         output.stdout.trim_end(),
     )
 }
@@ -56,7 +56,7 @@ mod tests {
         let document = decode(b"{\"name\":\"x\\ny\"}").unwrap();
         let output = Output { stdout: "{\"code\":7}\n".to_owned(), success: false };
         let line = write(&environment, &document, &output, Duration::from_micros(2100));
-        assert!(line.ends_with(" ADD x?y/a?b/- failed 2.1 ms {\"code\":7}\n"), "{line}");
+        assert!(line.ends_with(" ADD x?y/a?b/- failed 2100 us {\"code\":7}\n"), "{line}");
         assert_eq!(line.lines().count(), 1);
     }
 }
