@@ -319,7 +319,14 @@ fn cases() -> Vec<(Vec<Op>, Result<(), Errno>)> {
         ),
         (vec![Op::DeleteElement("services".into(), other, Data::None)], Err(Errno::NOENT)),
         (vec![Op::DeleteChain("n3".into())], Err(Errno::BUSY)),
-        (vec![Op::DeleteElement("services".into(), key, Data::None), Op::DeleteChain("n3".into())], Ok(())),
+        (
+            vec![
+                Op::DeleteElement("services".into(), key, Data::None),
+                Op::DeleteElement("node-ports".into(), key, Data::None),
+                Op::DeleteChain("n3".into()),
+            ],
+            Ok(()),
+        ),
         (vec![Op::DeleteElement("sources".into(), key.address(ip), Data::Until(key.address(ip)))], Ok(())),
         (vec![Op::AddElement("sources".into(), key.address(low), Data::Until(key.address(high)))], Ok(())),
         (
