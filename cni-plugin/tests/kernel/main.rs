@@ -30,3 +30,5 @@ mod refuse;
 mod routed;
 #[cfg(test)]
 mod site;
+#[cfg(test)]
+mod soak;
