@@ -1,4 +1,4 @@
-//! heddle-bench: Service routing, measured in namespaces of its own.
+//! heddle-bench: Service routing and the CNI plugin, measured in namespaces of its own.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -13,6 +13,7 @@
 //! | [`subject`] | hosts between which connections are made, by a Service or not |
 //! | [`load`] | the load: connections and bulk data, in CPU time |
 //! | [`travel`] | the data plane: subjects in turn, round by round |
+//! | [`cni`] | the CNI plugin: whole processes, beside the reference plugins |
 //! | [`stats`] | medians, ratios, and whether a bound is held |
 //! | [`report`] | what was found, as a table and as JSON |
 //! | [`progress`] | what is being done, and how long it may still take |
@@ -21,6 +22,7 @@
 //! was started sees neither a rule nor a packet.
 
 pub mod cluster;
+pub mod cni;
 pub mod control;
 pub mod eye;
 pub mod follow;

@@ -1,10 +1,10 @@
 //! heddle-bench's process: flags, the two halves, the report.
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use heddle_bench::profile::Profile;
 use heddle_bench::progress::Progress;
 use heddle_bench::report::{Machine, Report};
-use heddle_bench::{Failure, control, travel};
+use heddle_bench::{Failure, cni, control, travel};
 use std::fs;
 use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
@@ -32,6 +32,38 @@ struct Flags {
     /// The commit that the programs were built from, for the report.
     #[arg(long, value_name = "ID", default_value = "unknown")]
     commit: String,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// What is measured in the place of heddle-proxy.
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Measures ADD and DEL of heddle-cni, and of Debian's bridge and host-local when they are there.
+    Cni(Cni),
+}
+
+#[derive(Debug, Args)]
+struct Cni {
+    /// Another configuration list to measure beside them.
+    #[arg(long, value_name = "FILE", requires = "path")]
+    list: Option<PathBuf>,
+    /// Where the plugins of that list are.
+    #[arg(long, value_name = "FOLDER")]
+    path: Vec<PathBuf>,
+}
+
+impl Cni {
+    fn settings(&self, flags: &Flags) -> cni::Settings {
+        let other = self.list.clone().map(|list| (list, self.path.clone()));
+        let (rounds, pods, burst) = match flags {
+            Flags { smallest: true, .. } => (2, 1, 4),
+            Flags { quick: true, .. } => (5, 5, 100),
+            _ => (15, 15, 100),
+        };
+        let leases = if flags.smallest { vec![1, 10] } else { vec![100, 4_000, 60_000] };
+        cni::Settings { rounds, pods, burst, leases, other }
+    }
 }
 
 fn main() -> ExitCode {
@@ -52,9 +84,14 @@ fn run(flags: &Flags) -> Result<(), Failure> {
         _ => Profile::full(),
     };
     let mut report = Report::new(profile.name, Machine::this(&flags.commit));
-    let mut progress = Progress::new(control::weight(&profile) + travel::weight(&profile));
-    control::measure(&profile, &mut progress, &mut report)?;
-    travel::measure(&profile, &mut progress, &mut report)?;
+    if let Some(Part::Cni(part)) = &flags.part {
+        let settings = part.settings(flags);
+        cni::measure(&settings, &mut Progress::new(cni::weight(&settings)), &mut report)?;
+    } else {
+        let mut progress = Progress::new(control::weight(&profile) + travel::weight(&profile));
+        control::measure(&profile, &mut progress, &mut report)?;
+        travel::measure(&profile, &mut progress, &mut report)?;
+    }
     write!(stdout(), "{report}")?;
     if let Some(file) = &flags.json {
         fs::write(file, format!("{:#}\n", report.json()))

@@ -42,3 +42,35 @@ fn the_smallest_profile_runs_and_its_report_is_complete() {
     let elements = rows.iter().find(|row| row["what"] == "20 × 3: elements").unwrap();
     assert_eq!(elements["median"], 100.0, "a Service, its address and three endpoints, twenty times");
 }
+
+#[test]
+fn the_plugin_is_measured_beside_the_reference_plugins_and_a_list_of_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, list) = (folder.path().join("report.json"), folder.path().join("own.conflist"));
+    let ipam = serde_json::json!({"type": "host-local", "subnet": "10.9.0.0/24"});
+    let plugin = serde_json::json!({"type": "ptp", "ipam": ipam});
+    let own = serde_json::json!({"name": "own", "cniVersion": "1.0.0", "plugins": [plugin]});
+    fs::write(&list, own.to_string()).unwrap();
+    let host = Namespace::new("bench").unwrap();
+    let bench = Invocation::foreign(env!("CARGO_BIN_EXE_heddle-bench"));
+    let bench = bench.args(["--smallest", "--json", file.to_str().unwrap(), "cni", "--path", "/usr/lib/cni"]);
+    let mut bench = bench.args(["--list", list.to_str().unwrap()]).start(&host).unwrap();
+    let status = bench.wait(LIMIT).unwrap();
+    assert!(status.success(), "{status}\n{}", bench.stderr());
+    let report: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row["median"].is_f64()), "{report:#}");
+    for (what, samples) in [
+        ("heddle-cni: ADD", 2),
+        ("heddle-cni, one host port: ADD", 2),
+        ("heddle-cni: DEL beyond that", 2),
+        ("ADD: heddle-cni, IPv4 alone / bridge + host-local, IPv4 alone", 2),
+        ("ADD: heddle-cni, IPv4 alone / own", 2),
+        ("ADD: 10 leases / 1 leases", 2),
+        ("4 ADDs at once: all", 2),
+        ("memory at its peak", 1),
+    ] {
+        let row = rows.iter().find(|row| row["what"] == what).unwrap_or_else(|| panic!("no row {what}"));
+        assert_eq!(row["samples"], samples, "{what}");
+    }
+}

@@ -74,8 +74,14 @@ impl List {
         &self.version
     }
 
-    pub(super) fn plugins(&self) -> &[Value] {
+    /// The plugins' objects, in order.
+    pub fn plugins(&self) -> &[Value] {
         &self.plugins
+    }
+
+    /// The same, to be changed.
+    pub fn plugins_mut(&mut self) -> &mut [Value] {
+        &mut self.plugins
     }
 
     /// Whether the version is this one or a later one.
@@ -89,12 +95,7 @@ impl List {
     }
 
     /// What a plugin gets on stdin: its own object, with what the runtime adds. `capabilities` stays in, as it does there.
-    pub(super) fn hand_over(
-        &self,
-        plugin: &Value,
-        previous: Option<&Value>,
-        has: &Map<String, Value>,
-    ) -> Value {
+    pub fn hand_over(&self, plugin: &Value, previous: Option<&Value>, has: &Map<String, Value>) -> Value {
         let mut keys = plugin.as_object().cloned().unwrap_or_default();
         keys.insert("name".to_owned(), json!(self.name()));
         keys.insert("cniVersion".to_owned(), json!(self.version));
