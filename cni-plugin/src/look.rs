@@ -41,12 +41,14 @@ pub struct Way {
 }
 
 impl PodSide {
-    /// Whether the pod has a route like this one. What the route leaves open, the kernel filled in.
+    /// Whether the pod has a route like this one. What the route leaves open, the kernel filled in; where another
+    /// interface of the pod led to the same destination already, that route stayed.
     pub fn has(&self, wanted: &Route) -> bool {
         let fits = |wanted: Option<u32>, has: Option<u32>| wanted.is_none() || wanted == has;
+        let elsewhere = |has: &route::Route| self.link.as_ref().is_some_and(|link| link.index != has.link);
         self.routes.iter().any(|has| {
             has.to == wanted.to
-                && (wanted.gateway.is_none() || wanted.gateway == has.gateway)
+                && (wanted.gateway.is_none() || wanted.gateway == has.gateway || elsewhere(has))
                 && fits(wanted.table, Some(has.table))
                 && fits(wanted.priority, has.priority)
         })

@@ -110,7 +110,9 @@ fn compare_node(asked: &Add, wanted: &Wanted<'_>, host: &Interface, seen: &NodeS
     } else if link.port.is_some_and(|p| (p.hairpin, p.isolated) != (config.hairpin, config.isolated)) {
         differences.push(format!("port {name} has not the hairpin and isolation that are configured"));
     }
-    let gateways = wanted.ips.iter().filter_map(|ip| ip.gateway).filter(|_| config.gateway);
+    // A gateway outside of the pod's subnet is somebody else.
+    let inside = |ip: &&Ip| ip.gateway.filter(|gateway| ip.address.contains(*gateway));
+    let gateways = wanted.ips.iter().filter_map(inside).filter(|_| config.gateway);
     let lost = gateways.filter(|gateway| !seen.addresses.iter().any(|address| address.ip() == *gateway));
     differences.extend(lost.map(|gateway| format!("bridge {} lacks address {gateway}", config.bridge)));
     differences

@@ -22,6 +22,36 @@ fn a_container_that_is_attached_passes_its_check() {
     }
 }
 
+/// cni:K1, cni:C1: two networks want the default route, and the first one has it.
+#[test]
+fn a_container_of_two_networks_passes_the_check_of_each() {
+    let (node, pod) = (Node::new(), Pod::new());
+    let other =
+        json!({"name": "other", "bridge": "cni1", "ipam": {"type": "heddle", "subnet": "10.8.0.0/24"}});
+    let call = |command: &str, config: &Value| {
+        let output =
+            node.call(command, "c1", &pod.path(), config).env("CNI_IFNAME", "eth1").run(&node.namespace);
+        let output = output.unwrap();
+        assert!(output.status.success(), "{command}: {}", output.stdout);
+        output.stdout
+    };
+    let first = with_result(&node.add("c1", &pod, &json!({})));
+    let mut second = other.clone();
+    second["prevResult"] = with_result(&call("ADD", &other))["prevResult"].clone();
+    call("CHECK", &second);
+    node.succeeds("CHECK", ("c1", &pod.path()), &first);
+}
+
+/// cni:C1: a router beside the bridge.
+#[test]
+fn a_gateway_that_is_not_the_bridge_is_not_looked_for_there() {
+    let (node, pod) = (Node::new(), Pod::new());
+    let ipam = json!({"type": "heddle", "ranges": [[{"subnet": "10.8.0.0/24", "gateway": "10.9.0.1"}]]});
+    let mut config = json!({"isDefaultGateway": false, "isGateway": true, "ipam": ipam});
+    config["prevResult"] = with_result(&node.add("c1", &pod, &config))["prevResult"].clone();
+    node.succeeds("CHECK", ("c1", &pod.path()), &config);
+}
+
 /// cni:C1: additions of later plugins are no difference.
 #[test]
 fn what_later_plugins_added_is_tolerated() {
