@@ -10,6 +10,7 @@
 //! | [`link`] | links: veth pairs, bridges and their ports |
 //! | [`address`] | addresses on links |
 //! | [`neighbour`] | neighbours that are known for good |
+//! | [`qdisc`] | limits of what a link sends |
 //! | [`route`] | routes |
 //! | [`tuning`] | what may be changed about any link |
 //! | [`socket`] | one socket: send a batch, collect its acks and errors with the kernel's own text, dump, listen |
@@ -26,6 +27,7 @@ mod mac;
 pub mod message;
 pub mod neighbour;
 pub mod nft;
+pub mod qdisc;
 pub mod route;
 pub mod socket;
 pub mod tuning;

@@ -23,6 +23,7 @@ const RTM_NEWLINKPROP: u16 = 108;
 pub(crate) const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
@@ -78,6 +79,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// The bridge or bond that it is a port of.
     pub master: Option<LinkIndex>,
+    /// The link that it stands on or, for an end of a veth pair, the other end; the number counts in that one's namespace.
+    pub peer: Option<LinkIndex>,
     /// Free text for people.
     pub alias: Option<String>,
     /// What its bridge does there, when it is a port of one.
@@ -107,6 +110,7 @@ impl Link {
             promiscuous: flags & IFF_PROMISC != 0,
             kind: nest.and_then(|n| n.get_str(IFLA_INFO_KIND)).map(str::to_owned),
             master: attributes.get_u32(IFLA_MASTER).map(LinkIndex),
+            peer: attributes.get_u32(IFLA_LINK).map(LinkIndex),
             alias: attributes.get_str(IFLA_IFALIAS).map(str::to_owned),
             port: nest.and_then(|n| n.get_nest(IFLA_INFO_SLAVE_DATA)).and_then(Port::read),
             netfilter: data.and_then(calls_netfilter),
