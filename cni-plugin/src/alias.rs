@@ -34,7 +34,7 @@ mod tests {
 
     fn link(name: &str, alias: &str) -> Link {
         let (index, name, alias) = (LinkIndex(7), name.to_owned(), Some(alias.to_owned()));
-        let (mac, kind, master, netfilter, port) = (None, None, None, None, None);
+        let (mac, kind, master, netfilter, port, peer) = (None, None, None, None, None, None);
         Link {
             index,
             name,
@@ -48,6 +48,7 @@ mod tests {
             master,
             netfilter,
             port,
+            peer,
         }
     }
 

@@ -100,6 +100,8 @@ struct Keys {
     status_file: PathBuf,
     status_max_age: Option<u32>,
     dns: Dns,
+    #[serde(flatten)]
+    limits: Bandwidth,
     runtime_config: runtime::Keys,
     args: ArgsKeys,
 }
@@ -122,7 +124,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
 
 /// The same inside `runtimeConfig`.
 const UNSUPPORTED_AT_RUNTIME: &[(&str, &str)] = &[
-    ("bandwidth", "remove the capability bandwidth, or chain the bandwidth plugin"),
     ("infinibandGUID", "a veth pair has no such identifier"),
     ("deviceID", "no device is moved into the container"),
 ];
@@ -147,7 +148,7 @@ impl Config {
             addresses: runtime::wanted_addresses(wishes, args)?,
             mac: runtime::wanted_mac(wishes, args)?,
             ports: runtime.port_mappings()?,
-            bandwidth: runtime.bandwidth()?,
+            bandwidth: runtime.bandwidth(keys.limits)?,
             ipam: keys.ipam.map(|ipam| ipam.read(document, runtime.ip_ranges)).transpose()?,
             bridge: if keys.bridge.is_empty() { BRIDGE.to_owned() } else { keys.bridge },
             gateway: keys.is_gateway || keys.is_default_gateway == Some(true),

@@ -27,6 +27,7 @@
 //! | [`node`] | the node's side of the kernel: bridge and uplink |
 //! | `setting` | kernel settings |
 //! | [`hostports`] | ports of the node that lead to pods |
+//! | [`limits`] | how much a pod may send and receive |
 //! | [`namespace`] | the pod's network namespace, entered and left |
 //! | [`look`] | what the kernel has of an attachment |
 //! | [`verbs`] | the commands: the order of the above |
@@ -53,6 +54,7 @@ pub mod import;
 pub mod ipam;
 pub mod json;
 pub mod lease;
+pub mod limits;
 mod log;
 pub mod look;
 pub mod names;

@@ -125,17 +125,20 @@ impl Keys {
         self.port_mappings.iter().filter(|keys| keys.host_port != 0).map(PortKeys::read).collect()
     }
 
-    pub(super) fn bandwidth(&self) -> Result<Option<Bandwidth>, Error> {
-        let Some(limits) = self.bandwidth.filter(|limits| *limits != Bandwidth::default()) else {
+    /// The limits for this container, else those that are configured for all.
+    pub(super) fn bandwidth(&self, configured: Bandwidth) -> Result<Option<Bandwidth>, Error> {
+        let none = Bandwidth::default();
+        let limits = self.bandwidth.filter(|limits| *limits != none).unwrap_or(configured);
+        if limits == none {
             return Ok(None);
-        };
+        }
         for (which, rate, burst) in [
             ("ingress", limits.ingress_rate, limits.ingress_burst),
             ("egress", limits.egress_rate, limits.egress_burst),
         ] {
             if (rate == 0) != (burst == 0) {
                 let problem = format!("{which}Rate is {rate} and {which}Burst is {burst}: both or none");
-                return Err(Error::Invalid { key: "runtimeConfig.bandwidth", problem });
+                return Err(Error::Invalid { key: "bandwidth", problem });
             }
         }
         Ok(Some(limits))
@@ -213,7 +216,7 @@ mod tests {
         let first = PortMapping { host: 8080, container: 80, protocol: Protocol::Tcp, address: None };
         assert_eq!((ports.len(), ports[0]), (2, first));
         assert_eq!((ports[1].protocol, ports[1].address), (Protocol::Udp, Some([127, 0, 0, 1].into())));
-        assert_eq!(keys.bandwidth().unwrap().unwrap().ingress_rate, 1000);
+        assert_eq!(keys.bandwidth(Bandwidth::default()).unwrap().unwrap().ingress_rate, 1000);
         assert_eq!(keys.dns.meant().nameservers, ["10.96.0.10"]);
     }
 
@@ -226,7 +229,10 @@ mod tests {
         assert!(port(json!({"hostPort": 80})).contains("containerPort 0"));
         assert!(port(json!({"hostPort": 80, "containerPort": 80, "protocol": "icmp"})).contains("\"icmp\""));
         assert!(port(json!({"hostPort": 80, "containerPort": 80, "hostIP": "x"})).contains("hostIP \"x\""));
-        let half = keys(json!({"bandwidth": {"egressRate": 5}})).bandwidth().unwrap_err().to_string();
+        let half = keys(json!({"bandwidth": {"egressRate": 5}}))
+            .bandwidth(Bandwidth::default())
+            .unwrap_err()
+            .to_string();
         assert!(half.contains("egressRate is 5 and egressBurst is 0"), "{half}");
     }
 }

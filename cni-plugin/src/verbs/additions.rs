@@ -1,4 +1,4 @@
-//! What a container gets beside its interface: ports of the node.
+//! What a container gets beside its interface: ports of the node, and limits of what it sends and receives.
 //!
 //! They come after the link, whoever made it, and go before it, so that a port leads to nothing else meanwhile. Invariant: a
 //! container whose additions fail has none.
@@ -56,6 +56,9 @@ fn write_note(request: &Add) -> String {
 
 /// Adds them to the container whose result this is.
 pub(super) fn add(request: &Add, kernel: &mut Kernel, outcome: &Outcome) -> Result<(), Failure> {
+    if let Some(limits) = &request.config.bandwidth {
+        kernel.limit(limits)?;
+    }
     let claims = wanted(request, outcome)?;
     if claims.is_empty() {
         return Ok(());
@@ -75,12 +78,20 @@ fn wanted(request: &Add, outcome: &Outcome) -> Result<Vec<Claim>, Failure> {
 }
 
 /// What is not as it was added.
-pub(super) fn differences(request: &Add, outcome: &Outcome) -> Result<Vec<String>, Failure> {
+pub(super) fn differences(
+    request: &Add,
+    kernel: &mut Kernel,
+    outcome: &Outcome,
+) -> Result<Vec<String>, Failure> {
+    let mut differences = match &request.config.bandwidth {
+        Some(limits) => kernel.find_unlimited(limits)?,
+        None => Vec::new(),
+    };
     let claims = wanted(request, outcome)?;
-    if claims.is_empty() {
-        return Ok(Vec::new());
+    if !claims.is_empty() {
+        differences.extend(HostPorts::open()?.differences(&claims)?);
     }
-    Ok(HostPorts::open()?.differences(&claims)?)
+    Ok(differences)
 }
 
 /// Removes what an attachment has. What comes back is to be kept while the link is removed: closing it waits until the kernel

@@ -39,7 +39,7 @@ pub fn check(request: &Check) -> Result<(), Failure> {
         });
         differences.extend(compare_lease(asked, &wanted)?);
     }
-    differences.extend(additions::differences(asked, previous)?);
+    differences.extend(additions::differences(asked, &mut kernel, previous)?);
     Failure::collected(108, "the container is not attached as the result says", &differences)
 }
 

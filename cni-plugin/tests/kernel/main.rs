@@ -5,6 +5,8 @@ mod artifact;
 #[cfg(test)]
 mod attach;
 #[cfg(test)]
+mod bandwidth;
+#[cfg(test)]
 mod chain;
 #[cfg(test)]
 mod delegate;
