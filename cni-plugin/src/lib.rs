@@ -110,13 +110,29 @@ fn answer(
     environment: &Environment,
     document: Result<spec::Document, spec::Error>,
 ) -> Result<String, Failure> {
-    match Request::read(environment, document)? {
+    let request = Request::read(environment, document)?;
+    if environment.program.as_deref() == Some(LOOPBACK) {
+        return answer_as_loopback(request);
+    }
+    match request {
         Request::Version { asked } => Ok(result::versions(asked.as_deref())),
         Request::Add(request) => verbs::add(&request),
         Request::Del(request) => verbs::del(&request).map(silent),
         Request::Check(request) => verbs::check(&request).map(silent),
         Request::Gc(request) => verbs::gc(&request).map(silent),
         Request::Status(request) => verbs::status(&request).map(silent),
+    }
+}
+
+/// The name by which a runtime starts the program for a container's loopback link.
+pub const LOOPBACK: &str = "loopback";
+
+fn answer_as_loopback(request: Request) -> Result<String, Failure> {
+    match request {
+        Request::Version { asked } => Ok(result::versions(asked.as_deref())),
+        Request::Add(request) => verbs::loopback::add(&request),
+        Request::Check(request) => verbs::loopback::check(&request).map(silent),
+        Request::Del(_) | Request::Gc(_) | Request::Status(_) => Ok(String::new()),
     }
 }
 

@@ -5,6 +5,7 @@ use heddle_cni::spec::{Environment, asked_version, decode};
 use heddle_cni::{Output, cli, run};
 use std::io::{self, Read, Write};
 use std::panic;
+use std::path::Path;
 use std::process::{ExitCode, exit};
 
 fn main() -> ExitCode {
@@ -57,6 +58,11 @@ fn tell_panics(stdin: &[u8]) {
     }));
 }
 
+fn program_name() -> Option<String> {
+    let path = std::env::args_os().next()?;
+    Some(Path::new(&path).file_name()?.to_string_lossy().into_owned())
+}
+
 /// The variables that the CNI specification defines, as text; a variable that is not UTF-8 is read with replacement
 /// characters and then refused for what it says.
 fn environment() -> Environment {
@@ -73,5 +79,6 @@ fn environment() -> Environment {
         args: read("CNI_ARGS"),
         path: read("CNI_PATH"),
         namespace_override: read("CNI_NETNS_OVERRIDE"),
+        program: program_name(),
     }
 }

@@ -104,6 +104,8 @@ pub struct Environment {
     pub path: Option<String>,
     /// `CNI_NETNS_OVERRIDE`, of the reference library: the plugin's own namespace is a good one.
     pub namespace_override: Option<String>,
+    /// The name by which the program was started (`argv[0]`, without its folder).
+    pub program: Option<String>,
 }
 
 /// Reads stdin as one JSON object.

@@ -10,6 +10,7 @@ mod additions;
 mod check;
 mod del;
 mod gc;
+pub mod loopback;
 mod status;
 
 pub use add::add;

@@ -21,6 +21,8 @@ mod leases;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
+mod loopback;
+#[cfg(test)]
 mod maintain;
 #[cfg(test)]
 mod node;
