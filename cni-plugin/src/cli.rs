@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::config::ipam::Ipam;
 use crate::failure::Failure;
 use crate::import;
+use crate::install::Install;
 use crate::spec::decode;
 use serde_json::{Map, Value};
 use std::fs;
@@ -15,12 +16,20 @@ use std::path::{Path, PathBuf};
 
 /// How it is used.
 pub const USAGE: &str = "\
-usage: heddle-cni import-host-local [--config FILE] [--from FOLDER]
+usage: heddle-cni install [--bin-dir FOLDER] [--config FILE] [--conf-dir FOLDER] [--exclusive]
+           puts the program, also as loopback, into FOLDER (default /opt/cni/bin), then FILE, if there is one, into the
+           runtime's folder (default /etc/cni/net.d) under its own name; --exclusive sets other configurations aside
+       heddle-cni uninstall [--bin-dir FOLDER] [--conf-dir FOLDER] [--name NAME]
+           removes the configuration NAME (default 10-heddle.conflist), brings back what was set aside, and removes
+           the program: once no pod is left that needs it for its end
+       heddle-cni --version
+       heddle-cni import-host-local [--config FILE] [--from FOLDER]
            takes over the leases of the host-local plugin, so that its pods go on under heddle-cni;
            FILE is the network's new configuration (default /etc/cni/net.d/10-heddle.conflist),
            FOLDER what host-local kept for it (default /var/lib/cni/networks/NAME)
 ";
 const CONFIG: &str = "/etc/cni/net.d/10-heddle.conflist";
+const NAME: &str = "10-heddle.conflist";
 const HOST_LOCAL: &str = "/var/lib/cni/networks";
 
 /// What is told, and where.
@@ -46,9 +55,47 @@ pub fn run(arguments: &[String]) -> Said {
 fn answer(arguments: &[String]) -> Result<String, Failure> {
     match arguments.split_first() {
         Some((command, options)) if command == "import-host-local" => import_host_local(options),
+        Some((command, options)) if command == "install" => install(options),
+        Some((command, options)) if command == "uninstall" => uninstall(options),
+        Some((version, _)) if version == "--version" => {
+            Ok(concat!("heddle-cni ", env!("CARGO_PKG_VERSION"), "\n").to_owned())
+        }
         Some((help, _)) if ["help", "--help", "-h"].contains(&&**help) => Ok(USAGE.to_owned()),
         _ => Err(misused("no such command")),
     }
+}
+
+fn install(options: &[String]) -> Result<String, Failure> {
+    let mut install = Install::default();
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        let mut value = || options.next().ok_or_else(|| misused(&format!("{option} needs a value")));
+        match option.as_str() {
+            "--bin-dir" => install.programs = value()?.into(),
+            "--conf-dir" => install.configurations = value()?.into(),
+            "--config" => install.configuration = Some(value()?.into()),
+            "--exclusive" => install.exclusive = true,
+            other => return Err(misused(&format!("{other} is not understood"))),
+        }
+    }
+    install.install().map(lines)
+}
+
+fn uninstall(options: &[String]) -> Result<String, Failure> {
+    let (mut install, mut name) = (Install::default(), NAME);
+    for pair in options.chunks(2) {
+        match pair {
+            [option, value] if option == "--bin-dir" => install.programs = value.into(),
+            [option, value] if option == "--conf-dir" => install.configurations = value.into(),
+            [option, value] if option == "--name" && !value.contains('/') => name = value,
+            _ => return Err(misused(&format!("{} is not understood", pair.join(" ")))),
+        }
+    }
+    install.uninstall(name).map(lines)
+}
+
+fn lines(said: Vec<String>) -> String {
+    said.into_iter().map(|line| line + "\n").collect()
 }
 
 fn import_host_local(options: &[String]) -> Result<String, Failure> {

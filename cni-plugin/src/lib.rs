@@ -33,6 +33,7 @@
 //! | [`verbs`] | the commands: the order of the above |
 //! | [`result`] | what the runtime hears on success, in the words of each version |
 //! | `log` | what was asked and what came of it, for people |
+//! | [`install`] | the program and a configuration, put where a runtime finds them |
 //! | [`cli`] | what people start the program for |
 //! | [`failure`] | what it hears otherwise, and the table of error codes |
 //!
@@ -51,6 +52,7 @@ pub mod dns;
 pub mod failure;
 pub mod hostports;
 pub mod import;
+pub mod install;
 pub mod ipam;
 pub mod json;
 pub mod lease;

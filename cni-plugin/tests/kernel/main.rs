@@ -17,6 +17,8 @@ mod hostport;
 #[cfg(test)]
 mod hostport_owner;
 #[cfg(test)]
+mod install;
+#[cfg(test)]
 mod leases;
 #[cfg(test)]
 mod lists;
