@@ -4,14 +4,14 @@
 //! operation reads and writes a handful of units. Invariant: an address is in one slot, and so has one owner at most;
 //! what changes together is one [`Draft`].
 
+mod slots;
 #[cfg(test)]
 mod tests;
 
 use super::disk::{Disk, Error};
 use super::draft::Draft;
 use super::layout::{
-    Address, BLOCK, BUCKET, Block, Head, INDEX, Id, Lease, Pool, Slot, address_hash, decode_bucket,
-    encode_bucket, owner_hash,
+    Address, BLOCK, BUCKET, Head, INDEX, Id, Lease, Pool, Slot, address_hash, encode_bucket, owner_hash,
 };
 use crate::ipam::{Held, Owner, Uptime, number};
 use crate::ranges::RangeSet;
@@ -277,123 +277,6 @@ impl<D: Disk> Table<D> {
             Slot::Address(address) => Some((id, address)),
             _ => None,
         }))
-    }
-
-    fn find(&self, hash: u64, is: impl Fn(&Slot) -> bool) -> Result<Option<(Id, Slot)>, Error> {
-        let mut next = self.bucket(hash)?;
-        for steps in 0.. {
-            let Some(id) = next else { break };
-            let mut slot = self.slot(id)?;
-            if is(&slot) {
-                return Ok(Some((id, slot)));
-            }
-            next = *slot.chain().ok_or(missing(self.head.slot(id)))?;
-            self.check_steps(steps)?;
-        }
-        Ok(None)
-    }
-
-    fn link(&mut self, id: Id, hash: u64, mut slot: Slot) -> Result<(), Error> {
-        let first = self.bucket(hash)?;
-        if let Some(chain) = slot.chain() {
-            *chain = first;
-        }
-        self.put(id, &slot);
-        self.put_bucket(hash, Some(id));
-        Ok(())
-    }
-
-    fn unlink(&mut self, id: Id, hash: u64) -> Result<(), Error> {
-        let after = *self.slot(id)?.chain().ok_or(missing(self.head.slot(id)))?;
-        let mut at = self.bucket(hash)?;
-        if at == Some(id) {
-            self.put_bucket(hash, after);
-            return Ok(());
-        }
-        for steps in 0.. {
-            let before = at.ok_or(missing(self.head.slot(id)))?;
-            let mut slot = self.slot(before)?;
-            let chain = slot.chain().ok_or(missing(self.head.slot(before)))?;
-            at = *chain;
-            if at == Some(id) {
-                *chain = after;
-                self.put(before, &slot);
-                return Ok(());
-            }
-            self.check_steps(steps)?;
-        }
-        Ok(())
-    }
-
-    fn take_slot(&mut self) -> Result<Id, Error> {
-        if let Some(id) = self.head.free {
-            let at = self.head.slot(id);
-            let Slot::Free { next } = self.slot(id)? else { return Err(missing(at)) };
-            self.head.free = next;
-            return Ok(id);
-        }
-        let used = self.head.used.checked_add(1).ok_or(missing(0))?;
-        if self.draft.disk().length()? < self.head.end(used) {
-            self.draft.disk().reserve(self.head.end(used.saturating_add(CHUNK - 1)))?;
-        }
-        self.head.used = used;
-        Id::new(used).ok_or(missing(0))
-    }
-
-    fn give_slot(&mut self, id: Id) {
-        self.put(id, &Slot::Free { next: self.head.free });
-        self.head.free = Some(id);
-    }
-
-    /// A chain that is longer than there are slots leads in a circle.
-    fn check_steps(&self, steps: usize) -> Result<(), Error> {
-        let what = "a chain of slots that ends";
-        if steps > self.head.used as usize { Err(Error::Damaged { at: INDEX, what }) } else { Ok(()) }
-    }
-
-    fn slot(&self, id: Id) -> Result<Slot, Error> {
-        let at = self.head.slot(id);
-        if id.number() > self.head.used {
-            return Err(missing(at));
-        }
-        Slot::decode(&self.draft.read(at)?, at)
-    }
-
-    pub(super) fn put(&mut self, id: Id, slot: &Slot) {
-        let at = self.head.slot(id);
-        let block: Block = slot.encode(at);
-        self.draft.write(at, &block);
-    }
-
-    pub(super) fn pool(&self, id: Id) -> Result<Pool, Error> {
-        match self.slot(id)? {
-            Slot::Pool(pool) => Ok(pool),
-            _ => Err(missing(self.head.slot(id))),
-        }
-    }
-
-    pub(super) fn address(&self, id: Id) -> Result<Address, Error> {
-        match self.slot(id)? {
-            Slot::Address(address) => Ok(address),
-            _ => Err(missing(self.head.slot(id))),
-        }
-    }
-
-    pub(super) fn lease(&self, id: Id) -> Result<Lease, Error> {
-        match self.slot(id)? {
-            Slot::Lease(lease) => Ok(lease),
-            _ => Err(missing(self.head.slot(id))),
-        }
-    }
-
-    fn bucket(&self, hash: u64) -> Result<Option<Id>, Error> {
-        let at = self.head.bucket(hash);
-        decode_bucket(self.draft.read(at)?, at)
-    }
-
-    fn put_bucket(&mut self, hash: u64, first: Option<Id>) {
-        let at = self.head.bucket(hash);
-        self.draft.write(at, &encode_bucket(first, at));
     }
 }
 
