@@ -107,7 +107,7 @@ pub fn held(leases: &Path, attachment: &Attachment) -> Result<Vec<IpAddr>, Failu
 /// # Errors
 /// As [`release`].
 pub fn holders(leases: &Path, network: &str) -> Result<Vec<Attachment>, Failure> {
-    let Some(store) = open(leases, network)? else { return Ok(Vec::new()) };
+    let Some(mut store) = open(leases, network)? else { return Ok(Vec::new()) };
     let attachment = |Held { owner: Owner { container, ifname }, .. }| Attachment {
         network: network.to_owned(),
         container,

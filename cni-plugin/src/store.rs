@@ -231,11 +231,13 @@ impl Store {
         };
         let leases = journal::read(&content, &self.boot)
             .map_err(|line| Error::Journal { path: path.clone(), line })?;
-        if !leases.is_empty() {
-            let leases: Vec<_> =
-                leases.into_iter().map(|(owner, addresses)| Held { owner, addresses }).collect();
-            self.adopt(&[], &leases)?;
+        if leases.is_empty() {
+            // It says nothing, so it may as well stay where nothing can be removed.
+            let _ = fs::remove_file(&path);
+            return Ok(());
         }
+        let leases: Vec<_> = leases.into_iter().map(|(owner, addresses)| Held { owner, addresses }).collect();
+        self.adopt(&[], &leases)?;
         fs::remove_file(&path).map_err(failed("remove", &path))
     }
 
@@ -270,13 +272,16 @@ impl Store {
         table.held_by(owner).map_err(|e| broken(&self.path(), e))
     }
 
-    /// All owners with what they hold, in no order.
+    /// All owners with what they hold, in no order; none of a table that is damaged.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn holders(&self) -> Result<Vec<Held>, Error> {
+    pub fn holders(&mut self) -> Result<Vec<Held>, Error> {
         let Some(table) = &self.table else { return Ok(Vec::new()) };
-        table.leases().collect::<Result<_, _>>().map_err(|e| broken(&self.path(), e))
+        match table.leases().collect::<Result<_, _>>().map_err(|e| broken(&self.path(), e)) {
+            Err(Error::Damaged { .. }) => self.set_aside().map(|()| Vec::new()),
+            done => done,
+        }
     }
 
     /// How full each range set is. It makes nothing and waits for nobody.

@@ -187,7 +187,7 @@ mod tests {
         })
     }
 
-    /// cni:P2, and what complaint #30 asks for: the record is the intent, and it is whole before the effect begins.
+    /// cni:P2, cni:#30: the record is the intent, and it is whole before the effect begins.
     #[test]
     fn a_change_that_is_killed_at_any_byte_has_happened_wholly_or_not_at_all() {
         let mut outcomes = Vec::new();

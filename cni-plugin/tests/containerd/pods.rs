@@ -60,7 +60,7 @@ impl Node {
     fn leases(&self) -> usize {
         let folder = self.containerd.path(&format!("{HOME}/leases"));
         let store = Store::open_existing(&folder, "heddle", &boot_id().unwrap()).unwrap();
-        store.map_or(0, |store| store.holders().unwrap().len())
+        store.map_or(0, |mut store| store.holders().unwrap().len())
     }
 
     /// Nothing of any pod is left: addresses, links, namespaces, processes.

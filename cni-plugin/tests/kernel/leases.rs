@@ -14,7 +14,7 @@ fn kept_in(scratch: &Scratch) -> Value {
     json!({"ipam": {"type": "heddle", "subnet": "10.1.0.0/16", "dataDir": scratch.path()}})
 }
 
-/// cni:6.2 (truncated or zeroed state), and complaint 9 of cni:5: the kernel says whose an address is, so that none is
+/// cni:6.2 (truncated or zeroed state), cni:#8, cni:#9: the kernel says whose an address is, so that none is
 /// given twice; and what was lost is given again once its pod is gone.
 #[test]
 fn addresses_of_pods_that_live_are_not_given_again_when_the_table_is_lost() {

@@ -154,7 +154,7 @@ impl Node {
     /// The interfaces that hold addresses, as the next process sees them.
     pub(crate) fn leases(&self) -> Vec<String> {
         let store = Store::open_existing(&self.scratch.path(), "pods", &boot_id().unwrap()).unwrap();
-        let held = store.map(|store| store.holders().unwrap()).unwrap_or_default();
+        let held = store.map(|mut store| store.holders().unwrap()).unwrap_or_default();
         let mut names: Vec<_> =
             held.iter().map(|held| format!("{}/{}", held.owner.container, held.owner.ifname)).collect();
         names.sort();
