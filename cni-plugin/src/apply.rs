@@ -76,6 +76,13 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the kernel may have done what was asked: its answer was not heard.
+    fn is_in_doubt(&self) -> bool {
+        matches!(self, Self::Kernel { source, .. } if source.errno().is_none())
+    }
+}
+
 pub(crate) fn refused(action: String) -> impl FnOnce(heddle_netlink::Error) -> Error {
     move |source| Error::Kernel { action, source }
 }
@@ -151,6 +158,9 @@ impl Kernel {
         let mut undo = Vec::new();
         for group in steps.chunk_by(|a, b| a.is_in_pod() && b.is_in_pod()) {
             if let Err(error) = self.apply_group(group) {
+                if error.is_in_doubt() {
+                    undo.extend(group.iter().filter_map(Step::undo));
+                }
                 return Err(Failed { error, left: self.take_back(undo) });
             }
             undo.extend(group.iter().filter_map(Step::undo));

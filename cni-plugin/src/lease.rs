@@ -58,7 +58,15 @@ fn grant(request: &Add, own: &Own, avoid: &[IpAddr]) -> Result<Granted, Failure>
     let Add { attachment, config, .. } = request;
     let mut store = Store::open(&own.leases, &attachment.network, &boot_id()?)?;
     let ask = Ask { sets: &own.sets, wanted: &config.addresses, cooldown: own.cooldown, avoid };
-    Ok(store.grant(&Owner::of(attachment), &ask)?)
+    let owner = Owner::of(attachment);
+    let held = store.held_by(&owner).is_ok_and(|held| held.is_some());
+    store.grant(&owner, &ask).map_err(|failure| {
+        // A disk that fails in the middle of a grant may have kept enough for the next process to complete it.
+        if !held {
+            let _ = store.release(&owner);
+        }
+        failure.into()
+    })
 }
 
 /// Addresses that another pod's link has: the table that knew it was lost.

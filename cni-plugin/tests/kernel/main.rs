@@ -9,9 +9,13 @@ mod bandwidth;
 #[cfg(test)]
 mod chain;
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod delegate;
 #[cfg(test)]
 mod detach;
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod hostport;
 #[cfg(test)]
