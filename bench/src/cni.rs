@@ -139,14 +139,14 @@ fn ours(extra: &Value) -> Result<Chain, Failure> {
         config.extend(extra.clone());
     }
     let folder = program.parent().unwrap_or(Path::new("/")).to_owned();
-    Ok(Chain::of_one(config, vec![folder]))
+    Ok(Chain::of_one(&config, vec![folder]))
 }
 
 /// The reference plugins, asked for the same. One family: with two they wait for addresses to settle.
 fn reference() -> Chain {
     let config = json!({"type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "hairpinMode": true,
         "ipam": {"type": "host-local", "subnet": "10.244.0.0/16"}});
-    Chain::of_one(config, vec![REFERENCE.into()])
+    Chain::of_one(&config, vec![REFERENCE.into()])
 }
 
 fn tell(courses: &[Course], report: &mut Report) {

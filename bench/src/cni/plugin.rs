@@ -27,7 +27,7 @@ pub(super) struct Call<'a> {
 
 impl Chain {
     /// A list of one plugin.
-    pub(super) fn of_one(config: Value, path: Vec<PathBuf>) -> Self {
+    pub(super) fn of_one(config: &Value, path: Vec<PathBuf>) -> Self {
         let document = json!({"name": "bench", "cniVersion": "1.0.0", "plugins": [config]});
         let list = List::read(&document, Level::New).expect("a list of one plugin is one");
         Self { list, path }

@@ -134,7 +134,7 @@ impl<'a> Worker<'a> {
 /// Every second pod has a port of the node.
 fn keys(slot: &Slot) -> Value {
     let port = json!([{"HostPort": slot.port, "ContainerPort": 80, "Protocol": "udp", "HostIP": ""}]);
-    let ports = if slot.port % 2 == 0 { json!({"portMappings": port}) } else { json!({}) };
+    let ports = if slot.port.is_multiple_of(2) { json!({"portMappings": port}) } else { json!({}) };
     json!({"runtimeConfig": ports})
 }
 
