@@ -155,10 +155,10 @@ fn check_ifname(value: String) -> Result<String, Error> {
     let problem = if value.len() > heddle_netlink::link::NAME_MAX {
         "it is longer than 15 bytes"
     } else if [".", ".."].contains(&&*value)
-        || value.contains(['/', ':'])
+        || value.contains(['/', ':', '%'])
         || value.contains(char::is_whitespace)
     {
-        "the kernel takes no '.', '..', '/', ':' or white space"
+        "the kernel takes no '.', '..', '/', ':', '%' or white space"
     } else {
         return Ok(value);
     };

@@ -29,7 +29,7 @@ fn five_hundred_pods_at_once_get_five_hundred_addresses() {
 #[test]
 fn interfaces_have_any_name_that_the_rules_allow() {
     let (node, pod) = (Node::new(), Pod::new());
-    let names = ["fifteen-bytes-x", "a", "eth0@0", "%d", "netz-ü", "\"'\\;"];
+    let names = ["fifteen-bytes-x", "a", "eth0@0", "netz-ü", "\"'\\;"];
     let call = |command: &str, name: &str| {
         let call = node
             .call(command, "c1", &pod.path(), &json!({"isDefaultGateway": false}))
@@ -37,7 +37,7 @@ fn interfaces_have_any_name_that_the_rules_allow() {
         let output = call.run(&node.namespace).unwrap();
         assert!(output.status.success(), "{command} {name}: {}", output.stdout);
     };
-    for name in names.into_iter().filter(|name| *name != "%d") {
+    for name in names {
         call("ADD", name);
         let listed =
             Invocation::foreign("ip").args(["-j", "link", "show", "dev", name]).run(&pod.namespace).unwrap();
