@@ -24,7 +24,7 @@ use claim::Claim;
 use heddle_netlink::link::{self, Which};
 use heddle_netlink::nft::noted::{self, Committed, Edit, Generation, Noted};
 use heddle_netlink::nft::{self, CommitError, TableFamily};
-use heddle_netlink::{Family, Socket, route};
+use heddle_netlink::{Errno, Error as NetlinkError, Family, Socket, route};
 use note::Note;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -116,6 +116,24 @@ impl HostPorts {
     pub fn open() -> Result<Self, Error> {
         let socket = Socket::open(Family::Netfilter).map_err(refused("reach the node's packet filter"))?;
         Ok(Self { socket })
+    }
+
+    /// Opens it where there may be ports to release; none on a kernel without nf_tables, where nothing was ever claimed.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn find() -> Result<Option<Self>, Error> {
+        let mut ports = match Self::open() {
+            Err(Error::Kernel { source: NetlinkError::Open(e), .. }) if is_unknown(e.raw_os_error()) => {
+                return Ok(None);
+            }
+            opened => opened?,
+        };
+        match noted::generation(&mut ports.socket) {
+            Err(e) if is_unknown(e.errno().map(Errno::raw_os_error)) => Ok(None),
+            Err(e) => Err(refused("reach the node's packet filter")(e)),
+            Ok(_) => Ok(Some(ports)),
+        }
     }
 
     /// Fails when a living pod has one of the ports. Nothing is changed.
@@ -219,6 +237,12 @@ impl HostPorts {
         }
         Ok(Elements { generation, all })
     }
+}
+
+/// What the kernel says about a netlink family, or a part of one, that it was built without.
+fn is_unknown(error: Option<i32>) -> bool {
+    let unknown = [Errno::PROTONOSUPPORT, Errno::OPNOTSUPP, Errno::INVAL];
+    unknown.map(Errno::raw_os_error).into_iter().any(|unknown| error == Some(unknown))
 }
 
 /// What turns the elements into those with the claims.

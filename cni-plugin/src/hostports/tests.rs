@@ -52,3 +52,13 @@ fn what_the_attachment_had_before_is_replaced() {
     let before = held(MINE, &[claim(80, "10.0.0.9:80"), claim(79, "10.0.0.9:79")]);
     assert_eq!(outcome(&before, &[claim(80, "10.0.0.2:80")], true), Ok(vec![(2, 2)]));
 }
+
+/// A DEL must not fail for ever on a kernel that cannot have ports; but one that may not ask must not say that there are none.
+#[test]
+fn a_kernel_without_nf_tables_is_told_from_one_that_refuses() {
+    use heddle_netlink::Errno;
+    for unknown in [Errno::PROTONOSUPPORT, Errno::OPNOTSUPP, Errno::INVAL] {
+        assert!(is_unknown(Some(unknown.raw_os_error())));
+    }
+    assert!(!is_unknown(Some(Errno::PERM.raw_os_error())) && !is_unknown(None));
+}

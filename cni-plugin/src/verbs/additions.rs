@@ -96,14 +96,16 @@ pub(super) fn differences(
 
 /// Removes what an attachment has. What comes back is to be kept while the link is removed: closing it waits until the kernel
 /// has freed what was removed, and it does both at once.
-pub(super) fn remove(attachment: &Attachment) -> Result<HostPorts, Failure> {
-    let mut ports = HostPorts::open()?;
-    ports.release(|note| note.is_of(attachment))?;
+pub(super) fn remove(attachment: &Attachment) -> Result<Option<HostPorts>, Failure> {
+    let mut ports = HostPorts::find()?;
+    if let Some(ports) = &mut ports {
+        ports.release(|note| note.is_of(attachment))?;
+    }
     Ok(ports)
 }
 
 /// Removes what attachments to a network have that are none of these.
 pub(super) fn collect(network: &str, valid: &[Attachment]) -> Result<(), Failure> {
     let stale = |note: Note<'_>| note.is_in(network) && !valid.iter().any(|valid| note.is_of(valid));
-    Ok(HostPorts::open()?.release(stale)?)
+    Ok(HostPorts::find()?.map_or(Ok(()), |mut ports| ports.release(stale))?)
 }
