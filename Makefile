@@ -5,7 +5,7 @@ CARGO_PROFILE := $(if $(filter debug,$(PROFILE)),dev,$(PROFILE))
 BIN := target/$(PROFILE)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check build bench deps clean
+.PHONY: help demo up test check build bench soak deps clean
 
 help:
 	@awk '/^$$/ { text = "" } /^# / { text = substr($$0, 3) } \
@@ -36,10 +36,16 @@ check: deps
 build:
 	cargo build --release
 
-# Measures service routing in a lab, in some minutes; `make bench FLAGS=--quick` in less than one (needs root)
+# Measures service routing in a lab, in some minutes; `FLAGS=--quick` in less than one, `FLAGS=cni` the plugin (needs root)
 bench: deps
 	cargo build --quiet --release --bins
 	target/release/heddle-bench --commit "$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" $(FLAGS)
+
+# Half an hour of ADD and DEL with kills, and of hostile input, for the plugin (needs root)
+soak: deps
+	cargo build --workspace --bins
+	HEDDLE_SOAK=$${HEDDLE_SOAK:-10000} HEDDLE_FUZZ=$${HEDDLE_FUZZ:-3000000} \
+	  cargo test --workspace --test kernel --test fuzz -- some_are_killed every_input
 
 # The Debian packages that building and testing need; nothing happens when they are there
 deps:

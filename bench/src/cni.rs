@@ -62,12 +62,17 @@ impl Course {
     }
 
     fn run(&mut self, pods: u32) -> Result<(), Failure> {
-        let times = (0..pods).map(|_| self.place.add_and_del()).collect::<Result<Vec<_>, _>>()?;
-        let median = |of: fn(&(f64, f64)) -> f64| permille(&times.iter().map(of).collect::<Vec<_>>(), 500);
-        self.add.extend(median(|times| times.0));
-        self.del.extend(median(|times| times.1));
-        let links = (0..pods).map(|_| self.place.remove_link()).collect::<Result<Vec<_>, _>>()?;
-        self.link.extend(permille(&links, 500));
+        let mut times: [Vec<f64>; 3] = Default::default();
+        for _ in 0..pods {
+            let (add, del) = self.place.add_and_del()?;
+            // Next to each other: how long the kernel takes follows what else it does.
+            let link = self.place.remove_link()?;
+            [add, del, link].into_iter().zip(&mut times).for_each(|(time, times)| times.push(time));
+        }
+        let [add, del, link] = times.map(|times| permille(&times, 500));
+        self.add.extend(add);
+        self.del.extend(del);
+        self.link.extend(link);
         Ok(())
     }
 }

@@ -27,7 +27,7 @@ impl Node {
         let namespace = Namespace::new("node").unwrap();
         let plugins = [
             ("heddle-cni", Path::new(env!("CARGO_BIN_EXE_heddle-cni"))),
-            ("loopback", Path::new("/usr/lib/cni/loopback")),
+            ("loopback", Path::new(env!("CARGO_BIN_EXE_heddle-cni"))),
         ];
         let mut list: Value = serde_json::from_str(include_str!("../../../conf/10-heddle.conflist")).unwrap();
         list["plugins"][0]["ipam"]["dataDir"] = json!(format!("{HOME}/leases"));
