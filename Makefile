@@ -41,7 +41,7 @@ bench: deps
 	cargo build --quiet --release --bins
 	target/release/heddle-bench --commit "$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" $(FLAGS)
 
-# Ten thousand pods: some ten minutes of ADD and DEL with kills, and of hostile input, for the plugin (needs root)
+# Ten thousand pods that come and go while calls are killed, and hostile input, in some ten minutes (needs root)
 soak: deps
 	cargo build --workspace --bins
 	HEDDLE_SOAK=$${HEDDLE_SOAK:-10000} HEDDLE_FUZZ=$${HEDDLE_FUZZ:-3000000} \
