@@ -2,9 +2,9 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`plugin`] | a configuration list and its plugins, run once and timed |
-//! | [`place`] | a node with pods, on which that happens |
-//! | [`leases`] | nodes on which many pods are already |
+//! | `plugin` | a configuration list and its plugins, run once and timed |
+//! | `place` | a node with pods, on which that happens |
+//! | `leases` | nodes on which many pods are already |
 //!
 //! Subjects take turns, every second round backwards, and a ratio compares figures of one round. What is timed is what a
 //! runtime waits for: from fork to the end of the last process. Namespaces are made before and removed after.

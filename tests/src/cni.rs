@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`attachment`] | what is attached, in the words of a runtime; containerd's among them |
 //! | [`list`] | a configuration list: its version, its switches, its plugins |
-//! | [`call`] | one plugin, found and run once |
+//! | [`mod@call`] | one plugin, found and run once |
 //!
 //! It is not a runtime: it makes no container, and runs on a node that is a namespace of the test. Invariant: a plugin
 //! gets here what it gets from the library, in that order, and nothing else. Source: CNI specification 1.1.0, section 3,

@@ -3,9 +3,9 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`cri`] | kubelet's requests to it |
-//! | [`grpc`] | how they are sent |
-//! | [`message`] | protocol buffers, as far as those need them |
-//! | [`image`] | a container image with one program of a few instructions |
+//! | `grpc` | how they are sent |
+//! | `message` | protocol buffers, as far as those need them |
+//! | `image` | a container image with one program of a few instructions |
 //!
 //! It runs in mount and process namespaces of its own, below an init that starts it again when it dies, as systemd does.
 //! All its files are in memory below [`HOME`], on mounts that nobody else sees. Invariant: with the init every process
