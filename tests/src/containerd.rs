@@ -86,6 +86,11 @@ impl Containerd {
         }
         fs::create_dir(home.join("net.d"))?;
         fs::write(home.join("net.d/10-test.conflist"), list.to_string())?;
+        // Somebody else's comes later in the alphabet, and is not taken.
+        fs::write(
+            home.join("net.d/50-other.conf"),
+            r#"{"cniVersion":"1.0.0","name":"other","type":"absent"}"#,
+        )?;
         fs::write(home.join("config.toml"), CONFIG)?;
         image::write(node, &home)?;
         let cgroup = format!("heddle-test{}", node.path().display().to_string().replace('/', "-"));
