@@ -49,6 +49,7 @@ mod tests {
             netfilter,
             port,
             peer,
+            vlans: None,
         }
     }
 

@@ -13,6 +13,7 @@
 //! | [`qdisc`] | limits of what a link sends |
 //! | [`route`] | routes |
 //! | [`tuning`] | what may be changed about any link |
+//! | [`vlan`] | VLANs of a bridge and of its ports |
 //! | [`socket`] | one socket: send a batch, collect its acks and errors with the kernel's own text, dump, listen |
 //!
 //! This crate holds no policy: it neither knows Services nor pods, and it retries nothing but interrupted dumps.
@@ -31,6 +32,7 @@ pub mod qdisc;
 pub mod route;
 pub mod socket;
 pub mod tuning;
+pub mod vlan;
 
 pub use message::{Attributes, Batch, Reply};
 pub use rustix::io::Errno;

@@ -12,27 +12,28 @@ pub use crate::mac::{BadMac, Mac};
 use crate::message::{ACK, CREATE, DUMP, EXCL};
 use crate::message::{Attributes, Batch, Reply, Writer};
 use crate::socket::{Error, Socket};
+use crate::vlan::Filter;
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 pub(crate) const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
-const RTM_GETLINK: u16 = 18;
+pub(crate) const RTM_GETLINK: u16 = 18;
 const RTM_NEWLINKPROP: u16 = 108;
 
 pub(crate) const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
+pub(crate) const IFLA_IFNAME: u16 = 3;
 pub(crate) const IFLA_MTU: u16 = 4;
-const IFLA_LINK: u16 = 5;
+pub(crate) const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
-const IFLA_LINKINFO: u16 = 18;
+pub(crate) const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_FD: u16 = 28;
-const IFLA_EXT_MASK: u16 = 29;
+pub(crate) const IFLA_EXT_MASK: u16 = 29;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+pub(crate) const IFLA_INFO_KIND: u16 = 1;
+pub(crate) const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
@@ -42,7 +43,7 @@ const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 /// `RTEXT_FILTER_SKIP_STATS`: a link is asked for its state; its counters are two thirds of the answer.
 const SKIP_STATS: u32 = 1 << 3;
-const IFF_UP: u32 = 0x1;
+pub(crate) const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
 pub(crate) const IFF_PROMISC: u32 = 0x100;
 const IFINFOMSG: usize = 16;
@@ -88,6 +89,8 @@ pub struct Link {
     /// A bridge hands the traffic between its ports to the IPv4 and IPv6 rules of nf_tables and iptables
     /// (`br_netfilter`); `None` when it is no bridge or the kernel was built without that.
     pub netfilter: Option<bool>,
+    /// What it does with VLANs; `None` when it is no bridge or the kernel knows no VLANs on bridges.
+    pub vlans: Option<Filter>,
 }
 
 impl Link {
@@ -114,6 +117,7 @@ impl Link {
             alias: attributes.get_str(IFLA_IFALIAS).map(str::to_owned),
             port: nest.and_then(|n| n.get_nest(IFLA_INFO_SLAVE_DATA)).and_then(Port::read),
             netfilter: data.and_then(calls_netfilter),
+            vlans: data.and_then(Filter::read),
         })
     }
 }
