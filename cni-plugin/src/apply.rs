@@ -101,6 +101,8 @@ pub struct Failed {
 pub struct Made {
     /// The bridge, if there is one.
     pub bridge: Option<Link>,
+    /// The link of the pod's VLAN that has the gateways' addresses, if there is one.
+    pub vlan_link: Option<Link>,
     /// The pod's end of the pair.
     pub pod: Link,
 }
@@ -114,6 +116,7 @@ pub struct Kernel {
     namespace: Namespace,
     ifname: String,
     bridge: Option<Link>,
+    vlan_link: Option<Link>,
     pod_link: Option<Link>,
 }
 
@@ -126,7 +129,7 @@ impl Kernel {
         let pod = namespace.inside(&own, || Socket::open(Family::Route))?;
         let pod = pod.map_err(refused("reach the pod's kernel".to_owned()))?;
         let ifname = ifname.to_owned();
-        Ok(Self { node, pod, own, namespace, ifname, bridge: None, pod_link: None })
+        Ok(Self { node, pod, own, namespace, ifname, bridge: None, vlan_link: None, pod_link: None })
     }
 
     /// The node's side.
@@ -194,7 +197,7 @@ impl Kernel {
 
     fn made(&self) -> Result<Made, Error> {
         let pod = self.pod_link.clone().ok_or_else(|| self.gone())?;
-        Ok(Made { bridge: self.bridge.clone(), pod })
+        Ok(Made { bridge: self.bridge.clone(), vlan_link: self.vlan_link.clone(), pod })
     }
 
     fn gone(&self) -> Error {
@@ -215,16 +218,27 @@ impl Kernel {
                 self.bridge = Some(self.node.bridge(name, *mtu, *promiscuous)?);
                 Ok(())
             }
-            [Step::BridgeAddresses { addresses, force, bridge }] => {
-                let bridge = self.bridge.clone().ok_or_else(|| Error::Gone { name: bridge.clone() })?;
-                self.node.bridge_addresses(&bridge, addresses, *force)
+            [Step::FilterVlans] => self.node.filter_vlans(&self.bridge()?),
+            [Step::VlanLink { name, id }] => {
+                self.vlan_link = Some(self.node.vlan_link(&self.bridge()?, name, *id)?);
+                Ok(())
+            }
+            [Step::BridgeAddresses { addresses, force, .. }] => {
+                let link = self.vlan_link.clone().map_or_else(|| self.bridge(), Ok)?;
+                self.node.bridge_addresses(&link, addresses, *force)
             }
             [Step::Pair(pair)] => self.pair(pair),
+            [Step::PortVlans { link, vlans }] => self.node.port_vlans(&self.bridge()?, link, vlans),
             [Step::HostRoutes { link, addresses, mac }] => self.node.routes_to_pod(link, addresses, *mac),
             [Step::HostEnd { link, alias, port }] => self.host_end(link, alias, *port),
             [Step::Names { link, names }] => self.node.add_names(link, names),
             in_pod => self.in_pod(in_pod),
         }
+    }
+
+    /// The bridge that an earlier step found or made.
+    fn bridge(&self) -> Result<Link, Error> {
+        self.bridge.clone().ok_or_else(|| Error::Gone { name: "of the bridge".to_owned() })
     }
 
     fn pair(&mut self, pair: &Pair) -> Result<(), Error> {

@@ -7,6 +7,7 @@
 pub mod ipam;
 pub mod runtime;
 mod sysctl;
+pub mod vlan;
 
 use crate::args::Args;
 use crate::dns::Dns;
@@ -21,6 +22,7 @@ use serde_json::{Map, Value};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use vlan::Vlans;
 
 const BRIDGE: &str = "cni0";
 const AGENT_MAX_AGE: Duration = Duration::from_secs(60);
@@ -58,6 +60,8 @@ pub struct Config {
     pub promiscuous: bool,
     /// Pods do not reach each other over the bridge (`portIsolation`).
     pub isolated: bool,
+    /// The VLANs of the pod's port (`vlan`, `vlanTrunk`); none when the bridge is to know none.
+    pub vlans: Option<Vlans>,
     /// Where addresses and routes come from; none when the configuration only adds to another plugin's interface.
     pub ipam: Option<Ipam>,
     /// What is changed about the pod's end (`promisc`, `allmulti`, `txQLen`).
@@ -91,6 +95,8 @@ struct Keys {
     hairpin_mode: bool,
     promisc_mode: bool,
     port_isolation: bool,
+    #[serde(flatten)]
+    vlans: vlan::Keys,
     ipam: Option<ipam::Keys>,
     promisc: Option<bool>,
     allmulti: Option<bool>,
@@ -115,8 +121,6 @@ struct ArgsKeys {
 /// Keys of the reference plugins that ask for something when they are neither false, zero nor empty.
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("ipMasq", "heddle-node masquerades once for all pods; remove the key or set it to false"),
-    ("vlan", "VLANs on the bridge are not implemented"),
-    ("vlanTrunk", "VLANs on the bridge are not implemented"),
     ("macspoofchk", "checks against forged Ethernet addresses are not implemented"),
     ("disableContainerInterface", "the container's interface is always set up"),
     ("enabledad", "addresses are handed out once only, so duplicates are not searched for"),
@@ -160,6 +164,7 @@ impl Config {
             hairpin: keys.hairpin_mode,
             promiscuous: keys.promisc_mode,
             isolated: keys.port_isolation,
+            vlans: keys.vlans.read()?,
             dns: dns.unwrap_or(keys.dns),
             tuning: Tuning {
                 queue: keys.queue,
@@ -170,6 +175,17 @@ impl Config {
             settings: sysctl::read(&keys.sysctl, ifname)?,
             agent: agent(keys.status_file, keys.status_max_age),
         })
+    }
+}
+
+impl Config {
+    /// The link that has the gateways' addresses: the bridge, or the one of the pod's VLAN, named as the reference plugin
+    /// names it.
+    pub fn gateway_link(&self) -> String {
+        match self.vlans.as_ref().and_then(Vlans::access) {
+            Some(id) => vlan::link_name(&self.bridge, id),
+            None => self.bridge.clone(),
+        }
     }
 }
 
@@ -212,12 +228,14 @@ fn check_bridge(keys: &Keys) -> Result<(), Error> {
             ("bridge", !keys.bridge.is_empty()),
             ("promiscMode", keys.promisc_mode),
             ("portIsolation", keys.port_isolation),
+            (keys.vlans.asks().unwrap_or_default(), keys.vlans.asks().is_some()),
         ] {
             if set {
                 return invalid(key, "there is no bridge with mode ptp".to_owned());
             }
         }
     }
+    keys.vlans.check_names(name)?;
     // The smallest that IPv4 allows (RFC 791), and the largest of a veth.
     if keys.mtu != 0 && !(68..=65535).contains(&keys.mtu) {
         return invalid("mtu", format!("{} is not between 68 and 65535", keys.mtu));

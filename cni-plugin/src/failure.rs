@@ -3,7 +3,7 @@
 //! | code | meaning | from |
 //! |---|---|---|
 //! | 1 | the configuration's `cniVersion` is not one of ours | CNI |
-//! | 2 | a configuration key asks for something that is not supported; the message has key and value | CNI |
+//! | 2 | a configuration key asks for something that is not supported, by us or by the kernel; the message has key and value | CNI |
 //! | 4 | a variable of the environment is missing or unusable; the message has its name | CNI |
 //! | 5 | reading stdin, the lease file or a kernel setting failed | CNI |
 //! | 6 | stdin is not the JSON that it should be | CNI |

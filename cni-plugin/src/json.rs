@@ -33,6 +33,7 @@ const KEYS: &[&str] = &[
     "hairpinMode",
     "hostIP",
     "hostPort",
+    "id",
     "ifname",
     "ingressBurst",
     "ingressRate",
@@ -48,6 +49,8 @@ const KEYS: &[&str] = &[
     "isGateway",
     "logFile",
     "mac",
+    "maxID",
+    "minID",
     "mode",
     "mtu",
     "name",
@@ -56,6 +59,7 @@ const KEYS: &[&str] = &[
     "pciID",
     "portIsolation",
     "portMappings",
+    "preserveDefaultVlan",
     "prevResult",
     "priority",
     "promisc",
@@ -80,6 +84,8 @@ const KEYS: &[&str] = &[
     "table",
     "txQLen",
     "type",
+    "vlan",
+    "vlanTrunk",
 ];
 
 /// Spells keys as we read them and drops nulls, at every depth.

@@ -1,12 +1,16 @@
 //! What CHECK sees: the kernel's state of one attachment, on the node and in the pod.
 
 use crate::apply::{Error, Kernel, refused};
+use crate::config::vlan::Vlans;
+use crate::config::{Config, Mode};
 use crate::node::Node;
 use crate::route::Route;
 use heddle_netlink::address;
 use heddle_netlink::link::{self, Link, LinkIndex, Mac, Which};
+use heddle_netlink::vlan::Tagging;
 use heddle_netlink::{neighbour, route};
 use ipnetwork::IpNetwork;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// The pod's side.
@@ -27,8 +31,10 @@ pub struct NodeSide {
     pub link: Option<Link>,
     /// The bridge.
     pub bridge: Option<Link>,
-    /// The bridge's addresses.
+    /// The gateways' addresses, on the bridge or on the link of a VLAN.
     pub addresses: Vec<IpNetwork>,
+    /// The VLANs of the host's end, when they were asked for.
+    pub vlans: BTreeMap<u16, Tagging>,
 }
 
 /// The way that the node's packets for an address of the pod take.
@@ -79,16 +85,28 @@ impl Node {
     ///
     /// # Errors
     /// When the kernel refuses to say, or the bridge is none.
-    pub fn look(&mut self, link: &str, bridge: Option<&str>) -> Result<NodeSide, Error> {
+    pub fn look(&mut self, link: &str, config: &Config) -> Result<NodeSide, Error> {
         let found = link::fetch(self.socket(), Which::Name(link));
         let link = found.map_err(refused(format!("find link {link}")))?;
-        let bridge = bridge.map_or(Ok(None), |bridge| self.find_bridge(bridge))?;
-        let addresses = match &bridge {
-            Some(bridge) => address::list(self.socket(), bridge.index)
-                .map_err(refused("list the bridge's addresses".to_owned()))?,
+        if config.mode == Mode::Ptp {
+            return Ok(NodeSide { link, bridge: None, addresses: Vec::new(), vlans: BTreeMap::new() });
+        }
+        let bridge = self.find_bridge(&config.bridge)?;
+        let gateway = match config.vlans.as_ref().and_then(Vlans::access) {
+            Some(_) => self.find_vlan_link(&config.gateway_link())?,
+            None => bridge.clone(),
+        };
+        let addresses = match gateway {
+            Some(gateway) => address::list(self.socket(), gateway.index)
+                .map_err(refused("list the gateway's addresses".to_owned()))?,
             None => Vec::new(),
         };
-        Ok(NodeSide { link, bridge, addresses: addresses.into_iter().map(|a| a.address).collect() })
+        let vlans = match (&link, &config.vlans) {
+            (Some(link), Some(_)) => self.vlans_of(link)?,
+            _ => BTreeMap::new(),
+        };
+        let addresses = addresses.into_iter().map(|a| a.address).collect();
+        Ok(NodeSide { link, bridge, addresses, vlans })
     }
 
     /// Looks where packets to an address of a pod go.

@@ -3,6 +3,8 @@
 //! It knows no pod. Invariant: a bridge that others made is taken as it is, but for what pods need to work; whatever is
 //! asked for and there already is a success.
 
+mod vlans;
+
 use crate::alias;
 use crate::apply::{Error, refused};
 use crate::names;

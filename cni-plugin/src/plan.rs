@@ -6,6 +6,7 @@
 
 use crate::alias;
 use crate::config::ipam::Ipam;
+use crate::config::vlan::Vlans;
 use crate::config::{Config, Mode};
 use crate::names;
 use crate::result::{Ip, Outcome};
@@ -35,10 +36,19 @@ pub enum Step {
         /// It takes packets that are addressed to others.
         promiscuous: bool,
     },
-    /// The gateways' addresses on the bridge.
+    /// The bridge tells VLANs apart.
+    FilterVlans,
+    /// The link that has the frames of one VLAN, made when it is missing, set to work.
+    VlanLink {
+        /// Its name.
+        name: String,
+        /// The VLAN.
+        id: u16,
+    },
+    /// The gateways' addresses on the bridge, or on the link of its VLAN.
     BridgeAddresses {
-        /// The bridge's name.
-        bridge: String,
+        /// The link's name.
+        link: String,
         /// The addresses.
         addresses: Vec<IpNetwork>,
         /// Contradicting addresses are removed; otherwise they are an error.
@@ -46,6 +56,13 @@ pub enum Step {
     },
     /// The pair of links.
     Pair(Pair),
+    /// The VLANs of the host's end.
+    PortVlans {
+        /// The host's end.
+        link: String,
+        /// The VLANs.
+        vlans: Vlans,
+    },
     /// The node's way to the pod, without a bridge.
     HostRoutes {
         /// The host's end.
@@ -126,7 +143,7 @@ pub struct Pair {
 }
 
 impl Step {
-    /// What takes it back. Settings, the bridge and its addresses serve all pods and stay; what is in the pod goes with
+    /// What takes it back. Settings, the bridge, its VLANs and its addresses serve all pods and stay; what is in the pod goes with
     /// the pair.
     pub fn undo(&self) -> Option<Undo> {
         match self {
@@ -164,16 +181,22 @@ fn plan_bridge(request: &Add, given: &Outcome, pair: Pair) -> Vec<Step> {
     if config.gateway {
         steps.extend(forwarding(&given.ips));
     }
-    let (bridge, mtu) = (config.bridge.clone(), pair.mtu);
-    steps.push(Step::Bridge { name: bridge.clone(), mtu, promiscuous: config.promiscuous });
+    let (name, mtu) = (config.bridge.clone(), pair.mtu);
+    steps.push(Step::Bridge { name, mtu, promiscuous: config.promiscuous });
+    steps.extend(config.vlans.as_ref().map(|_| Step::FilterVlans));
     if config.gateway {
+        let link = config.gateway_link();
+        let id = config.vlans.as_ref().and_then(Vlans::access);
+        steps.extend(id.map(|id| Step::VlanLink { name: link.clone(), id }));
         let addresses = given.ips.iter().filter_map(gateway_address).collect();
-        steps.push(Step::BridgeAddresses { bridge, addresses, force: config.force_address });
+        steps.push(Step::BridgeAddresses { link, addresses, force: config.force_address });
     }
     let port =
         Some(Port { hairpin: config.hairpin, isolated: config.isolated }).filter(|p| *p != Port::default());
     let link = pair.host.clone();
     steps.push(Step::Pair(pair));
+    let vlans = config.vlans.clone();
+    steps.extend(vlans.map(|vlans| Step::PortVlans { link: link.clone(), vlans }));
     steps.extend(host_end(request, given, link, port));
     steps.extend(pod_steps(request, given));
     steps

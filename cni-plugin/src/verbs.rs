@@ -13,8 +13,20 @@ mod gc;
 pub mod loopback;
 mod status;
 
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::node::Node;
+
 pub use add::add;
 pub use check::check;
 pub use del::del;
 pub use gc::gc;
 pub use status::status;
+
+/// Fails when VLANs are asked for and the kernel has none. It is the first that is done, so that nothing is left.
+fn check_vlans(config: &Config, node: &mut Node) -> Result<(), Failure> {
+    match &config.vlans {
+        Some(vlans) if !node.has_vlans()? => Err(vlans.unsupported().into()),
+        _ => Ok(()),
+    }
+}

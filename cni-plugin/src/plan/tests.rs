@@ -46,6 +46,9 @@ fn outline(steps: &[Step]) -> Vec<String> {
         Step::KeepUplinkRoutes => "keep routes".to_owned(),
         Step::NodeSetting(setting) | Step::PodSetting(setting) => setting.key.clone(),
         Step::Bridge { name, .. } => format!("bridge {name}"),
+        Step::FilterVlans => "filter VLANs".to_owned(),
+        Step::VlanLink { name, id } => format!("link {name} for VLAN {id}"),
+        Step::PortVlans { vlans, .. } => format!("port in VLAN {vlans}"),
         Step::BridgeAddresses { addresses, .. } => format!("bridge has {addresses:?}"),
         Step::Pair(pair) => format!("pair {}", pair.pod),
         Step::HostEnd { alias, port, .. } => format!("{alias} {port:?}"),
@@ -93,10 +96,43 @@ fn a_gateway_forwards_and_has_the_addresses_that_routes_lead_to() {
     );
 }
 
+/// What an ADD with these keys does on the node, up to the pod's own steps.
+fn on_node(keys: &Value) -> Vec<String> {
+    let steps = outline(&planned(keys));
+    steps.into_iter().take_while(|step| !step.starts_with("pods/")).collect()
+}
+
+/// cni:2.3: the gateway of a VLAN is on a link of its own, and the bridge has no address.
+#[test]
+fn a_pod_in_a_vlan_finds_its_gateway_there() {
+    let gateway = ["net/ipv4/ip_forward", "keep routes", "net/ipv6/conf/all/forwarding"];
+    let steps = on_node(&json!({"isGateway": true, "vlan": 7}));
+    assert_eq!(steps[..3], gateway);
+    assert_eq!(steps[3..6], ["bridge cni0", "filter VLANs", "link cni0.7 for VLAN 7"]);
+    assert!(steps[6].starts_with("bridge has [V4"), "{steps:?}");
+    assert_eq!(steps[7..], ["pair eth0", "port in VLAN 7"]);
+    let steps = planned(&json!({"isGateway": true, "vlan": 7}));
+    let on = steps.iter().find_map(|step| match step {
+        Step::BridgeAddresses { link, .. } => Some(&**link),
+        _ => None,
+    });
+    assert_eq!(on, Some("cni0.7"));
+    assert_eq!(on_node(&json!({"vlan": 7})), ["bridge cni0", "filter VLANs", "pair eth0", "port in VLAN 7"]);
+}
+
+/// cni:2.3: a trunk's own VLANs have no gateway of ours.
+#[test]
+fn a_trunk_has_its_gateway_on_the_bridge() {
+    let steps = on_node(&json!({"isGateway": true, "vlanTrunk": [{"minID": 10, "maxID": 12}, {"id": 20}]}));
+    assert_eq!(steps[3..5], ["bridge cni0", "filter VLANs"]);
+    assert!(steps[5].starts_with("bridge has"), "{steps:?}");
+    assert_eq!(steps[6..], ["pair eth0", "port in VLAN 10-12,20"]);
+}
+
 /// cni:A4: whatever fails, one undo takes back all that is this pod's.
 #[test]
 fn only_the_pair_is_undone_and_nothing_of_the_pod_comes_before_it() {
-    let steps = planned(&json!({"isDefaultGateway": true, "portIsolation": true}));
+    let steps = planned(&json!({"isDefaultGateway": true, "portIsolation": true, "vlan": 7}));
     let undone: Vec<_> = steps.iter().enumerate().filter(|(_, step)| step.undo().is_some()).collect();
     let [(at, Step::Pair(pair))] = undone[..] else { panic!("{undone:?}") };
     assert_eq!(steps[at].undo(), Some(Undo::DeleteLink(pair.host.clone())));

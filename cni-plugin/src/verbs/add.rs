@@ -50,6 +50,7 @@ fn connect(request: &Add) -> Result<Outcome, Failure> {
     let ipam = request.config.ipam.as_ref().ok_or_else(without_ipam)?;
     let mut kernel = open(request)?;
     kernel.check_pod_lacks_link()?;
+    super::check_vlans(&request.config, kernel.node())?;
     let mtu = match request.config.mtu {
         Some(mtu) => Some(mtu),
         None => kernel.node().uplink_mtu()?.map(|mtu| mtu.min(LARGEST_MTU)),
@@ -161,6 +162,8 @@ fn outcome(request: &Add, given: Outcome, made: &Made) -> Outcome {
     let pod = Interface { sandbox: Some(request.namespace.clone()), ..seen(&made.pod) };
     let interfaces: Vec<_> = made.bridge.iter().map(seen).chain([host, pod]).collect();
     let at = interfaces.len() - 1;
+    // Behind the others, where the reference plugin has it.
+    let interfaces = interfaces.into_iter().chain(made.vlan_link.iter().map(seen)).collect();
     let ips = given.ips.into_iter().map(|ip| Ip { interface: Some(at), ..ip }).collect();
     Outcome { interfaces, ips, ..given }
 }

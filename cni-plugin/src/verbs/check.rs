@@ -3,6 +3,8 @@
 //! It compares the lease, the node's side and the pod's side with the result. What later plugins added is tolerated;
 //! what they changed is in the result. Invariant: nothing is changed, and all differences are told together.
 
+mod vlans;
+
 use crate::apply::Kernel;
 use crate::config::Mode;
 use crate::config::ipam::Ipam;
@@ -31,8 +33,7 @@ pub fn check(request: &Check) -> Result<(), Failure> {
     differences.extend(unset.iter().map(|s| format!("setting {} is not {}", s.key, s.value)));
     // Without our link in the result, an earlier plugin made the interface and answers for it.
     if let Some(host) = wanted.host {
-        let bridge = Some(&*asked.config.bridge).filter(|_| asked.config.mode == Mode::Bridge);
-        let seen = kernel.node().look(&host.name, bridge)?;
+        let seen = kernel.node().look(&host.name, &asked.config)?;
         differences.extend(match asked.config.mode {
             Mode::Bridge => compare_node(asked, &wanted, host, &seen),
             Mode::Ptp => compare_ways(kernel.node(), &wanted, host, &seen)?,
@@ -110,11 +111,15 @@ fn compare_node(asked: &Add, wanted: &Wanted<'_>, host: &Interface, seen: &NodeS
     } else if link.port.is_some_and(|p| (p.hairpin, p.isolated) != (config.hairpin, config.isolated)) {
         differences.push(format!("port {name} has not the hairpin and isolation that are configured"));
     }
+    if let Some(vlans) = &config.vlans {
+        differences.extend(vlans::compare(vlans, (&bridge.name, bridge.vlans), &seen.vlans));
+    }
     // A gateway outside of the pod's subnet is somebody else.
     let inside = |ip: &&Ip| ip.gateway.filter(|gateway| ip.address.contains(*gateway));
     let gateways = wanted.ips.iter().filter_map(inside).filter(|_| config.gateway);
     let lost = gateways.filter(|gateway| !seen.addresses.iter().any(|address| address.ip() == *gateway));
-    differences.extend(lost.map(|gateway| format!("bridge {} lacks address {gateway}", config.bridge)));
+    differences
+        .extend(lost.map(|gateway| format!("bridge {} lacks address {gateway}", config.gateway_link())));
     differences
 }
 

@@ -70,7 +70,9 @@ fn check_bridge(config: &Config, held: bool) -> Result<(), Failure> {
         msg: format!("bridge {} {what}, and pods are connected to it", config.bridge),
         details: "pods that are made anew are connected again".to_owned(),
     };
-    match Node::open()?.find_bridge(&config.bridge) {
+    let mut node = Node::open()?;
+    super::check_vlans(config, &mut node).map_err(|failure| Failure { code: 50, ..failure })?;
+    match node.find_bridge(&config.bridge) {
         Ok(None) if held => Err(missing("is missing")),
         Ok(Some(bridge)) if held && !bridge.up => Err(missing("is down")),
         Ok(_) => Ok(()),

@@ -42,3 +42,5 @@ mod routed;
 mod site;
 #[cfg(test)]
 mod soak;
+#[cfg(test)]
+mod vlan;

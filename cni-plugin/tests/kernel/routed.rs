@@ -201,5 +201,11 @@ fn keys_of_a_bridge_make_no_sense_without_one() {
         let failure = node.fails(7, "ADD", ("c1", "/x"), &config);
         assert_eq!(failure["msg"], format!("{key}: there is no bridge with mode ptp"));
     }
+    for (key, value) in [("vlan", json!(7)), ("vlanTrunk", json!([{"id": 7}]))] {
+        let mut config = ptp(1, "IPv4");
+        config[key] = value;
+        let failure = node.fails(7, "ADD", ("c1", "/x"), &config);
+        assert_eq!(failure["msg"], format!("{key}: there is no bridge with mode ptp"));
+    }
     node.fails(6, "ADD", ("c1", "/x"), &json!({"mode": "vlan"}));
 }
