@@ -145,7 +145,7 @@ impl<D: Dataplane> Agent<D> {
         match event {
             Event::Change(change) => {
                 self.history.hear(&change, Timestamp::now());
-                let is_of_node = matches!(change, Change::NodeApplied(_) | Change::NodeGone);
+                let is_of_node = matches!(change, Change::NodeApplied(_) | Change::NodeGone(_));
                 let (trigger, before) = (self.meter.hear(&change), self.model.pending());
                 self.model.apply(change);
                 self.meter.take(trigger, before, self.model.pending());

@@ -85,7 +85,7 @@ impl Key {
         match self.kind {
             Kind::Service => Change::ServiceGone(self.name),
             Kind::Slice => Change::SliceGone(self.name),
-            Kind::Node => Change::NodeGone,
+            Kind::Node => Change::NodeGone(self.name.name),
             Kind::ServiceCidr => Change::ServiceCidrGone(self.name.name),
         }
     }

@@ -44,7 +44,7 @@ impl History {
         let kind = match change {
             Change::ServiceApplied(..) | Change::ServiceGone(_) => Kind::Service,
             Change::SliceApplied(..) | Change::SliceGone(_) => Kind::Slice,
-            Change::NodeApplied(_) | Change::NodeGone => Kind::Node,
+            Change::NodeApplied(_) | Change::NodeGone(_) => Kind::Node,
             Change::ServiceCidrApplied(..) | Change::ServiceCidrGone(_) => Kind::ServiceCidr,
             Change::Complete(kind) => *kind,
         };

@@ -55,10 +55,10 @@ pub enum Change {
     SliceApplied(ObjectName, Arc<Slice>),
     /// An `EndpointSlice` is gone.
     SliceGone(ObjectName),
-    /// Our own node exists with this content.
+    /// A node exists with this content. The proxy's sources tell of our own alone.
     NodeApplied(Node),
-    /// Our own node's object is gone.
-    NodeGone,
+    /// The object of the node with this name is gone.
+    NodeGone(Arc<str>),
     /// A `ServiceCIDR` exists with these ranges.
     ServiceCidrApplied(Arc<str>, Vec<IpNetwork>),
     /// A `ServiceCIDR` is gone.
@@ -133,7 +133,7 @@ impl Model {
             Change::SliceGone(name) => self.remove_slice(&name),
             Change::NodeApplied(node) => self.apply_node(node),
             // Its addresses and zone are facts of the machine, which outlive the object: the last ones stay.
-            Change::NodeGone => self.dirty.node |= mem::take(&mut self.node_exists),
+            Change::NodeGone(_) => self.dirty.node |= mem::take(&mut self.node_exists),
             Change::ServiceCidrApplied(name, ranges) => self.change_ranges(|all| all.insert(name, ranges)),
             Change::ServiceCidrGone(name) => self.change_ranges(|all| all.remove(&name)),
             Change::Complete(kind) => {

@@ -22,7 +22,7 @@ mod servers;
 mod shape;
 mod yaml;
 
-pub use self::api::run_api;
+pub use self::api::{run_api, run_nodes};
 pub use self::connect::{ConnectError, Limits, connect, connect_counted, connect_within};
 pub use self::file::{FileError, WatchedFile};
-pub use self::manifests::{Manifests, ManifestsError, run_manifests};
+pub use self::manifests::{Manifests, ManifestsError, follow_manifests, run_manifests};

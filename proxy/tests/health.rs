@@ -180,7 +180,7 @@ fn the_node_is_eligible_while_its_object_is_there_and_not_about_to_go() {
     assert!(!eligible(&stage));
     stage.tell([Change::NodeApplied(Node::default())]);
     assert!(eligible(&stage));
-    stage.tell([Change::NodeGone]);
+    stage.tell([Change::NodeGone(NODE.into())]);
     assert!(!eligible(&stage));
 }
 

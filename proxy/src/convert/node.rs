@@ -28,6 +28,7 @@ pub fn node(object: &objects::Node, names: &mut Names) -> Result<Verdict, FieldE
     let mut passed_over = PassedOver::default();
     let pod_cidrs = pod_cidrs(&object.spec, &mut passed_over);
     let node = Node {
+        name: object.metadata.name.as_deref().unwrap_or_default().into(),
         addresses,
         zone: zone.map(|zone| names.share(zone)),
         pod_cidrs,

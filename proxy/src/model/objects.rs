@@ -190,9 +190,11 @@ pub struct Slice {
     pub trigger: Triggered,
 }
 
-/// The node that we run on.
+/// A node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
+    /// Its name.
+    pub name: Arc<str>,
     /// Its addresses: internal ones first, then external ones, in the order of `status.addresses`.
     pub addresses: Vec<IpAddr>,
     /// The zone that it is in (label `topology.kubernetes.io/zone`); never empty.

@@ -165,6 +165,7 @@ fn a_change_of_zone_makes_every_service_dirty_and_other_changes_of_the_node_none
 fn a_node_without_its_object_keeps_its_addresses_and_its_zone() {
     let mut model = model_with(&["a"]);
     let node = Node {
+        name: "node-1".into(),
         addresses: vec![IpAddr::from([10, 0, 0, 1])],
         zone: Some("z".into()),
         pod_cidrs: ranges(&["10.1.0.0/24"]),
@@ -174,11 +175,11 @@ fn a_node_without_its_object_keeps_its_addresses_and_its_zone() {
     model.apply(Change::NodeApplied(node.clone()));
     assert!(model.node_exists());
     model.take_dirty();
-    model.apply(Change::NodeGone);
+    model.apply(Change::NodeGone("node-1".into()));
     assert!(!model.node_exists());
     assert_eq!(model.node(), &node);
     assert_eq!(model.take_dirty(), Dirty { node: true, ..Dirty::default() });
-    model.apply(Change::NodeGone);
+    model.apply(Change::NodeGone("node-1".into()));
     assert_eq!(model.take_dirty(), Dirty::default());
 }
 

@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 use super::census::Census;
 use super::lean::Lean;
 use super::reasons;
-use crate::convert::objects::{Metadata, ServiceCidr};
+use crate::convert::objects::{Metadata, Node, ServiceCidr};
 use crate::convert::{self, FieldError, Key, Names, Verdict};
 use crate::model::{Change, Kind, ObjectName};
 use crate::problems::{self, News, Problem};
@@ -59,15 +59,24 @@ pub async fn run_api(
         filter: everything.clone().labels("!service.kubernetes.io/headless"),
         convert: convert::slice,
     };
-    let node = Follower {
-        kind: Kind::Node,
-        api: Api::all_with(client.clone(), &resource("", "v1", "Node", "nodes")),
-        filter: everything.fields(&format!("metadata.name={node}")),
-        convert: convert::node,
-    };
+    let node = nodes(client.clone(), everything.fields(&format!("metadata.name={node}")));
     let ranges = service_cidrs(client);
     let out = Out { emit: &emit, tell: &tell };
     tokio::join!(services.run(out), slices.run(out), node.run(out), ranges.run(out));
+}
+
+/// The same of all Nodes, and of nothing else. Never ends.
+pub async fn run_nodes(
+    client: Client,
+    emit: impl Fn(Change) + Send + Sync + 'static,
+    tell: impl Fn(News) + Send + Sync + 'static,
+) {
+    nodes(client, watcher::Config::default()).run(Out { emit: &emit, tell: &tell }).await;
+}
+
+fn nodes(client: Client, filter: watcher::Config) -> Follower<Node> {
+    let api = Api::all_with(client, &resource("", "v1", "Node", "nodes"));
+    Follower { kind: Kind::Node, api, filter, convert: convert::node }
 }
 
 fn service_cidrs(client: Client) -> Follower<ServiceCidr> {

@@ -109,13 +109,18 @@ impl Parsed {
     }
 }
 
-/// Reads a file's bytes. `node` is the name of our own node; other nodes are passed over.
-pub fn parse(format: Format, bytes: &[u8], node: &str, names: &mut Names) -> Parsed {
+/// Reads a file's bytes. `node` is the only node that counts, by its name; without one, all do.
+pub fn parse<'a>(
+    format: Format,
+    bytes: &[u8],
+    node: impl Into<Option<&'a str>>,
+    names: &mut Names,
+) -> Parsed {
     let text = match str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => return Parsed::unreadable(format!("not UTF-8: {error}")),
     };
-    let mut reader = Reader { node, names, parsed: Parsed::default() };
+    let mut reader = Reader { node: node.into(), names, parsed: Parsed::default() };
     match format {
         Format::Yaml => reader.yaml(text),
         Format::Json => reader.json(text),
@@ -124,7 +129,7 @@ pub fn parse(format: Format, bytes: &[u8], node: &str, names: &mut Names) -> Par
 }
 
 struct Reader<'a> {
-    node: &'a str,
+    node: Option<&'a str>,
     names: &'a mut Names,
     parsed: Parsed,
 }
@@ -218,7 +223,7 @@ impl Reader<'_> {
         }
         let Some(kind) = convert::kind(&head)? else { return Ok(None) };
         let key = convert::key(kind, &head.metadata, self.names)?;
-        let is_other_node = kind == Kind::Node && *key.name.name != *self.node;
+        let is_other_node = kind == Kind::Node && self.node.is_some_and(|node| *key.name.name != *node);
         Ok((!is_other_node).then_some((kind, key)))
     }
 

@@ -53,7 +53,18 @@ pub fn run_manifests(
     emit: impl Fn(Change) + Send + 'static,
     tell: impl Fn(News) + Send + 'static,
 ) -> Result<Infallible, ManifestsError> {
-    let mut manifests = Manifests::open(folder, node)?;
+    follow_manifests(Manifests::open(folder, node)?, emit, tell)
+}
+
+/// Emits what a folder that is being watched says, then every difference, for ever. Blocks.
+///
+/// # Errors
+/// When the folder cannot be listed at the start, or not be watched any longer.
+pub fn follow_manifests(
+    mut manifests: Manifests,
+    emit: impl Fn(Change) + Send + 'static,
+    tell: impl Fn(News) + Send + 'static,
+) -> Result<Infallible, ManifestsError> {
     manifests.first()?.into_iter().for_each(&emit);
     loop {
         manifests.take_news().into_iter().for_each(&tell);
@@ -66,7 +77,8 @@ pub fn run_manifests(
 pub struct Manifests {
     folder: Folder,
     path: PathBuf,
-    node: String,
+    /// The only node that counts; without one, all do.
+    node: Option<String>,
     roster: Roster,
     names: Names,
     news: Vec<News>,
@@ -78,11 +90,26 @@ impl Manifests {
     /// # Errors
     /// When it is not a folder that can be read.
     pub fn open(path: &Path, node: &str) -> Result<Self, ManifestsError> {
+        Ok(Self { node: Some(node.to_owned()), ..Self::open_with_all_nodes(path)? })
+    }
+
+    /// The same where every Node object counts.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with_all_nodes(path: &Path) -> Result<Self, ManifestsError> {
         let open_error = |source| ManifestsError::Open { folder: path.to_owned(), source };
         let folder = Folder::watch(path, Scope::Manifests).map_err(open_error)?;
         folder.files().map_err(open_error)?;
-        let (path, node) = (path.to_owned(), node.to_owned());
-        Ok(Self { folder, path, node, roster: Roster::default(), names: Names::default(), news: Vec::new() })
+        let path = path.to_owned();
+        Ok(Self {
+            folder,
+            path,
+            node: None,
+            roster: Roster::default(),
+            names: Names::default(),
+            news: Vec::new(),
+        })
     }
 
     /// Reads every file. The changes end with one [`Change::Complete`] for each kind.
@@ -141,7 +168,7 @@ impl Manifests {
     fn read(&mut self, name: &str) -> Option<Parsed> {
         let format = Format::of(name)?;
         match fs::read(self.folder.file(name)) {
-            Ok(bytes) => Some(documents::parse(format, &bytes, &self.node, &mut self.names)),
+            Ok(bytes) => Some(documents::parse(format, &bytes, self.node.as_deref(), &mut self.names)),
             // Gone since the event: its own event follows.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => Some(Parsed::unreadable(error.to_string())),

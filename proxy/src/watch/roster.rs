@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::documents::{Mistake, Parsed};
 use crate::convert::{Key, Object};
 use crate::memory;
-use crate::model::{Change, Kind, ObjectName};
+use crate::model::{Change, Kind, Node, ObjectName};
 use crate::problems::{self, News, Problem, Reason, Subject};
 
 /// What one reading of a file leads to.
@@ -152,7 +152,9 @@ pub fn settle(changes: Vec<Change>) -> Vec<Change> {
 
 fn is_gone(change: &Change) -> bool {
     match change {
-        Change::ServiceGone(_) | Change::SliceGone(_) | Change::NodeGone | Change::ServiceCidrGone(_) => true,
+        Change::ServiceGone(_) | Change::SliceGone(_) | Change::NodeGone(_) | Change::ServiceCidrGone(_) => {
+            true
+        }
         Change::ServiceApplied(..)
         | Change::SliceApplied(..)
         | Change::NodeApplied(_)
@@ -165,12 +167,16 @@ fn subject(change: &Change) -> (Kind, Option<ObjectName>) {
     match change {
         Change::ServiceApplied(name, _) | Change::ServiceGone(name) => (Kind::Service, Some(name.clone())),
         Change::SliceApplied(name, _) | Change::SliceGone(name) => (Kind::Slice, Some(name.clone())),
-        Change::NodeApplied(_) | Change::NodeGone => (Kind::Node, None),
+        Change::NodeApplied(Node { name, .. }) | Change::NodeGone(name) => cluster_wide(Kind::Node, name),
         Change::ServiceCidrApplied(name, _) | Change::ServiceCidrGone(name) => {
-            (Kind::ServiceCidr, Some(ObjectName { namespace: "".into(), name: name.clone() }))
+            cluster_wide(Kind::ServiceCidr, name)
         }
         Change::Complete(kind) => (*kind, None),
     }
+}
+
+fn cluster_wide(kind: Kind, name: &Arc<str>) -> (Kind, Option<ObjectName>) {
+    (kind, Some(ObjectName { namespace: "".into(), name: name.clone() }))
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ fn with_node_networks_the_chains_follow_the_node() {
         assert_eq!(rules(&mut agent)[0][0], not_from_pod);
         assert_eq!(kernel_tables(&mut agent), wanted_tables(&mut agent));
         let before = rules(&mut agent);
-        agent.take(Event::Change(Change::NodeGone));
+        agent.take(Event::Change(Change::NodeGone(NODE.into())));
         assert_eq!(agent.sync(), None);
         assert_eq!(rules(&mut agent), before, "the pods are there without the object");
     }

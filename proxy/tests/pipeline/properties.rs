@@ -103,7 +103,7 @@ proptest! {
             let object = match change {
                 Change::ServiceApplied(n, _) | Change::ServiceGone(n) => format!("service {n}"),
                 Change::SliceApplied(n, _) | Change::SliceGone(n) => format!("slice {n}"),
-                Change::NodeApplied(_) | Change::NodeGone => "node".to_owned(),
+                Change::NodeApplied(_) | Change::NodeGone(_) => "node".to_owned(),
                 Change::ServiceCidrApplied(n, _) | Change::ServiceCidrGone(n) => format!("range {n}"),
                 Change::Complete(_) => continue,
             };

@@ -180,3 +180,23 @@ fn what_is_no_readable_folder_is_refused_at_the_start() {
         );
     }
 }
+
+#[test]
+fn every_node_of_a_folder_counts_where_all_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b"] {
+        let text = format!("apiVersion: v1\nkind: Node\nmetadata: {{name: node-{name}}}\n");
+        fs::write(folder.path().join(format!("{name}.yaml")), text).unwrap();
+    }
+    let names = |mut manifests: Manifests| {
+        let changes = manifests.first().unwrap().into_iter().filter_map(|change| match change {
+            Change::NodeApplied(node) => Some(node.name.to_string()),
+            _ => None,
+        });
+        changes.collect::<BTreeSet<_>>()
+    };
+    let all = names(Manifests::open_with_all_nodes(folder.path()).unwrap());
+    assert_eq!(all, ["node-a", "node-b"].map(str::to_owned).into());
+    let one = names(Manifests::open(folder.path(), "node-b").unwrap());
+    assert_eq!(one, ["node-b"].map(str::to_owned).into());
+}

@@ -100,12 +100,12 @@ fn an_object_that_does_without_a_field_is_taken_and_reported_once() {
 
 #[test]
 fn what_is_not_namespaced_comes_first_and_goes_too() {
-    let node = Change::NodeApplied(crate::model::Node::default());
+    let node = Change::NodeApplied(Node::default());
     let ranges = |name: &str| Change::ServiceCidrApplied(name.into(), vec![]);
     let changes = vec![applied("x", 1), Change::ServiceCidrGone("b".into()), node.clone(), ranges("a")];
     let settled = [ranges("a"), node, applied("x", 1), Change::ServiceCidrGone("b".into())];
     assert_eq!(settle(changes), settled);
-    assert_eq!(settle(vec![Change::NodeGone]), [Change::NodeGone]);
+    assert_eq!(settle(vec![Change::NodeGone("n".into())]), [Change::NodeGone("n".into())]);
 }
 
 #[test]
