@@ -38,6 +38,12 @@ pub const PROTOCOL_BOOT: u8 = 3;
 /// in iproute2's list uses.
 pub const PROTOCOL_HEDDLE: u8 = 104;
 
+/// Routes to other nodes' pods, made and taken away by heddle-node: 'n', a number that neither the kernel nor a routing
+/// daemon in iproute2's list uses.
+pub const PROTOCOL_HEDDLE_NODE: u8 = 110;
+/// `RTPROT_RA`: learnt from a router's announcement.
+pub const PROTOCOL_RA: u8 = 9;
+
 /// A route for one destination, with at most one next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {

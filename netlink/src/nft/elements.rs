@@ -116,13 +116,6 @@ impl Elements {
         self.rows().map(|row| row.data())
     }
 
-    /// The last element whose key is not above this one.
-    pub fn last_until(&self, key: &Cells) -> Option<(Cells, Data)> {
-        let leaves = self.leaves.range(..=key).rev();
-        let mut last = leaves.map(|(_, leaf)| rows(leaf).take_while(|row| row.key <= key.as_bytes()).last());
-        last.find_map(|row| row).map(|row| (row.key(), row.data()))
-    }
-
     fn row(&self, key: &Cells) -> Option<Row<'_>> {
         let (_, leaf) = self.leaves.range(..=key).next_back()?;
         find(leaf, key).ok().map(|row| Row::at(leaf, row.start))
@@ -280,8 +273,6 @@ mod tests {
                 };
                 prop_assert_eq!(ours, theirs);
                 prop_assert_eq!(packed.get(&key), tree.get(&key).cloned());
-                let floor = tree.range(..=key).next_back().map(|(key, data)| (*key, data.clone()));
-                prop_assert_eq!(packed.last_until(&key), floor);
                 prop_assert_eq!(packed.len(), tree.len());
                 prop_assert!(packed.leaves.values().all(|leaf| !leaf.is_empty() && leaf.len() <= LEAF));
             }

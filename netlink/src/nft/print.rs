@@ -12,10 +12,12 @@ impl SetType {
     /// One element in nft's words.
     pub fn show_element<'a>(&'a self, key: &'a Cells, data: &'a Data) -> impl fmt::Display + 'a {
         fmt::from_fn(move |f| {
+            if let Data::Until(end) = data {
+                return write!(f, "{}", key.show_range(end, &self.key));
+            }
             write!(f, "{}", key.show(&self.key))?;
             match (data, &self.data) {
-                (Data::None, _) => Ok(()),
-                (Data::Until(end), _) => write!(f, "-{}", end.show_last(&self.key)),
+                (Data::None | Data::Until(_), _) => Ok(()),
                 (Data::Goto(chain), _) => write!(f, " : goto {chain}"),
                 (Data::Cells(cells), DataType::Cells(types)) => write!(f, " : {}", cells.show(types)),
                 (Data::Cells(cells), _) => write!(f, " : {cells:?}"),

@@ -90,7 +90,7 @@ pub struct Chain {
 pub enum DataType {
     /// Nothing: a set.
     None,
-    /// Nothing, and each element is a range of the last cell: an interval set (kernel 5.6).
+    /// Nothing, and each element is a range of each cell: an interval set (kernel 5.6).
     Ranges,
     /// A verdict: a verdict map.
     Verdict,
@@ -310,9 +310,14 @@ impl Set {
     /// Two ranges may not have keys in common.
     fn check_overlap(&self, start: &Cells, data: &Data) -> Result<(), Errno> {
         let Data::Until(end) = data else { return Ok(()) };
-        let before = self.elements.last_until(end);
-        let reaches = |data| matches!(data, Data::Until(last) if last >= *start);
-        if before.is_some_and(|(_, data)| reaches(data)) { Err(Errno::EXIST) } else { Ok(()) }
+        let reaches = |(first, data): (Cells, Data)| match data {
+            Data::Until(last) => {
+                first.pairs(end, &self.kind.key).all(|(_, first, end)| first <= end)
+                    && start.pairs(&last, &self.kind.key).all(|(_, start, last)| start <= last)
+            }
+            _ => false,
+        };
+        if self.elements.iter().any(reaches) { Err(Errno::EXIST) } else { Ok(()) }
     }
 }
 

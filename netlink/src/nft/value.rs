@@ -173,15 +173,32 @@ impl Cells {
         })
     }
 
-    /// The last cell alone, in nft's words.
-    pub fn show_last<'a>(&'a self, types: &'a [Type]) -> impl fmt::Display + 'a {
+    /// All keys from this one to another, in nft's words: a range for each cell in which they differ.
+    pub fn show_range<'a>(&'a self, end: &'a Self, types: &'a [Type]) -> impl fmt::Display + 'a {
         fmt::from_fn(move |f| {
-            let width = types.last().map_or(0, |kind| kind.width());
-            let cell = self.as_bytes().len().checked_sub(width).map(|start| &self.as_bytes()[start..]);
-            match (cell, types.last()) {
-                (Some(cell), Some(kind)) => kind.write(cell, f),
-                _ => f.write_str("?"),
+            for (i, (kind, first, last)) in self.pairs(end, types).enumerate() {
+                f.write_str(if i > 0 { " . " } else { "" })?;
+                kind.write(first, f)?;
+                if first != last {
+                    f.write_str("-")?;
+                    kind.write(last, f)?;
+                }
             }
+            Ok(())
+        })
+    }
+
+    /// The cells of two keys of these types, side by side.
+    pub(super) fn pairs<'a>(
+        &'a self,
+        other: &'a Self,
+        types: &'a [Type],
+    ) -> impl Iterator<Item = (Type, &'a [u8], &'a [u8])> {
+        let mut at = 0;
+        types.iter().map_while(move |kind| {
+            let cell = at..at + kind.width();
+            at = cell.end;
+            Some((*kind, self.as_bytes().get(cell.clone())?, other.as_bytes().get(cell)?))
         })
     }
 }
@@ -204,7 +221,7 @@ pub enum Data {
     Cells(Cells),
     /// `goto` that chain: the element of a verdict map.
     Goto(Name),
-    /// Nothing, and the element is all keys from its own to this one, which differ in the last cell only.
+    /// Nothing, and the element is all keys each of whose cells lies between that of its own key and that of this one.
     Until(Cells),
 }
 
