@@ -90,6 +90,16 @@ impl Lab {
     /// # Errors
     /// Mostly when the process is not root.
     pub fn new(nodes: &[&str]) -> Result<Self, Error> {
+        let lab = Self::without_pod_routes(nodes)?;
+        lab.route_pods()?;
+        Ok(lab)
+    }
+
+    /// The same where nobody has told the nodes, or the fabric, where the others' pods are.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn without_pod_routes(nodes: &[&str]) -> Result<Self, Error> {
         let fabric = Namespace::new(BRIDGE)?;
         fabric.sysctl("ipv6/conf/default/accept_dad", "0")?;
         fabric.enter(lay_fabric)?.map_err(|source| Error::Wire { host: BRIDGE.into(), source })?;
@@ -102,7 +112,6 @@ impl Lab {
             node.forward()?;
             lab.nodes.push(node);
         }
-        lab.route_pods()?;
         Ok(lab)
     }
 

@@ -1,0 +1,157 @@
+//! The loop: gather, look, plan, apply, retry.
+//!
+//! Invariant: nothing is written before every node is known, and what is written follows from what the kernel has at that
+//! moment, never from what we did before.
+
+use crate::cluster::Cluster;
+use crate::diff::{Steps, diff};
+use crate::kernel::{Failure, Kernel};
+use crate::plan::{Plan, Settings, plan};
+use heddle_proxy::backoff::Backoff;
+use heddle_proxy::causes;
+use heddle_proxy::doubts::{Doubts, News};
+use heddle_proxy::model::Change;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Instant;
+use tracing::{debug, error, info, warn};
+
+/// What the agent is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Something of the cluster.
+    Change(Change),
+    /// Somebody else changed something of the node's network.
+    Doubt,
+}
+
+/// The agent.
+#[derive(Debug)]
+pub struct Agent<K> {
+    kernel: K,
+    settings: Settings,
+    cluster: Cluster,
+    /// The cluster changed since the last look.
+    dirty: bool,
+    doubts: Doubts,
+    backoff: Backoff,
+    /// When to try again what failed.
+    retry: Option<Instant>,
+    /// The last plan, whose problems were said.
+    planned: Plan,
+    synced_once: bool,
+}
+
+impl<K: Kernel> Agent<K> {
+    /// An agent that knows nothing yet.
+    pub fn new(settings: Settings, kernel: K) -> Self {
+        Self {
+            kernel,
+            settings,
+            cluster: Cluster::default(),
+            dirty: false,
+            doubts: Doubts::default(),
+            backoff: Backoff::default(),
+            retry: None,
+            planned: Plan::default(),
+            synced_once: false,
+        }
+    }
+
+    /// Works until nobody can tell it anything any more.
+    pub fn run(mut self, inbox: &Receiver<Event>) {
+        loop {
+            let next = self.retry.into_iter().chain(self.doubts.next()).min();
+            let first = match next {
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            match first {
+                Ok(event) => {
+                    self.take(event);
+                    inbox.try_iter().for_each(|event| self.take(event));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.turn(Instant::now());
+        }
+    }
+
+    /// Takes an event in; the kernel is not touched.
+    pub fn take(&mut self, event: Event) {
+        match event {
+            Event::Change(change) => self.dirty |= self.cluster.apply(change),
+            Event::Doubt => self.doubts.hear(),
+        }
+    }
+
+    /// Does what is due at this time.
+    pub fn turn(&mut self, now: Instant) {
+        if !self.cluster.is_complete() {
+            return;
+        }
+        let doubted = self.doubts.take_due(now);
+        let retried = self.retry.take_if(|retry| *retry <= now).is_some();
+        if self.dirty || doubted || retried {
+            let was_told = std::mem::take(&mut self.dirty) || retried;
+            let repaired = self.sync(now) && !was_told;
+            let news = doubted.then(|| self.doubts.found(repaired, now)).flatten();
+            news.into_iter().for_each(say_of_edits);
+        }
+        self.doubts.rest(now).into_iter().for_each(say_of_edits);
+    }
+
+    /// Brings the kernel to what the cluster says. Returns whether there was anything to do that the last plan had too.
+    fn sync(&mut self, now: Instant) -> bool {
+        let mut failures = Vec::new();
+        let repaired = match self.kernel.look() {
+            Ok(seen) => {
+                let own = self.cluster.node(&self.settings.node).map_or(&[][..], |node| &node.addresses);
+                let uplinks = seen.uplinks(own);
+                let forwards = self.kernel.forward(&uplinks).map_err(|failure| failures.push(failure));
+                let plan = plan(&self.cluster, &self.settings, &seen);
+                let steps = diff(&seen, &plan);
+                failures.extend(self.kernel.apply(&steps));
+                self.report(&plan, &steps, &forwards.unwrap_or_default());
+                let is_planned_again = self.planned == plan;
+                self.planned = plan;
+                is_planned_again && !steps.is_empty()
+            }
+            Err(failure) => {
+                failures.push(failure);
+                false
+            }
+        };
+        failures.iter().for_each(say_failure);
+        self.retry = self.backoff.after(!failures.is_empty()).map(|wait| now + wait);
+        repaired
+    }
+
+    fn report(&mut self, plan: &Plan, steps: &Steps, forwards: &[String]) {
+        forwards.iter().for_each(|setting| info!("this node forwards: {setting}"));
+        let said = &self.planned.problems;
+        plan.problems.difference(said).for_each(|problem| warn!("{problem}"));
+        said.difference(&plan.problems).for_each(|problem| info!("no longer so: {problem}"));
+        let (nodes, routes) = (self.cluster.nodes().count(), plan.routes.len());
+        let changed = steps.routes.len();
+        if std::mem::replace(&mut self.synced_once, true) {
+            debug!(nodes, routes, changed, tables = steps.tables.len(), "synced");
+        } else {
+            info!(nodes, routes, changed, "the pods of other nodes are reached as far as they can be");
+        }
+    }
+}
+
+fn say_failure(failure: &Failure) {
+    error!("{}; it is tried again", causes::line(failure));
+}
+
+fn say_of_edits(news: News) {
+    match news {
+        News::Began => warn!("others change our routes or tables; they are put back"),
+        News::Ended { repairs } => info!(repairs, "others do not change our routes or tables any more"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

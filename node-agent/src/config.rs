@@ -1,0 +1,152 @@
+//! The command line: flags → [`Config`], validated, nothing started.
+
+use crate::plan::Settings;
+use clap::{ArgAction, Parser};
+use heddle_netlink::nft::TableFamily;
+use heddle_proxy::config::LogFormat;
+use ipnetwork::IpNetwork;
+use std::path::PathBuf;
+
+/// The pod network between nodes: routes to the other nodes' pods, and masquerade of what leaves the cluster.
+///
+/// Nodes come from the API server (--kubeconfig, or the in-cluster credentials without it) or from a folder of manifests
+/// (--manifests). Routes and tables stay when heddle-node stops; the next start takes them over.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "heddle-node", version, max_term_width = 100)]
+pub struct Flags {
+    /// Name of this node; without it, the variable NODE_NAME, and without that, the host's name.
+    #[arg(long, value_name = "NAME")]
+    hostname_override: Option<String>,
+    /// Credentials for the API server; without them, those of the pod.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Addresses of API servers, separated by commas, in place of the one that kubeconfig or pod have.
+    #[arg(long, value_name = "URLS")]
+    master: Option<String>,
+    /// Read Nodes from the YAML and JSON files of this folder, and follow its changes.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "master"])]
+    manifests: Option<PathBuf>,
+    /// How other nodes' pods are reached: routes, or auto, which is the same until there is VXLAN.
+    #[arg(long, value_name = "MODE", default_value = "auto", value_parser = mode)]
+    mode: String,
+    /// Give what leaves the cluster the node's address.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    masquerade: bool,
+    /// Ranges outside the cluster that see pods' own addresses, separated by commas.
+    #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
+    non_masquerade_cidrs: Vec<IpNetwork>,
+    /// Remove our routes and tables, and exit. Nothing else removes them.
+    #[arg(long)]
+    cleanup: bool,
+    /// How much is logged: 0 says what happens, 4 each sync, 6 everything.
+    #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0)]
+    verbosity: u32,
+    /// How it is logged: text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    logging_format: String,
+}
+
+fn mode(text: &str) -> Result<String, &'static str> {
+    match text {
+        "auto" | "routes" => Ok(text.to_owned()),
+        "vxlan" => Err("heddle-node has no VXLAN yet"),
+        _ => Err("the modes are auto and routes"),
+    }
+}
+
+/// Where Nodes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The API server.
+    ApiServer {
+        /// Credentials.
+        kubeconfig: Option<PathBuf>,
+        /// Addresses in place of theirs.
+        master: Option<String>,
+    },
+    /// A folder.
+    Manifests(PathBuf),
+}
+
+/// What the process is to do.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What is planned by.
+    pub settings: Settings,
+    /// Where Nodes come from.
+    pub source: Source,
+    /// Remove everything instead.
+    pub cleans_up: bool,
+    /// klog's number for how much is logged.
+    pub verbosity: u32,
+    /// How it is logged.
+    pub log_format: LogFormat,
+}
+
+/// What the process is told by others than the command line.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// The variable `NODE_NAME`.
+    pub node_name: Option<String>,
+    /// The host's own name.
+    pub host_name: String,
+    /// The families that the kernel has.
+    pub families: Vec<TableFamily>,
+}
+
+impl Flags {
+    /// What they mean.
+    pub fn config(self, around: Surroundings) -> Config {
+        let named = self.hostname_override.or(around.node_name).filter(|name| !name.trim().is_empty());
+        let node = named.unwrap_or(around.host_name).trim().to_lowercase();
+        let source = match self.manifests {
+            Some(folder) => Source::Manifests(folder),
+            None => Source::ApiServer { kubeconfig: self.kubeconfig, master: self.master },
+        };
+        let settings = Settings {
+            node: node.into(),
+            masquerades: self.masquerade,
+            seen_by: self.non_masquerade_cidrs,
+            families: around.families,
+        };
+        let log_format = if self.logging_format == "json" { LogFormat::Json } else { LogFormat::Text };
+        Config { settings, source, cleans_up: self.cleanup, verbosity: self.verbosity, log_format }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(flags: &[&str], node_name: Option<&str>) -> Config {
+        let flags = Flags::try_parse_from([&["heddle-node"], flags].concat()).unwrap();
+        let node_name = node_name.map(str::to_owned);
+        flags.config(Surroundings {
+            node_name,
+            host_name: "Host".to_owned(),
+            families: vec![TableFamily::Ip],
+        })
+    }
+
+    #[test]
+    fn the_node_is_named_by_flag_variable_or_host_in_this_order() {
+        assert_eq!(&*config(&["--hostname-override", " A "], Some("b")).settings.node, "a");
+        assert_eq!(&*config(&[], Some("B")).settings.node, "b");
+        assert_eq!(&*config(&[], None).settings.node, "host");
+        assert_eq!(&*config(&[], Some(" ")).settings.node, "host");
+    }
+
+    #[test]
+    fn vxlan_is_refused_in_a_sentence() {
+        let error = Flags::try_parse_from(["heddle-node", "--mode", "vxlan"]).unwrap_err().to_string();
+        assert!(error.contains("heddle-node has no VXLAN yet"), "{error}");
+        assert!(Flags::try_parse_from(["heddle-node", "--mode", "routes"]).is_ok());
+    }
+
+    #[test]
+    fn ranges_that_see_pods_are_a_list() {
+        let config = config(&["--non-masquerade-cidrs", "10.0.0.0/8,fd00::/8"], None);
+        assert_eq!(config.settings.seen_by, ["10.0.0.0/8", "fd00::/8"].map(|range| range.parse().unwrap()));
+        assert!(config.settings.masquerades);
+    }
+}

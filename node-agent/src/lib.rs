@@ -1,0 +1,41 @@
+//! heddle-node: pods of one node reach those of the others, and what leaves the cluster has the node's address.
+//!
+//! ```text
+//! Nodes ──▶ Cluster ──▶ plan ──▶ diff ──▶ kernel
+//! watch     cluster     plan     diff     apply
+//!                        ▲                  │
+//!                        └───── Seen ◀──────┘
+//! ```
+//!
+//! Everything between the first and the last arrow is a pure function over values. What the kernel has is read before
+//! each plan, so that a start, a change, an outside edit and a failure are one path.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`config`] | the command line, validated |
+//! | [`run`] | the threads, connected; the clean-up |
+//! | [`cluster`] | what the cluster says of its nodes |
+//! | [`seen`] | what the kernel has |
+//! | [`plan`](mod@plan) | what it is to have: routes and tables, and what cannot be |
+//! | [`claims`] | whose pods have which addresses |
+//! | [`problem`] | what is wrong, one sentence each |
+//! | [`ruleset`] | the table that masquerades |
+//! | [`diff`](mod@diff) | the steps from what the kernel has to what it is to have |
+//! | [`kernel`] | the door: look, forward, apply |
+//! | [`forwarding`] | the kernel settings without which a node is no router |
+//! | [`listen`] | hears what others change |
+//! | [`agent`] | the loop: gather, look, plan, apply, retry |
+
+pub mod agent;
+pub mod claims;
+pub mod cluster;
+pub mod config;
+pub mod diff;
+pub mod forwarding;
+pub mod kernel;
+pub mod listen;
+pub mod plan;
+pub mod problem;
+pub mod ruleset;
+pub mod run;
+pub mod seen;

@@ -1,0 +1,61 @@
+//! Hears what others change: routes, links, addresses, settings, tables.
+//!
+//! Not what it was: whatever it is, the agent looks. Our own changes are known by the port of the socket that made them.
+
+use crate::agent::Event;
+use crate::ruleset::TABLE;
+use heddle_netlink::nft::{Heard, Listener};
+use heddle_netlink::{Error, Family, Socket};
+use std::sync::mpsc::Sender;
+use tracing::warn;
+
+/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_IPV4_NETCONF` and `_IPV6_NETCONF`. The
+/// kernel drops IPv4 routes with their link or address and says nothing of the routes.
+const GROUPS: [u32; 7] = [1, 5, 7, 9, 11, 24, 25];
+
+/// Follows the network of a node.
+#[derive(Debug)]
+pub struct Network {
+    socket: Socket,
+}
+
+impl Network {
+    /// Opens it in the calling thread's network namespace. Changes from now on are heard.
+    ///
+    /// # Errors
+    /// When the kernel has no such notifications.
+    pub fn open() -> Result<Self, Error> {
+        let mut socket = Socket::open(Family::Route)?;
+        GROUPS.into_iter().try_for_each(|group| socket.subscribe(group))?;
+        Ok(Self { socket })
+    }
+
+    /// Tells the agent of every change that was not made through the socket with the port `own`.
+    pub fn listen(mut self, own: u32, events: &Sender<Event>) {
+        loop {
+            let mut foreign = false;
+            match self.socket.listen(|reply| foreign |= reply.port != own) {
+                // Notifications that were lost may have been anything.
+                Ok(complete) => foreign |= !complete,
+                Err(error) => return warn!("changes of the network are not heard any more: {error}"),
+            }
+            if foreign && events.send(Event::Doubt).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Tells the agent of every change of our tables that was not made through the socket with the port `own`.
+pub fn listen_to_tables(mut listener: Listener, own: u32, events: &Sender<Event>) {
+    loop {
+        let doubt = match listener.next(own) {
+            Ok(Heard::Changed(tables)) => tables.iter().any(|(_, name)| name == TABLE),
+            Ok(Heard::Lost) => true,
+            Err(error) => return warn!("changes of our tables are not heard any more: {error}"),
+        };
+        if doubt && events.send(Event::Doubt).is_err() {
+            return;
+        }
+    }
+}

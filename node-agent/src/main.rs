@@ -1,0 +1,39 @@
+//! heddle-node's process: configuration, logging, run, exit code.
+
+use clap::Parser;
+use heddle_netlink::nft::TableFamily;
+use heddle_node::config::{Config, Flags, Surroundings};
+use heddle_node::run;
+use heddle_proxy::nft::probe;
+use heddle_proxy::{causes, logging, memory};
+use std::process::ExitCode;
+use tracing::{error, info};
+
+fn main() -> ExitCode {
+    memory::return_large_blocks();
+    let config = Flags::parse().config(surroundings());
+    logging::start(config.log_format, config.verbosity);
+    match work(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            error!("{}", causes::line(&failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(config: &Config) -> Result<(), run::RunError> {
+    if config.cleans_up {
+        return run::clean_up(config);
+    }
+    run::run(config).inspect(|()| info!("stopped; routes and tables stay"))
+}
+
+fn surroundings() -> Surroundings {
+    #[expect(clippy::disallowed_methods, reason = "Kubernetes tells a pod its node in no other way")]
+    let node_name = std::env::var("NODE_NAME").ok();
+    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let has_ipv6 = probe::has_ipv6("/proc".as_ref());
+    let families = TableFamily::ALL.into_iter().filter(|family| has_ipv6 || *family == TableFamily::Ip);
+    Surroundings { node_name, host_name, families: families.collect() }
+}

@@ -1,0 +1,161 @@
+//! Starts the parts, connects them, and waits for the end; or removes what they left.
+//!
+//! | thread | what it does |
+//! |---|---|
+//! | agent | [`Agent::run`] |
+//! | network, tables | hear what others change |
+//! | this one | the API server's watch, the signals; the folder's watch blocks and has one of its own |
+//!
+//! Stopping leaves routes and tables standing: pods go on.
+
+use crate::agent::{Agent, Event};
+use crate::config::{Config, Source};
+use crate::diff::diff;
+use crate::kernel::{Failure, Kernel, Netlink};
+use crate::listen::{Network, listen_to_tables};
+use crate::plan::Plan;
+use heddle_netlink::nft::Listener;
+use heddle_proxy::causes;
+use heddle_proxy::convert::Key;
+use heddle_proxy::model::{Change, Kind};
+use heddle_proxy::problems::{News, Subject};
+use heddle_proxy::watch::{self, Manifests};
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+/// Why heddle-node ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The kernel cannot be spoken to.
+    #[error("open netlink (is the kernel built with nf_tables, and has the process CAP_NET_ADMIN?)")]
+    Open(#[source] heddle_netlink::Error),
+    /// A thread, a signal handler or the runtime could not be set up.
+    #[error("start {what}")]
+    Start {
+        /// Which part.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The folder of manifests cannot be used.
+    #[error(transparent)]
+    Manifests(#[from] watch::ManifestsError),
+    /// The API server cannot be addressed.
+    #[error(transparent)]
+    Connect(#[from] watch::ConnectError),
+    /// A part ended that never should.
+    #[error("{0} ended")]
+    Ended(&'static str),
+    /// What was to be removed could not be read.
+    #[error(transparent)]
+    Look(Failure),
+    /// What was to be removed is still there.
+    #[error("{left} of what was to be removed is still there, as said above")]
+    Left {
+        /// How much.
+        left: usize,
+    },
+}
+
+/// Runs until a signal comes or a part fails for good.
+///
+/// # Errors
+/// What could not be started, or ended.
+pub fn run(config: &Config) -> Result<(), RunError> {
+    info!(node = %config.settings.node, source = ?config.source, "heddle-node {}", env!("CARGO_PKG_VERSION"));
+    // The listeners first, so that no change falls between them and the first look.
+    let network = Network::open().map_err(RunError::Open)?;
+    let tables = Listener::open().map_err(RunError::Open)?;
+    let kernel = Netlink::open(&config.settings.families).map_err(RunError::Open)?;
+    let (own_routes, own_tables) = kernel.ports();
+    let (events, inbox) = channel();
+    let agent = Agent::new(config.settings.clone(), kernel);
+    let (doubts, more_doubts) = (events.clone(), events.clone());
+    spawn("agent", move || agent.run(&inbox))?;
+    spawn("network", move || network.listen(own_routes, &doubts))?;
+    spawn("tables", move || listen_to_tables(tables, own_tables, &more_doubts))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| RunError::Start { what: "the runtime", source })?;
+    runtime.block_on(async {
+        tokio::select! {
+            ended = follow(&config.source, events) => ended,
+            ended = stopped() => ended,
+        }
+    })
+}
+
+/// Removes our routes and tables.
+///
+/// # Errors
+/// When something is still there.
+pub fn clean_up(config: &Config) -> Result<(), RunError> {
+    let mut kernel = Netlink::open(&config.settings.families).map_err(RunError::Open)?;
+    let seen = kernel.look().map_err(RunError::Look)?;
+    let steps = diff(&seen, &Plan::default());
+    let failures = kernel.apply(&steps);
+    failures.iter().for_each(|failure| error!("{}", causes::line(failure)));
+    info!(routes = steps.routes.len(), tables = steps.tables.len(), "removed what heddle-node made");
+    let left = failures.len();
+    if left == 0 { Ok(()) } else { Err(RunError::Left { left }) }
+}
+
+/// Tells the agent of every Node. Returns when that cannot go on.
+async fn follow(source: &Source, agent: Sender<Event>) -> Result<(), RunError> {
+    let emit = move |change: Change| {
+        // The agent is gone only when the process is about to be.
+        let _ = agent.send(Event::Change(change));
+    };
+    match source {
+        Source::ApiServer { kubeconfig, master } => {
+            let client = watch::connect(kubeconfig.as_deref(), master.as_deref()).await?;
+            watch::run_nodes(client, emit, say).await;
+            Err(RunError::Ended("the API server's watch"))
+        }
+        Source::Manifests(folder) => follow_folder(folder.clone(), emit).await,
+    }
+}
+
+async fn follow_folder(folder: PathBuf, emit: impl Fn(Change) + Send + 'static) -> Result<(), RunError> {
+    let manifests = Manifests::open_with_all_nodes(&folder)?;
+    let (failed, failure) = oneshot::channel();
+    spawn("manifests", move || {
+        let Err(error) = watch::follow_manifests(manifests, emit, say);
+        // Nobody waits for it any more when a signal came first.
+        let _ = failed.send(error);
+    })?;
+    failure.await.map_or(Err(RunError::Ended("the manifests' watch")), |error| Err(error.into()))
+}
+
+/// Says what is wrong with a Node or a file; a folder may hold other objects, which are not ours to judge.
+fn say(news: News) {
+    let is_ours = |subject: &Subject| {
+        matches!(subject, Subject::File(_) | Subject::Object(Key { kind: Kind::Node, .. }))
+    };
+    match news {
+        News::Began(problem) if is_ours(&problem.subject) => warn!("{problem}"),
+        News::Ended(problem) if is_ours(&problem.subject) => info!("no longer so: {problem}"),
+        _ => {}
+    }
+}
+
+/// Waits for a signal that says to stop.
+async fn stopped() -> Result<(), RunError> {
+    let start = |source| RunError::Start { what: "the signal handlers", source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(start)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(start)?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(body);
+    spawned.map(drop).map_err(|source| RunError::Start { what: name, source })
+}
