@@ -174,14 +174,14 @@ fn kube_proxys_rules_go_once_ours_stand_when_we_take_its_place() -> Outcomes {
     run(node.namespace(), "nft", &["-f", "-"], "table ip kube-proxy { chain services { }; }")?;
     let kube_proxys = || run(node.namespace(), "nft", &["list", "table", "ip", "kube-proxy"], "");
 
-    let beside = Proxy::start(node, &manifests)?;
+    let mut beside = Proxy::start(node, &manifests)?;
     beside.ready(node)?;
-    assert!(beside.log().contains("--cleanup-kube-proxy removes them"), "{}", beside.log());
+    beside.process().prints("--cleanup-kube-proxy removes them")?;
     kube_proxys()?;
     drop(beside);
 
     let folder = manifests.folder();
-    let replacing = Proxy::start_with(node, &["--manifests", &folder, "--cleanup-kube-proxy"])?;
+    let mut replacing = Proxy::start_with(node, &["--manifests", &folder, "--cleanup-kube-proxy"])?;
     eventually("kube-proxy's table to go", PATIENCE, || match kube_proxys() {
         Err(_) => Ok(()),
         Ok(_) => Err(replacing.log()),
@@ -189,6 +189,8 @@ fn kube_proxys_rules_go_once_ours_stand_when_we_take_its_place() -> Outcomes {
     assert!(
         run(node.namespace(), "nft", &["list", "table", "ip", "heddle-proxy"], "")?.contains("10.96.0.10")
     );
+    // It is said once it is done.
+    replacing.process().prints("removed of kube-proxy")?;
     let log = replacing.log();
     let (ours, theirs) = (log.find("wrote the Services"), log.find("removed of kube-proxy"));
     assert!(ours.is_some() && ours < theirs, "{log}");
