@@ -12,7 +12,7 @@ use heddle_proxy::causes;
 use heddle_proxy::doubts::{Doubts, News};
 use heddle_proxy::model::Change;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
 /// What the agent is told.
@@ -103,7 +103,7 @@ impl<K: Kernel> Agent<K> {
 
     /// Brings the kernel to what the cluster says. Returns whether there was anything to do that the last plan had too.
     fn sync(&mut self, now: Instant) -> bool {
-        let mut failures = Vec::new();
+        let (mut failures, start) = (Vec::new(), Instant::now());
         let repaired = match self.kernel.look() {
             Ok(seen) => {
                 let own = self.cluster.node(&self.settings.node).map_or(&[][..], |node| &node.addresses);
@@ -112,7 +112,11 @@ impl<K: Kernel> Agent<K> {
                 let plan = plan(&self.cluster, &self.settings, &seen);
                 let steps = diff(&seen, &plan);
                 failures.extend(self.kernel.apply(&steps));
-                self.report(&plan, &steps, &forwards.unwrap_or_default());
+                forwards
+                    .unwrap_or_default()
+                    .iter()
+                    .for_each(|setting| info!("this node forwards: {setting}"));
+                self.report(&plan, &steps, start.elapsed());
                 let is_planned_again = self.planned == plan;
                 self.planned = plan;
                 is_planned_again && !steps.is_empty()
@@ -127,17 +131,22 @@ impl<K: Kernel> Agent<K> {
         repaired
     }
 
-    fn report(&mut self, plan: &Plan, steps: &Steps, forwards: &[String]) {
-        forwards.iter().for_each(|setting| info!("this node forwards: {setting}"));
+    fn report(&mut self, plan: &Plan, steps: &Steps, elapsed: Duration) {
         let said = &self.planned.problems;
         plan.problems.difference(said).for_each(|problem| warn!("{problem}"));
         said.difference(&plan.problems).for_each(|problem| info!("no longer so: {problem}"));
         let (nodes, routes) = (self.cluster.nodes().count(), plan.routes.len());
         let changed = steps.routes.len();
         if std::mem::replace(&mut self.synced_once, true) {
-            debug!(nodes, routes, changed, tables = steps.tables.len(), "synced");
+            debug!(nodes, routes, changed, tables = steps.tables.len(), ?elapsed, "synced");
         } else {
-            info!(nodes, routes, changed, "the pods of other nodes are reached as far as they can be");
+            info!(
+                nodes,
+                routes,
+                changed,
+                ?elapsed,
+                "the pods of other nodes are reached as far as they can be"
+            );
         }
     }
 }

@@ -32,23 +32,30 @@ pub fn set(root: &Path, uplinks: &BTreeSet<String>) -> Result<Vec<String>, Unset
     let mut set = |path: PathBuf, from: &str, to| write(&path, (from, to)).map(|done| changed.extend(done));
     set(net.join("ipv4/ip_forward"), "0", "1")?;
     let ipv6 = net.join("ipv6/conf");
-    // First: in between, an announcement would be ignored.
-    for link in uplinks {
-        set(ipv6.join(link).join("accept_ra"), "1", "2")?;
+    let forwarding = ipv6.join("all/forwarding");
+    // Where somebody has switched it on before, what announcements mean is theirs.
+    if says(&forwarding, "0") {
+        // First: in between, an announcement would be ignored.
+        for link in uplinks {
+            set(ipv6.join(link).join("accept_ra"), "1", "2")?;
+        }
+        set(forwarding, "0", "1")?;
     }
-    set(ipv6.join("all/forwarding"), "0", "1")?;
     Ok(changed)
 }
 
 /// Writes a setting that has a certain value; says what was done.
 fn write(path: &Path, (from, to): (&str, &'static str)) -> Result<Option<String>, Unset> {
-    let is = fs::read_to_string(path).unwrap_or_default();
-    if is.trim() != from {
+    if !says(path, from) {
         return Ok(None);
     }
     let written = fs::write(path, to);
     written.map_err(|source| Unset { path: path.to_owned(), value: to, source })?;
     Ok(Some(format!("{} = {to}", path.display())))
+}
+
+fn says(path: &Path, value: &str) -> bool {
+    fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
 }
 
 #[cfg(test)]
@@ -83,6 +90,15 @@ mod tests {
         assert_eq!(set(root.path(), &uplinks).unwrap(), [""; 0]);
         let now = settings.map(|(name, _)| read(root.path(), name).trim().to_owned());
         assert_eq!(now, ["1", "1", "2", "0", "1"]);
+    }
+
+    #[test]
+    fn a_node_that_forwards_already_keeps_what_announcements_mean_to_it() {
+        let root = tempfile::tempdir().unwrap();
+        let settings =
+            [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1"), ("ipv6/conf/eth0/accept_ra", "1")];
+        files(root.path(), &settings);
+        assert_eq!(set(root.path(), &["eth0".to_owned()].into()).unwrap(), [""; 0]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use heddle_tests::apiserver::{ApiServer, Options};
 use heddle_tests::lab::{Lab, Node};
+use heddle_tests::objects::list;
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::{Invocation, Process};
 use heddle_tests::proxy::Manifests;
@@ -133,6 +134,8 @@ fn pods_of_three_nodes_reach_each_other_and_see_true_addresses() -> Outcomes {
     let pods = names.map(|name| stage.node(name).and_then(|node| Ok(node.pod(&format!("pod-of-{name}"))?)));
     let [one, two, three] = pods;
     let pods = [one?, two?, three?];
+    let to = SocketAddr::new(pods[1].addresses()[0], PORT);
+    assert_eq!(attempt(pods[0].namespace(), Transport::Tcp, to)?.endpoint(), None, "nobody else leads there");
     let _agents = names.map(|name| stage.agent(name, &[])).into_iter().collect::<Result<Vec<_>, _>>()?;
     for name in names {
         let others: Vec<&Node> = stage.lab.nodes().iter().filter(|node| node.name() != name).collect();
@@ -252,6 +255,47 @@ fn what_others_flush_or_delete_is_whole_again() -> Outcomes {
         let now = setting(one, "ipv4/ip_forward").map_err(|error| error.to_string())?;
         if now == "1" { Ok(()) } else { Err(now) }
     })?;
+    Ok(())
+}
+
+/// One of a thousand nodes, with pods of both families. Some share an address, which routes do not mind.
+fn one_of_many(number: u16) -> Value {
+    let [high, low] = number.to_be_bytes();
+    let address = |address: String| json!({ "type": "InternalIP", "address": address });
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": { "name": format!("many-{number}") },
+        "spec": { "podCIDRs": [format!("10.{}.{low}.0/24", 100 + high), format!("fd00:100:0:{number:x}::/64")] },
+        "status": { "addresses": [address(format!("192.168.0.{}", 20 + number % 200)), address(format!("fd00:192::1:{number:x}"))] },
+    })
+}
+
+#[test]
+fn a_thousand_nodes_are_followed_and_one_that_changes_costs_one_route() -> Outcomes {
+    const MANY: u16 = 1000;
+    let stage = Stage::new(&["node-1"])?;
+    let one = stage.node("node-1")?;
+    let all: Vec<Value> = (0..MANY).map(one_of_many).collect();
+    stage.manifests.put("many.json", &list(&all).to_string())?;
+    let agent = stage.agent("node-1", &["-v", "4"])?;
+    eventually("two routes for each node", PATIENCE, || {
+        let count = routes(one)?.len();
+        if count == 2 * usize::from(MANY) { Ok(()) } else { Err(count.to_string()) }
+    })?;
+    let mut changed = one_of_many(7);
+    changed["spec"]["podCIDRs"] = json!(["10.200.7.0/24", "fd00:100:0:7::/64"]);
+    let mut now = all;
+    now[7] = changed;
+    stage.manifests.put("many.json", &list(&now).to_string())?;
+    // The old destination goes and the new one comes.
+    agent.prints("routes=2000 changed=2 tables=1")?;
+    now[7]["status"]["addresses"][0]["address"] = json!("192.168.0.19");
+    stage.manifests.put("many.json", &list(&now).to_string())?;
+    agent.prints("routes=2000 changed=1 tables=1")?;
+    let routes = routes(one)?;
+    assert!(routes.contains(&"10.200.7.0/24 via 192.168.0.19".to_owned()));
+    assert_eq!(routes.len(), 2 * usize::from(MANY));
     Ok(())
 }
 

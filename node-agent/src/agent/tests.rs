@@ -9,7 +9,6 @@ use heddle_proxy::doubts::PACE;
 use heddle_proxy::model::{Kind, Node};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
 /// A kernel that keeps what it is given, or refuses.
 #[derive(Debug, Default)]
