@@ -5,6 +5,7 @@
 
 use crate::cluster::Cluster;
 use crate::diff::{Steps, diff};
+use crate::health::{Health, Standing};
 use crate::kernel::{Failure, Kernel};
 use crate::plan::{Plan, Settings, plan};
 use heddle_proxy::backoff::Backoff;
@@ -39,6 +40,7 @@ pub struct Agent<K> {
     /// The last plan, whose problems were said.
     planned: Plan,
     synced_once: bool,
+    health: Health,
 }
 
 impl<K: Kernel> Agent<K> {
@@ -54,7 +56,13 @@ impl<K: Kernel> Agent<K> {
             retry: None,
             planned: Plan::default(),
             synced_once: false,
+            health: Health::default(),
         }
+    }
+
+    /// The same, which tells probes how it does.
+    pub fn with_health(self, health: Health) -> Self {
+        Self { health, ..self }
     }
 
     /// Works until nobody can tell it anything any more.
@@ -127,6 +135,7 @@ impl<K: Kernel> Agent<K> {
             }
         };
         failures.iter().for_each(say_failure);
+        self.health.note(if failures.is_empty() { Standing::Whole } else { Standing::Failing });
         self.retry = self.backoff.after(!failures.is_empty()).map(|wait| now + wait);
         repaired
     }

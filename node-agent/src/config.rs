@@ -5,6 +5,7 @@ use clap::{ArgAction, Parser};
 use heddle_netlink::nft::TableFamily;
 use heddle_proxy::config::LogFormat;
 use ipnetwork::IpNetwork;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// The pod network between nodes: routes to the other nodes' pods, and masquerade of what leaves the cluster.
@@ -35,6 +36,9 @@ pub struct Flags {
     /// Ranges outside the cluster that see pods' own addresses, separated by commas.
     #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
     non_masquerade_cidrs: Vec<IpNetwork>,
+    /// Where /healthz is answered, such as 127.0.0.1:10270; nowhere without it.
+    #[arg(long, value_name = "ADDRESS")]
+    healthz_bind_address: Option<SocketAddr>,
     /// Remove our routes and tables, and exit. Nothing else removes them.
     #[arg(long)]
     cleanup: bool,
@@ -75,6 +79,8 @@ pub struct Config {
     pub settings: Settings,
     /// Where Nodes come from.
     pub source: Source,
+    /// Where probes are answered.
+    pub probes: Option<SocketAddr>,
     /// Remove everything instead.
     pub cleans_up: bool,
     /// klog's number for how much is logged.
@@ -110,7 +116,14 @@ impl Flags {
             families: around.families,
         };
         let log_format = if self.logging_format == "json" { LogFormat::Json } else { LogFormat::Text };
-        Config { settings, source, cleans_up: self.cleanup, verbosity: self.verbosity, log_format }
+        Config {
+            settings,
+            source,
+            probes: self.healthz_bind_address,
+            cleans_up: self.cleanup,
+            verbosity: self.verbosity,
+            log_format,
+        }
     }
 }
 

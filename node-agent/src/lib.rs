@@ -24,6 +24,7 @@
 //! | [`kernel`] | the door: look, forward, apply |
 //! | [`forwarding`] | the kernel settings without which a node is no router |
 //! | [`listen`] | hears what others change |
+//! | [`health`] | whether the kernel has what was planned, for probes |
 //! | [`agent`] | the loop: gather, look, plan, apply, retry |
 
 pub mod agent;
@@ -32,6 +33,7 @@ pub mod cluster;
 pub mod config;
 pub mod diff;
 pub mod forwarding;
+pub mod health;
 pub mod kernel;
 pub mod listen;
 pub mod plan;

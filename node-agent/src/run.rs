@@ -4,13 +4,14 @@
 //! |---|---|
 //! | agent | [`Agent::run`] |
 //! | network, tables | hear what others change |
-//! | this one | the API server's watch, the signals; the folder's watch blocks and has one of its own |
+//! | this one | the API server's watch, the probes, the signals; the folder's watch blocks and has one of its own |
 //!
 //! Stopping leaves routes and tables standing: pods go on.
 
 use crate::agent::{Agent, Event};
 use crate::config::{Config, Source};
 use crate::diff::diff;
+use crate::health::{self, Health};
 use crate::kernel::{Failure, Kernel, Netlink};
 use crate::listen::{Network, listen_to_tables};
 use crate::plan::Plan;
@@ -75,7 +76,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let kernel = Netlink::open(&config.settings.families).map_err(RunError::Open)?;
     let (own_routes, own_tables) = kernel.ports();
     let (events, inbox) = channel();
-    let agent = Agent::new(config.settings.clone(), kernel);
+    let health = Health::default();
+    let agent = Agent::new(config.settings.clone(), kernel).with_health(health.clone());
     let (doubts, more_doubts) = (events.clone(), events.clone());
     spawn("agent", move || agent.run(&inbox))?;
     spawn("network", move || network.listen(own_routes, &doubts))?;
@@ -86,6 +88,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         tokio::select! {
             ended = follow(&config.source, events) => ended,
             ended = stopped() => ended,
+            () = health::serve(config.probes, health) => Err(RunError::Ended("the health server")),
         }
     })
 }

@@ -6,12 +6,14 @@ use heddle_tests::objects::list;
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::{Invocation, Process};
 use heddle_tests::proxy::Manifests;
-use heddle_tests::traffic::{Outcome, Server, Transport, attempt};
+use heddle_tests::traffic::{Outcome, Server, Transport, attempt, attempt_here};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::fs;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 type Outcomes = Result<(), Box<dyn Error>>;
 
@@ -115,6 +117,19 @@ fn setting(node: &Node, name: &str) -> Result<String, Box<dyn Error>> {
     Ok(node.namespace().enter(|| fs::read_to_string(format!("/proc/sys/net/{name}")))??.trim().to_owned())
 }
 
+/// The first line of what a node's port answers to a request for a path.
+fn probe(node: &Node, port: u16, path: &str) -> Result<String, String> {
+    let ask = || -> io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.lines().next().unwrap_or_default().to_owned())
+    };
+    let asked = node.namespace().enter(ask).map_err(|error| error.to_string())?;
+    asked.map_err(|error| error.to_string())
+}
+
 fn answer(endpoint: &str, source: IpAddr) -> Outcome {
     Outcome::Answer { endpoint: endpoint.into(), source }
 }
@@ -135,7 +150,8 @@ fn pods_of_three_nodes_reach_each_other_and_see_true_addresses() -> Outcomes {
     let [one, two, three] = pods;
     let pods = [one?, two?, three?];
     let to = SocketAddr::new(pods[1].addresses()[0], PORT);
-    assert_eq!(attempt(pods[0].namespace(), Transport::Tcp, to)?.endpoint(), None, "nobody else leads there");
+    let alone = pods[0].namespace().enter(|| attempt_here(Transport::Tcp, to, Duration::from_millis(200)))?;
+    assert_eq!(alone.endpoint(), None, "nobody else leads there");
     let _agents = names.map(|name| stage.agent(name, &[])).into_iter().collect::<Result<Vec<_>, _>>()?;
     for name in names {
         let others: Vec<&Node> = stage.lab.nodes().iter().filter(|node| node.name() != name).collect();
@@ -358,6 +374,23 @@ fn a_node_of_the_api_server_waits_for_its_ranges_and_a_far_one_is_reported() -> 
     agent.prints("no longer so: Node node-1 has no spec.podCIDRs yet")?;
     server.delete("nodes", "", "node-2").map_err(refused)?;
     comes_to(one, &[])
+}
+
+#[test]
+fn probes_hear_whether_the_kernel_has_what_was_planned() -> Outcomes {
+    let stage = Stage::new(&["node-1", "node-2"])?;
+    let (one, two) = (stage.node("node-1")?, stage.node("node-2")?);
+    // A place that is taken is reported, and no failure.
+    ip(one, "route add 10.244.2.0/24 via 192.168.0.1 metric 4096")?;
+    let agent = stage.agent("node-1", &["--healthz-bind-address", "127.0.0.1:10270"])?;
+    let healthy = || {
+        let line = probe(one, 10270, "/healthz")?;
+        if line == "HTTP/1.1 200 OK" { Ok(()) } else { Err(line) }
+    };
+    eventually("a healthy agent", PATIENCE, healthy)?;
+    assert_eq!(probe(one, 10270, "/else")?, "HTTP/1.1 404 Not Found");
+    agent.prints("another program's route to 10.244.2.0/24 (metric 4096) goes before ours")?;
+    comes_to(one, &towards(&[two])[1..])
 }
 
 #[test]

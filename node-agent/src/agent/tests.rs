@@ -94,6 +94,7 @@ fn what_is_refused_is_tried_again_later_and_later_and_then_not() {
     let (mut agent, mut now) = (agent(), Instant::now());
     agent.kernel.refuses = true;
     [node(1), node(2), Event::Change(Change::Complete(Kind::Node))].into_iter().for_each(|e| agent.take(e));
+    assert_eq!(agent.health.standing(), Standing::Waiting);
     let mut waits = Vec::new();
     for _ in 0..3 {
         agent.turn(now);
@@ -104,9 +105,11 @@ fn what_is_refused_is_tried_again_later_and_later_and_then_not() {
     }
     assert_eq!(waits, [100, 200, 400].map(Duration::from_millis));
     assert_eq!(agent.kernel.looks, 3, "not before its time");
+    assert_eq!(agent.health.standing(), Standing::Failing);
     agent.kernel.refuses = false;
     agent.turn(now);
     assert_eq!((agent.retry, gateways(&mut agent).len()), (None, 1));
+    assert_eq!(agent.health.standing(), Standing::Whole);
 }
 
 #[test]
