@@ -297,6 +297,11 @@ fn cases() -> Vec<(Vec<Op>, Result<(), Errno>)> {
     let key = Cells::default().address(ip).protocol(6).port(80);
     let other = Cells::default().address(ip).protocol(17).port(80);
     let (low, high) = range(family);
+    // A range of ports, and of addresses.
+    let between = |first, last| {
+        let at = |port, end| Cells::default().address(ip).protocol(6).port(port).address(end);
+        Op::AddElement("sources".into(), at(first, low), Data::Until(at(last, high)))
+    };
     let base = table.chains["prerouting"].hook;
     let filter = Some(Hook { kind: HookKind::Filter, ..base.unwrap() });
     vec![
@@ -349,6 +354,8 @@ fn cases() -> Vec<(Vec<Op>, Result<(), Errno>)> {
             )],
             Err(Errno::EXIST),
         ),
+        (vec![between(81, 90)], Ok(())),
+        (vec![between(79, 80)], Err(Errno::EXIST)),
         (vec![Op::AddRule("forward".into(), vec![Statement::Goto("n3".into())])], Err(Errno::OPNOTSUPP)),
         (
             vec![
