@@ -1,6 +1,6 @@
 //! VLANs of a bridge and of its ports.
 //!
-//! It says what a bridge lets pass where; the ports themselves are [`link`](crate::link)'s. Invariant: nothing here
+//! It says what a bridge lets pass where; the ports themselves are [`link`]'s. Invariant: nothing here
 //! makes or removes a bridge or a port. Numbers are those of `linux/if_bridge.h`, `linux/if_link.h` and `linux/if_vlan.h`.
 
 use crate::link::{
