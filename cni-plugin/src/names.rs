@@ -105,7 +105,7 @@ mod tests {
         Attachment { network: network.to_owned(), container: container.to_owned(), ifname: ifname.to_owned() }
     }
 
-    /// cni:K1: the unit is (network, container, interface), and each part counts.
+    /// cni:K1, cni:#19: the unit is (network, container, interface), and each part counts; the pod's name does not.
     #[test]
     fn every_part_of_the_attachment_changes_the_name() {
         let all = [

@@ -34,7 +34,7 @@ fn clean(node: &Node) {
     assert_eq!((node.host_links(), node.leases()), (Vec::new(), Vec::new()));
 }
 
-/// cni:L2, cni:E8, cni:D4: all of a pod's life by the one and the other library, its arguments in each order that
+/// cni:L2, cni:E8, cni:D4, cni:#29: all of a pod's life by the one and the other library, its arguments in each order that
 /// containerd may send.
 #[test]
 fn a_pod_lives_through_every_command_of_either_library() {
@@ -193,7 +193,7 @@ fn others_chain_behind_us_without_our_file() {
     clean(&node);
 }
 
-/// cni:E3, cni:D2, cni:1.11: after a reboot, or when kubelet is late: the namespace's path is empty, and DEL comes again
+/// cni:E3, cni:D2, cni:1.11, cni:#12: after a reboot, or when kubelet is late: the namespace's path is empty, and DEL comes again
 /// and again.
 #[test]
 fn late_and_repeated_deletions_succeed() {

@@ -153,7 +153,7 @@ fn containers_that_come_during_a_collection_stay() {
     assert_eq!((node.leases().len(), node.host_links().len()), (12, 12));
 }
 
-/// cni:G2.
+/// cni:G2, cni:#13.
 #[test]
 fn without_a_list_nothing_is_garbage() {
     let (node, pod) = (Node::new(), Pod::new());
