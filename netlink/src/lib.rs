@@ -11,6 +11,7 @@
 //! | [`address`] | addresses on links |
 //! | [`neighbour`] | neighbours that are known for good |
 //! | [`qdisc`] | limits of what a link sends |
+//! | `protocol` | transport protocols that have ports |
 //! | [`route`] | routes |
 //! | [`tuning`] | what may be changed about any link |
 //! | [`vlan`] | VLANs of a bridge and of its ports |
@@ -28,6 +29,7 @@ mod mac;
 pub mod message;
 pub mod neighbour;
 pub mod nft;
+mod protocol;
 pub mod qdisc;
 pub mod route;
 pub mod socket;
@@ -35,5 +37,6 @@ pub mod tuning;
 pub mod vlan;
 
 pub use message::{Attributes, Batch, Reply};
+pub use protocol::Protocol;
 pub use rustix::io::Errno;
 pub use socket::{Error, Family, Refusal, Socket};

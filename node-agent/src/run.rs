@@ -20,12 +20,10 @@ use heddle_proxy::causes;
 use heddle_proxy::convert::Key;
 use heddle_proxy::model::{Change, Kind};
 use heddle_proxy::problems::{News, Subject};
+use heddle_proxy::process::{ProcessError, spawn, stopped};
 use heddle_proxy::watch::{self, Manifests};
-use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
-use std::thread;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -36,14 +34,8 @@ pub enum RunError {
     #[error("open netlink (is the kernel built with nf_tables, and has the process CAP_NET_ADMIN?)")]
     Open(#[source] heddle_netlink::Error),
     /// A thread, a signal handler or the runtime could not be set up.
-    #[error("start {what}")]
-    Start {
-        /// Which part.
-        what: &'static str,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Start(#[from] ProcessError),
     /// The folder of manifests cannot be used.
     #[error(transparent)]
     Manifests(#[from] watch::ManifestsError),
@@ -83,11 +75,11 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     spawn("network", move || network.listen(own_routes, &doubts))?;
     spawn("tables", move || listen_to_tables(tables, own_tables, &more_doubts))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|source| RunError::Start { what: "the runtime", source })?;
+    let runtime = runtime.map_err(ProcessError::of("the runtime"))?;
     runtime.block_on(async {
         tokio::select! {
             ended = follow(&config.source, events) => ended,
-            ended = stopped() => ended,
+            ended = stopped() => Ok(ended?),
             () = health::serve(config.probes, health) => Err(RunError::Ended("the health server")),
         }
     })
@@ -145,20 +137,4 @@ fn say(news: News) {
         News::Ended(problem) if is_ours(&problem.subject) => info!("no longer so: {problem}"),
         _ => {}
     }
-}
-
-/// Waits for a signal that says to stop.
-async fn stopped() -> Result<(), RunError> {
-    let start = |source| RunError::Start { what: "the signal handlers", source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(start)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(start)?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-    }
-}
-
-fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
-    let spawned = thread::Builder::new().name(name.to_owned()).spawn(body);
-    spawned.map(drop).map_err(|source| RunError::Start { what: name, source })
 }

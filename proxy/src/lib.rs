@@ -34,6 +34,7 @@
 //! | [`history`] | what the agent did and heard |
 //! | [`look`] | looking inside: status, trace, dump |
 //! | [`packet`] | a packet, and what may become of it |
+//! | [`process`] | threads with names, and the signals that stop a daemon |
 //! | [`causes`] | an error and what caused it, in one line |
 //! | [`logging`] | what is logged, and how |
 
@@ -60,6 +61,7 @@ pub mod model;
 pub mod nft;
 pub mod packet;
 pub mod problems;
+pub mod process;
 pub mod run;
 pub mod status;
 pub mod tuning;

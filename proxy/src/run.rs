@@ -37,13 +37,12 @@ use crate::health::{Health, Outbox as Checks, Pulse};
 use crate::logging::Verbosity;
 use crate::metrics::Metrics;
 use crate::nft::{Attended, Netlink, Nft, ruleset};
+use crate::process::{ProcessError, spawn, stopped};
 use crate::status::{self, Reports};
 use heddle_netlink::nft::Listener;
 use jiff::Timestamp;
 use std::sync::mpsc;
-use std::thread;
 use std::time::Instant;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::unbounded_channel;
 use tracing::info;
 
@@ -92,33 +91,17 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let doubts = events.clone();
     spawn("listener", move || damage::listen(listener, own_port, &doubts))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|source| RunError::Start { what: "the runtime", source })?;
+    let runtime = runtime.map_err(ProcessError::of("the runtime"))?;
     let door = look::door(config, events.clone(), reports.clone(), pulse);
     runtime.block_on(async {
         let (news, to_post) = unbounded_channel();
         let posts = Posts { requests, reports, to_post };
         tokio::select! {
             ended = source::follow(config, events, posts) => ended,
-            ended = stopped() => ended,
+            ended = stopped() => Ok(ended?),
             () = look::serve(config, &door) => Err(RunError::Ended("the status socket")),
             () = status::keep(told, news, problems) => Err(RunError::Ended("the status")),
             ended = reload::follow(config.clone(), line, verbosity) => ended,
         }
     })
-}
-
-/// Waits for a signal that says to stop.
-async fn stopped() -> Result<(), RunError> {
-    let start = |source| RunError::Start { what: "the signal handlers", source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(start)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(start)?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-    }
-}
-
-fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
-    let spawned = thread::Builder::new().name(name.to_owned()).spawn(body);
-    spawned.map(drop).map_err(|source| RunError::Start { what: name, source })
 }

@@ -6,9 +6,9 @@ use crate::args::Args;
 use crate::dns::Dns;
 use crate::ranges::Written;
 use crate::spec::Error;
+use heddle_netlink::Protocol;
 use heddle_netlink::link::{BadMac, Mac};
 use serde::Deserialize;
-use std::fmt;
 use std::net::IpAddr;
 
 #[derive(Deserialize, Default)]
@@ -62,17 +62,6 @@ pub struct PortMapping {
     pub address: Option<IpAddr>,
 }
 
-/// A transport protocol with ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// SCTP.
-    Sctp,
-}
-
 /// How much a container may send and receive, in bits; zero is without a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -85,30 +74,6 @@ pub struct Bandwidth {
     pub egress_rate: u64,
     /// From the container at once, in bits.
     pub egress_burst: u64,
-}
-
-impl Protocol {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
-
-    /// The IP protocol's number.
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-            Self::Sctp => 132,
-        }
-    }
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        })
-    }
 }
 
 impl DnsKeys {

@@ -3,7 +3,8 @@
 //! Invariant: two claims conflict exactly when some packet is for both.
 
 use super::Error;
-use crate::config::runtime::{PortMapping, Protocol};
+use crate::config::runtime::PortMapping;
+use heddle_netlink::Protocol;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 

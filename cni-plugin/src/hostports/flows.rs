@@ -5,8 +5,8 @@
 
 use super::claim::Claim;
 use super::{Error, refused};
-use crate::config::runtime::Protocol;
 use crate::node::Node;
+use heddle_netlink::Protocol;
 use heddle_netlink::conntrack::{self, Destination, Filter, Flow};
 use heddle_netlink::{Socket, address};
 use std::collections::BTreeSet;

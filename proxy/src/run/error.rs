@@ -2,6 +2,7 @@
 
 use crate::health::servers::StartError;
 use crate::nft::Unable;
+use crate::process::ProcessError;
 use crate::tuning::Unset;
 use crate::watch;
 use std::io;
@@ -18,14 +19,8 @@ pub enum RunError {
     #[error(transparent)]
     Server(#[from] ServerError),
     /// A thread, a signal handler or the runtime could not be set up.
-    #[error("start {what}")]
-    Start {
-        /// Which part.
-        what: &'static str,
-        /// The cause.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Start(#[from] ProcessError),
     /// The folder of manifests cannot be used.
     #[error(transparent)]
     Manifests(#[from] watch::ManifestsError),

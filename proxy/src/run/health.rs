@@ -1,11 +1,12 @@
 //! The health servers, connected.
 
-use super::{RunError, ServerError, failure, spawn};
+use super::{RunError, ServerError, failure};
 use crate::config::Config;
 use crate::health::Pulse;
 use crate::health::checks::Changes;
 use crate::health::servers::{Servers, StartError};
 use crate::metrics::ProbeMeter;
+use crate::process::spawn;
 use crate::status::Reports;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -32,5 +33,6 @@ pub(super) fn start(
     let servers = servers.with_meter(meter);
     let (serve, follow_addresses) = servers.split(changes);
     spawn("health", serve)?;
-    spawn("addresses", follow_addresses)
+    spawn("addresses", follow_addresses)?;
+    Ok(())
 }

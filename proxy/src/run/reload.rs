@@ -4,10 +4,11 @@
 //! no configuration is told of, and the last one that did counts on. So it does when the file cannot be watched: routing does
 //! not depend on it.
 
-use super::{RunError, spawn};
+use super::RunError;
 use crate::causes;
 use crate::config::{CommandLine, Config, ConfigError, Step};
 use crate::logging::Verbosity;
+use crate::process::spawn;
 use crate::watch::{FileError, WatchedFile};
 use std::path::Path;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};

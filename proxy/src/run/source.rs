@@ -1,12 +1,13 @@
 //! The source of objects, connected: the API server or a folder of manifests.
 
-use super::{RunError, spawn};
+use super::RunError;
 use crate::agent::Event;
 use crate::config::{Config, Source};
 use crate::events;
 use crate::metrics::RequestMeter;
 use crate::model::Change;
 use crate::problems::News;
+use crate::process::spawn;
 use crate::status::{Report, Reports};
 use crate::watch;
 use std::path::PathBuf;

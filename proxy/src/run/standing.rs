@@ -1,7 +1,8 @@
 //! What waits for the first time that all rules stand.
 
-use super::{RunError, prepare, remove, spawn};
+use super::{RunError, prepare, remove};
 use crate::config::Config;
+use crate::process::spawn;
 use std::sync::mpsc::Receiver;
 
 /// Starts it, where there is anything. `tunes_again` says that limits of the kernel's wait too.
@@ -24,5 +25,6 @@ pub(super) fn wait(config: &Config, tunes_again: bool, stands: Receiver<()>) -> 
         if replaces {
             remove::take_over();
         }
-    })
+    })?;
+    Ok(())
 }
