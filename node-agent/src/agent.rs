@@ -3,15 +3,17 @@
 //! Invariant: nothing is written before every node is known, and what is written follows from what the kernel has at that
 //! moment, never from what we did before.
 
+use crate::board::Board;
 use crate::cluster::Cluster;
 use crate::diff::{Steps, diff};
-use crate::health::{Health, Standing};
-use crate::kernel::{Failure, Kernel};
+use crate::kernel::Kernel;
 use crate::plan::{Plan, Settings, plan};
+use crate::view::{Turn, View};
 use heddle_proxy::backoff::Backoff;
 use heddle_proxy::causes;
 use heddle_proxy::doubts::{Doubts, News};
 use heddle_proxy::model::Change;
+use jiff::Timestamp;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
@@ -40,7 +42,8 @@ pub struct Agent<K> {
     /// The last plan, whose problems were said.
     planned: Plan,
     synced_once: bool,
-    health: Health,
+    /// Where everybody else sees what came of a turn.
+    views: Board<View>,
 }
 
 impl<K: Kernel> Agent<K> {
@@ -56,13 +59,13 @@ impl<K: Kernel> Agent<K> {
             retry: None,
             planned: Plan::default(),
             synced_once: false,
-            health: Health::default(),
+            views: Board::default(),
         }
     }
 
-    /// The same, which tells probes how it does.
-    pub fn with_health(self, health: Health) -> Self {
-        Self { health, ..self }
+    /// The same, which shows here what came of each turn.
+    pub fn with_views(self, views: Board<View>) -> Self {
+        Self { views, ..self }
     }
 
     /// Works until nobody can tell it anything any more.
@@ -111,7 +114,7 @@ impl<K: Kernel> Agent<K> {
 
     /// Brings the kernel to what the cluster says. Returns whether there was anything to do that the last plan had too.
     fn sync(&mut self, now: Instant) -> bool {
-        let (mut failures, start) = (Vec::new(), Instant::now());
+        let (mut failures, mut is_router, start) = (Vec::new(), false, Instant::now());
         let repaired = match self.kernel.look() {
             Ok(seen) => {
                 let own = self.cluster.node(&self.settings.node).map_or(&[][..], |node| &node.addresses);
@@ -120,6 +123,7 @@ impl<K: Kernel> Agent<K> {
                 let plan = plan(&self.cluster, &self.settings, &seen);
                 let steps = diff(&seen, &plan);
                 failures.extend(self.kernel.apply(&steps));
+                is_router = forwards.is_ok();
                 forwards
                     .unwrap_or_default()
                     .iter()
@@ -134,10 +138,17 @@ impl<K: Kernel> Agent<K> {
                 false
             }
         };
-        failures.iter().for_each(say_failure);
-        self.health.note(if failures.is_empty() { Standing::Whole } else { Standing::Failing });
+        let failures: Vec<String> = failures.iter().map(|failure| causes::line(failure)).collect();
+        failures.iter().for_each(|failure| error!("{failure}; it is tried again"));
+        self.show(is_router, &failures);
         self.retry = self.backoff.after(!failures.is_empty()).map(|wait| now + wait);
         repaired
+    }
+
+    fn show(&self, forwards: bool, failures: &[String]) {
+        let (cluster, settings, plan) = (&self.cluster, &self.settings, &self.planned);
+        let turn = Turn { cluster, settings, plan, forwards, failures };
+        self.views.post(self.views.now().value.after(turn, Timestamp::now()));
     }
 
     fn report(&mut self, plan: &Plan, steps: &Steps, elapsed: Duration) {
@@ -158,10 +169,6 @@ impl<K: Kernel> Agent<K> {
             );
         }
     }
-}
-
-fn say_failure(failure: &Failure) {
-    error!("{}; it is tried again", causes::line(failure));
 }
 
 fn say_of_edits(news: News) {

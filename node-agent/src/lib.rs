@@ -24,10 +24,13 @@
 //! | [`kernel`] | the door: look, forward, apply |
 //! | [`forwarding`] | the kernel settings without which a node is no router |
 //! | [`listen`] | hears what others change |
+//! | [`view`] | what the agent believes after a turn, for everybody else |
+//! | [`board`] | where it shows it, and where others wait for news |
 //! | [`health`] | whether the kernel has what was planned, for probes |
 //! | [`agent`] | the loop: gather, look, plan, apply, retry |
 
 pub mod agent;
+pub mod board;
 pub mod claims;
 pub mod cluster;
 pub mod config;
@@ -41,3 +44,4 @@ pub mod problem;
 pub mod ruleset;
 pub mod run;
 pub mod seen;
+pub mod view;

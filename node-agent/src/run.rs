@@ -9,12 +9,14 @@
 //! Stopping leaves routes and tables standing: pods go on.
 
 use crate::agent::{Agent, Event};
+use crate::board::Board;
 use crate::config::{Config, Source};
 use crate::diff::diff;
-use crate::health::{self, Health};
+use crate::health;
 use crate::kernel::{Failure, Kernel, Netlink};
 use crate::listen::{Network, listen_to_tables};
 use crate::plan::Plan;
+use crate::view::View;
 use heddle_netlink::nft::Listener;
 use heddle_proxy::causes;
 use heddle_proxy::convert::Key;
@@ -68,8 +70,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let kernel = Netlink::open(&config.settings.families).map_err(RunError::Open)?;
     let (own_routes, own_tables) = kernel.ports();
     let (events, inbox) = channel();
-    let health = Health::default();
-    let agent = Agent::new(config.settings.clone(), kernel).with_health(health.clone());
+    let views: Board<View> = Board::default();
+    let agent = Agent::new(config.settings.clone(), kernel).with_views(views.clone());
     let (doubts, more_doubts) = (events.clone(), events.clone());
     spawn("agent", move || agent.run(&inbox))?;
     spawn("network", move || network.listen(own_routes, &doubts))?;
@@ -80,7 +82,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
         tokio::select! {
             ended = follow(&config.source, events) => ended,
             ended = stopped() => Ok(ended?),
-            () = health::serve(config.probes, health) => Err(RunError::Ended("the health server")),
+            () = health::serve(config.probes, views) => Err(RunError::Ended("the health server")),
         }
     })
 }

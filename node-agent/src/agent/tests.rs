@@ -1,6 +1,8 @@
 use super::*;
+use crate::kernel::Failure;
 use crate::plan::METRIC;
 use crate::seen::Seen;
+use crate::view::Standing;
 use heddle_netlink::link::LinkIndex;
 use heddle_netlink::nft::TableFamily;
 use heddle_netlink::route::Route;
@@ -94,7 +96,7 @@ fn what_is_refused_is_tried_again_later_and_later_and_then_not() {
     let (mut agent, mut now) = (agent(), Instant::now());
     agent.kernel.refuses = true;
     [node(1), node(2), Event::Change(Change::Complete(Kind::Node))].into_iter().for_each(|e| agent.take(e));
-    assert_eq!(agent.health.standing(), Standing::Waiting);
+    assert_eq!(agent.views.now().value.standing, Standing::Waiting);
     let mut waits = Vec::new();
     for _ in 0..3 {
         agent.turn(now);
@@ -105,11 +107,11 @@ fn what_is_refused_is_tried_again_later_and_later_and_then_not() {
     }
     assert_eq!(waits, [100, 200, 400].map(Duration::from_millis));
     assert_eq!(agent.kernel.looks, 3, "not before its time");
-    assert_eq!(agent.health.standing(), Standing::Failing);
+    assert_eq!(agent.views.now().value.standing, Standing::Failing);
     agent.kernel.refuses = false;
     agent.turn(now);
     assert_eq!((agent.retry, gateways(&mut agent).len()), (None, 1));
-    assert_eq!(agent.health.standing(), Standing::Whole);
+    assert_eq!(agent.views.now().value.standing, Standing::Whole);
 }
 
 #[test]

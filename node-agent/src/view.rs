@@ -1,0 +1,154 @@
+//! What the agent believes of its node after a turn, as one value for everybody else.
+//!
+//! Not what decides: nothing is planned from it. Pure. Invariant: whatever becomes of a turn, the view says what is
+//! known; what could not be read is as it was last.
+
+use crate::cluster::Cluster;
+use crate::plan::{Plan, Settings};
+use crate::problem::Problem;
+use heddle_netlink::link::LinkIndex;
+use heddle_proxy::model::Node;
+use ipnetwork::IpNetwork;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// How the last turn ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// There was none: not every Node is known yet.
+    #[default]
+    Waiting,
+    /// The kernel has all that was planned.
+    Whole,
+    /// It refused something, which is tried again.
+    Failing,
+}
+
+/// Everything that is known of the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// How the last turn ended.
+    pub standing: Standing,
+    /// When it ended.
+    pub at: Option<Timestamp>,
+    /// When the kernel last had all that was planned.
+    pub whole: Option<Timestamp>,
+    /// Our own node: what its object says. None when there is no such object.
+    pub own: Option<Own>,
+    /// The other nodes, by their names.
+    pub peers: BTreeMap<Arc<str>, Peer>,
+    /// Whether what leaves the cluster gets the node's address.
+    pub masquerades: bool,
+    /// Whether the node forwards.
+    pub forwards: bool,
+    /// What cannot be as the cluster asks, and since when.
+    pub problems: BTreeMap<Problem, Timestamp>,
+    /// What the kernel refused in this turn, a sentence each.
+    pub failures: Vec<String>,
+    /// What it refused last, and when, whether that is over or not.
+    pub last_failure: Option<(Timestamp, String)>,
+}
+
+/// What the object of our own node says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// The ranges of its pods.
+    pub ranges: Vec<IpNetwork>,
+    /// Its addresses, internal ones first.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Another node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Its addresses, internal ones first.
+    pub addresses: Vec<IpAddr>,
+    /// How each range of its pods is reached.
+    pub paths: Vec<Path>,
+}
+
+/// How one range of pods is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The range.
+    pub range: IpNetwork,
+    /// The way there. None where there is none: a problem says why.
+    pub way: Option<Way>,
+    /// The largest packet that goes there, where that is less than the link takes.
+    pub mtu: Option<u32>,
+}
+
+/// A way to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Straight, by a link that both are on.
+    Direct {
+        /// The address of the other node.
+        via: IpAddr,
+        /// The link.
+        link: LinkIndex,
+    },
+}
+
+/// What a turn found and did.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn<'a> {
+    /// What the cluster says.
+    pub cluster: &'a Cluster,
+    /// What does not come from the cluster.
+    pub settings: &'a Settings,
+    /// What the kernel is to have; the last plan when the kernel could not be read.
+    pub plan: &'a Plan,
+    /// Whether the node forwards.
+    pub forwards: bool,
+    /// What the kernel refused, a sentence each.
+    pub failures: &'a [String],
+}
+
+impl View {
+    /// The view after another turn, which ended now.
+    pub fn after(&self, turn: Turn<'_>, now: Timestamp) -> Self {
+        let Turn { cluster, settings, plan, forwards, failures } = turn;
+        let is_whole = failures.is_empty();
+        let own = cluster.node(&settings.node);
+        let own = own.map(|node| Own { ranges: node.pod_cidrs.clone(), addresses: node.addresses.clone() });
+        let peers = cluster.others(&settings.node).map(|node| (node.name.clone(), Peer::of(node, plan)));
+        let since = |problem: &Problem| self.problems.get(problem).copied().unwrap_or(now);
+        let last_failure = failures.last().map(|failure| (now, failure.clone()));
+        Self {
+            standing: if is_whole { Standing::Whole } else { Standing::Failing },
+            at: Some(now),
+            whole: if is_whole { Some(now) } else { self.whole },
+            masquerades: settings.masquerades && own.as_ref().is_some_and(|own| !own.ranges.is_empty()),
+            own,
+            peers: peers.collect(),
+            forwards,
+            problems: plan.problems.iter().map(|problem| (problem.clone(), since(problem))).collect(),
+            failures: failures.to_owned(),
+            last_failure: last_failure.or_else(|| self.last_failure.clone()),
+        }
+    }
+
+    /// All paths to other nodes.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.peers.values().flat_map(|peer| &peer.paths)
+    }
+}
+
+impl Peer {
+    fn of(node: &Node, plan: &Plan) -> Self {
+        let path = |range: &IpNetwork| {
+            let route = plan.routes.get(range);
+            // Where two nodes claim a range, the route is to one of them.
+            let route = route.filter(|route| route.gateway.is_some_and(|via| node.addresses.contains(&via)));
+            let way = route.and_then(|route| Some(Way::Direct { via: route.gateway?, link: route.link }));
+            Path { range: *range, way, mtu: route.and_then(|route| route.mtu) }
+        };
+        Self { addresses: node.addresses.clone(), paths: node.pod_cidrs.iter().map(path).collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
