@@ -1,6 +1,6 @@
 //! The lab itself: does its network behave as the scenarios suppose?
 
-use heddle_tests::lab::Lab;
+use heddle_tests::lab::{Families, Lab, Underlay};
 use heddle_tests::namespace::Namespace;
 use heddle_tests::patience::PATIENCE;
 use heddle_tests::process::Invocation;
@@ -27,6 +27,48 @@ fn nodes_reach_each_other_and_see_true_addresses() -> Outcomes {
         let _server = Server::start(two.namespace(), "two", transport, 80)?;
         for (to, source) in two.addresses().into_iter().zip(one.addresses()) {
             assert_eq!(attempt(one.namespace(), transport, SocketAddr::new(to, 80))?, answer("two", source));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_router_between_subnets_passes_nodes_packets_on_and_knows_nothing_of_pods() -> Outcomes {
+    let lab = Lab::on(Underlay::routed(&[&["node-1", "node-2"], &["node-3"]]))?;
+    let (two, three) = (lab.node("node-2")?, lab.node("node-3")?);
+    let _server = Server::start(three.namespace(), "three", Transport::Tcp, 80)?;
+    for (to, source) in three.addresses().into_iter().zip(two.addresses()) {
+        let outcome = attempt(two.namespace(), Transport::Tcp, SocketAddr::new(to, 80))?;
+        assert_eq!(outcome, answer("three", source));
+    }
+    for (to, source) in three.addresses().into_iter().zip(lab.outside_addresses()) {
+        assert_eq!(attempt(lab.outside(), Transport::Tcp, SocketAddr::new(to, 80))?, answer("three", source));
+    }
+    for to in three.pod("web")?.addresses() {
+        let outcome = attempt(two.namespace(), Transport::Tcp, SocketAddr::new(*to, 80))?;
+        assert_eq!(outcome, Outcome::Unreachable, "tcp to {to}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_underlay_of_one_family_has_no_addresses_of_the_other_and_the_mtu_that_was_asked_for() -> Outcomes {
+    for families in [Families::Ipv4, Families::Ipv6] {
+        let underlay = Underlay::routed(&[&["node-1"], &["node-2"]]);
+        let lab = Lab::on(underlay.carrying(families).with_mtu(1400))?;
+        let (one, two) = (lab.node("node-1")?, lab.node("node-2")?);
+        let [to] = two.addresses()[..] else { return Err("a node has one address".into()) };
+        assert_eq!(to.is_ipv6(), families == Families::Ipv6);
+        let _server = Server::start(two.namespace(), "two", Transport::Udp, 80)?;
+        let outcome = attempt(one.namespace(), Transport::Udp, SocketAddr::new(to, 80))?;
+        assert_eq!(outcome, answer("two", one.addresses()[0]));
+        let links = Invocation::foreign("ip").args(["-o", "addr"]).run(one.namespace())?.stdout;
+        let other = if to.is_ipv6() { "192.168.0" } else { "fd00:192:" };
+        assert!(!links.contains(other), "{links}");
+        for (host, link) in [(one.namespace(), "eth0"), (lab.fabric(), "fabric"), (lab.fabric(), "fabric-1")]
+        {
+            let mtu = host.enter(|| fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{link}/mtu")))??;
+            assert_eq!(mtu.trim(), "1400", "{link} of {}", host.name());
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! heddle-node on the nodes of a lab whose fabric knows nothing of pods: what it brings about is the only way.
 
 use heddle_tests::apiserver::{ApiServer, Options};
-use heddle_tests::lab::{Lab, Node};
+use heddle_tests::lab::{Lab, Node, Underlay};
 use heddle_tests::objects::list;
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::{Invocation, Process};
@@ -28,7 +28,7 @@ struct Stage {
 
 impl Stage {
     fn new(nodes: &[&str]) -> Result<Self, Box<dyn Error>> {
-        let lab = Lab::without_pod_routes(nodes)?;
+        let lab = Lab::on(Underlay::flat(nodes))?;
         let manifests = Manifests::of(lab.node(nodes[0])?)?;
         let stage = Self { lab, manifests };
         stage.lab.nodes().iter().try_for_each(|node| stage.put(&object(node)))?;
@@ -343,7 +343,7 @@ fn another_programs_route_is_reported_and_left_alone_and_ours_takes_over_when_it
 
 #[test]
 fn a_node_of_the_api_server_waits_for_its_ranges_and_a_far_one_is_reported() -> Outcomes {
-    let lab = Lab::without_pod_routes(&["node-1", "node-2"])?;
+    let lab = Lab::on(Underlay::flat(&["node-1", "node-2"]))?;
     let (one, two) = (lab.node("node-1")?, lab.node("node-2")?);
     let listener = one.namespace().enter(|| TcpListener::bind("127.0.0.1:0"))??;
     let server = ApiServer::start(listener, Options::default())?;
@@ -395,7 +395,7 @@ fn probes_hear_whether_the_kernel_has_what_was_planned() -> Outcomes {
 
 #[test]
 fn the_command_line_says_what_it_is_and_refuses_what_it_cannot() -> Outcomes {
-    let lab = Lab::without_pod_routes(&["node-1"])?;
+    let lab = Lab::on(Underlay::flat(&["node-1"]))?;
     let run = |flag: &[&str]| Invocation::of("heddle-node")?.args(flag).run(lab.nodes()[0].namespace());
     assert!(run(&["--version"])?.stdout.starts_with("heddle-node "));
     assert!(run(&["--help"])?.stdout.contains("--non-masquerade-cidrs"));

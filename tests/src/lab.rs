@@ -1,23 +1,26 @@
 //! A data centre in one process: a fabric, nodes on it, a host outside the cluster, and pods on the nodes.
 //!
-//! It is not a cluster: nothing here knows Services. The fabric is a switch that is also everybody's router, so that a
-//! packet for an address that no node translates comes back as "network unreachable", which no test can take for
-//! anything else. Invariant: every host is a namespace of its own, the node included.
+//! It is not a cluster: nothing here knows Services. The fabric is a switch for each subnet of the [`Underlay`] and everybody's
+//! router, so that a packet for an address that no node translates comes back as "network unreachable", which no test can
+//! take for anything else. Invariant: every host is a namespace of its own, the node included.
 
 mod node;
 mod pod;
+mod underlay;
 
 pub use node::Node;
 pub use pod::Pod;
+pub use underlay::{Families, Underlay};
 
 use crate::namespace::{self, Namespace};
 use crate::process;
 use crate::wire::{Cable, Wire};
 use heddle_netlink::link;
-use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use ipnetwork::IpNetwork;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
+use underlay::Seat;
 
 /// Why a lab, a node or a pod could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -62,77 +65,81 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// The underlay does not carry the family that is needed.
+    #[error("node {name} has no address of the family of {like}")]
+    NoAddress {
+        /// The node.
+        name: String,
+        /// An address of that family.
+        like: IpAddr,
+    },
 }
 
-const BRIDGE: &str = "fabric";
-const UNDERLAY_4: (Ipv4Addr, u8) = (Ipv4Addr::new(192, 168, 0, 0), 24);
-const UNDERLAY_6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfd00, 0x192, 0, 0, 0, 0, 0, 0), 64);
-/// The host's number in the underlay of the fabric itself, of the first node, and of the host outside.
-const FABRIC: u8 = 1;
-const FIRST_NODE: u8 = 11;
-const OUTSIDE: u8 = 250;
 /// Name of every host's uplink.
 const UPLINK: &str = "eth0";
 
 /// The fabric with everything on it.
 #[derive(Debug)]
 pub struct Lab {
+    underlay: Underlay,
     fabric: Namespace,
     outside: Namespace,
     nodes: Vec<Node>,
 }
 
 impl Lab {
-    /// Builds a fabric with these nodes: the first has the addresses 192.168.0.11 and fd00:192::b, and the pod ranges
+    /// Builds a fabric with these nodes on one subnet: the first has the addresses 192.168.0.11 and fd00:192::b, and the pod ranges
     /// 10.244.1.0/24 and fd00:244:0:1::/64; the next ones count up. Each node reaches the others' pods by a route over
     /// the fabric.
     ///
     /// # Errors
     /// Mostly when the process is not root.
     pub fn new(nodes: &[&str]) -> Result<Self, Error> {
-        let lab = Self::without_pod_routes(nodes)?;
+        let lab = Self::on(Underlay::flat(nodes))?;
         lab.route_pods()?;
         Ok(lab)
     }
 
-    /// The same where nobody has told the nodes, or the fabric, where the others' pods are.
+    /// Builds what is described. Nobody tells the nodes, or the fabric, where the others' pods are.
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn without_pod_routes(nodes: &[&str]) -> Result<Self, Error> {
-        let fabric = Namespace::new(BRIDGE)?;
+    pub fn on(underlay: Underlay) -> Result<Self, Error> {
+        let fabric = Namespace::new("fabric")?;
         fabric.sysctl("ipv6/conf/default/accept_dad", "0")?;
-        fabric.enter(lay_fabric)?.map_err(|source| Error::Wire { host: BRIDGE.into(), source })?;
+        fabric
+            .enter(|| lay_fabric(&underlay.routers()))?
+            .map_err(|source| Error::Wire { host: fabric.name().to_owned(), source })?;
         route_between_links(&fabric)?;
-        let mut lab = Self { outside: Namespace::new("outside")?, fabric, nodes: Vec::new() };
-        lab.connect(&lab.outside, OUTSIDE)?;
-        for (number, name) in (1..).zip(nodes) {
-            let node = Node::new(name, number)?;
-            lab.connect(node.namespace(), FIRST_NODE + number - 1)?;
+        let mut lab = Self { outside: Namespace::new("outside")?, fabric, nodes: Vec::new(), underlay };
+        lab.connect(&lab.outside, lab.underlay.outside())?;
+        for (name, number, seat) in lab.underlay.nodes() {
+            let node = Node::new(name, number, seat)?;
+            lab.connect(node.namespace(), seat)?;
             node.forward()?;
             lab.nodes.push(node);
         }
         Ok(lab)
     }
 
-    /// A host beside the nodes that is not part of the cluster: 192.168.0.250 and fd00:192::fa.
+    /// A host beside the nodes of the first subnet that is not part of the cluster: 192.168.0.250 and fd00:192::fa.
     pub fn outside(&self) -> &Namespace {
         &self.outside
     }
 
     /// The addresses of [`outside`](Self::outside): IPv4, then IPv6.
-    pub fn outside_addresses(&self) -> [IpAddr; 2] {
-        underlay(OUTSIDE).map(|network| network.ip())
+    pub fn outside_addresses(&self) -> Vec<IpAddr> {
+        addresses(self.underlay.outside())
     }
 
-    /// The switch and router between the hosts.
+    /// The switches and the router between the hosts.
     pub fn fabric(&self) -> &Namespace {
         &self.fabric
     }
 
-    /// The addresses of [`fabric`](Self::fabric): IPv4, then IPv6.
-    pub fn fabric_addresses(&self) -> [IpAddr; 2] {
-        underlay(FABRIC).map(|network| network.ip())
+    /// The addresses of [`fabric`](Self::fabric) on the first subnet: IPv4, then IPv6.
+    pub fn fabric_addresses(&self) -> Vec<IpAddr> {
+        addresses(self.underlay.outside().router())
     }
 
     /// A node by its name.
@@ -151,7 +158,8 @@ impl Lab {
         &self.nodes
     }
 
-    /// The host outside sends what is for an address to this node, until [`forget`](Self::forget).
+    /// The host outside sends what is for an address to this node, which must be on its subnet, until
+    /// [`forget`](Self::forget).
     ///
     /// # Errors
     /// [`Error::NoNode`], or when the kernel refuses the route.
@@ -170,7 +178,9 @@ impl Lab {
     }
 
     fn router(&self, towards: IpAddr, node: &str) -> Result<IpAddr, Error> {
-        Ok(self.node(node)?.addresses()[usize::from(towards.is_ipv6())])
+        let addresses = self.node(node)?.addresses();
+        let like = addresses.iter().copied().find(|ip| ip.is_ipv4() == towards.is_ipv4());
+        like.ok_or_else(|| Error::NoAddress { name: node.to_owned(), like: towards })
     }
 
     fn outside_wire(
@@ -182,19 +192,22 @@ impl Lab {
     }
 
     /// Plugs a host into the fabric and gives it the fabric as its default route, as Services' addresses need one.
-    fn connect(&self, host: &Namespace, number: u8) -> Result<(), Error> {
+    fn connect(&self, host: &Namespace, seat: Seat) -> Result<(), Error> {
         let failed = |source| Error::Wire { host: host.name().to_owned(), source };
         let port: String = host.name().chars().take(link::NAME_MAX).collect();
-        let cable = Cable { bridge: BRIDGE, port: &port, plug: UPLINK, other: host.as_fd(), number };
+        let (bridge, number, mtu) = (&seat.bridge(), seat.number, self.underlay.mtu);
+        let cable = Cable { bridge, port: &port, plug: UPLINK, other: host.as_fd(), number, mtu };
         self.fabric.enter(|| Wire::open()?.cable(cable))?.map_err(failed)?;
         // Until its link-local address is proven unique, which takes seconds, a router asks for no IPv6 neighbour.
         host.sysctl(&format!("ipv6/conf/{UPLINK}/accept_dad"), "0")?;
-        host.enter(|| connect_here(number))?.map_err(failed)
+        host.enter(|| connect_here(seat))?.map_err(failed)
     }
 
     /// Tells every node, and the fabric, behind which node each pod range lies.
     fn route_pods(&self) -> Result<(), Error> {
-        let links = self.nodes.iter().map(|node| (node.namespace(), UPLINK)).chain([(&self.fabric, BRIDGE)]);
+        let bridge = self.underlay.outside().bridge();
+        let links =
+            self.nodes.iter().map(|node| (node.namespace(), UPLINK)).chain([(&self.fabric, &*bridge)]);
         for (host, link) in links {
             let others = self.nodes.iter().filter(|node| node.name() != host.name());
             let mut routes = others.flat_map(|node| node.pod_ranges().into_iter().zip(node.addresses()));
@@ -208,38 +221,36 @@ impl Lab {
     }
 }
 
-/// Host number `number` of the underlay, in both families.
-fn underlay(number: u8) -> [IpNetwork; 2] {
-    let [a, b, c, _] = UNDERLAY_4.0.octets();
-    let v4 =
-        Ipv4Network::new(Ipv4Addr::new(a, b, c, number), UNDERLAY_4.1).expect("a prefix of at most 32 bits");
-    let mut octets = UNDERLAY_6.0.octets();
-    octets[15] = number;
-    let v6 = Ipv6Network::new(Ipv6Addr::from(octets), UNDERLAY_6.1).expect("a prefix of at most 128 bits");
-    [v4.into(), v6.into()]
+fn addresses(seat: Seat) -> Vec<IpAddr> {
+    seat.networks().iter().map(IpNetwork::ip).collect()
 }
 
-/// The two networks that hold every address.
-fn everything() -> [IpNetwork; 2] {
-    let v4 = Ipv4Network::new(Ipv4Addr::UNSPECIFIED, 0).expect("a prefix of no bits");
-    let v6 = Ipv6Network::new(Ipv6Addr::UNSPECIFIED, 0).expect("a prefix of no bits");
-    [v4.into(), v6.into()]
+/// The network that holds every address of a family.
+fn everything(ipv6: bool) -> IpNetwork {
+    let any = if ipv6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
+    IpNetwork::new(any, 0).expect("a prefix of no bits")
 }
 
-fn lay_fabric() -> Result<(), heddle_netlink::Error> {
+/// Makes a bridge for each subnet.
+fn lay_fabric(routers: &[Seat]) -> Result<(), heddle_netlink::Error> {
     let mut wire = Wire::open()?;
     wire.up("lo")?;
-    wire.bridge(BRIDGE)?;
-    underlay(FABRIC).into_iter().try_for_each(|address| wire.address(BRIDGE, address))
+    routers.iter().try_for_each(|seat| {
+        let bridge = seat.bridge();
+        wire.bridge(&bridge)?;
+        seat.networks().into_iter().try_for_each(|address| wire.address(&bridge, address))
+    })
 }
 
-fn connect_here(number: u8) -> Result<(), heddle_netlink::Error> {
+fn connect_here(seat: Seat) -> Result<(), heddle_netlink::Error> {
     let mut wire = Wire::open()?;
     wire.up("lo")?;
     wire.up(UPLINK)?;
-    underlay(number).into_iter().try_for_each(|address| wire.address(UPLINK, address))?;
-    let mut routes = everything().into_iter().zip(underlay(FABRIC));
-    routes.try_for_each(|(to, router)| wire.route(UPLINK, to, router.ip()))
+    seat.networks().into_iter().try_for_each(|address| wire.address(UPLINK, address))?;
+    seat.router()
+        .networks()
+        .into_iter()
+        .try_for_each(|router| wire.route(UPLINK, everything(router.is_ipv6()), router.ip()))
 }
 
 /// Lets a host pass packets on, and answer every undeliverable one: the kernel's limit of about one ICMP error a

@@ -30,6 +30,8 @@ pub struct Cable<'a> {
     pub other: BorrowedFd<'a>,
     /// Unique on the bridge: both ends' Ethernet addresses come from it.
     pub number: u8,
+    /// The largest packet, in place of Ethernet's 1500 bytes.
+    pub mtu: Option<u32>,
 }
 
 impl Wire {
@@ -67,7 +69,7 @@ impl Wire {
         let veth = Veth {
             name: cable.port,
             mac: Mac::local(0x100 + number),
-            mtu: None,
+            mtu: cable.mtu,
             master: Some(self.index(cable.bridge)?),
             peer: Peer { name: cable.plug, mac: Mac::local(0x200 + number), namespace },
         };

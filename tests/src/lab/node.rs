@@ -1,7 +1,7 @@
 //! A node: a namespace with an uplink, a range of pod addresses, and room for its programs' files.
 
-use crate::lab::FIRST_NODE;
-use crate::lab::{Error, Pod, route_between_links, underlay};
+use crate::lab::underlay::Seat;
+use crate::lab::{Error, Pod, addresses, route_between_links};
 use crate::namespace::Namespace;
 use crate::process::{self, Invocation, Process};
 use crate::scratch::Scratch;
@@ -16,13 +16,14 @@ use std::sync::Arc;
 pub struct Node {
     namespace: Namespace,
     number: u8,
+    seat: Seat,
     scratch: Arc<Scratch>,
 }
 
 impl Node {
-    pub(super) fn new(name: &str, number: u8) -> Result<Self, Error> {
+    pub(super) fn new(name: &str, number: u8, seat: Seat) -> Result<Self, Error> {
         let scratch = Scratch::new().map_err(|source| Error::Directory { host: name.to_owned(), source })?;
-        Ok(Self { namespace: Namespace::new(name)?, number, scratch: Arc::new(scratch) })
+        Ok(Self { namespace: Namespace::new(name)?, number, seat, scratch: Arc::new(scratch) })
     }
 
     pub(super) fn forward(&self) -> Result<(), Error> {
@@ -39,9 +40,9 @@ impl Node {
         &self.namespace
     }
 
-    /// Its addresses on the fabric: IPv4, then IPv6.
-    pub fn addresses(&self) -> [IpAddr; 2] {
-        underlay(FIRST_NODE + self.number - 1).map(|network| network.ip())
+    /// Its addresses on the fabric: IPv4, then IPv6, of the families that the underlay carries.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        addresses(self.seat)
     }
 
     /// The ranges of its pods' addresses: IPv4, then IPv6.
