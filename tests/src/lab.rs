@@ -114,7 +114,7 @@ impl Lab {
         let mut lab = Self { outside: Namespace::new("outside")?, fabric, nodes: Vec::new(), underlay };
         lab.connect(&lab.outside, lab.underlay.outside())?;
         for (name, number, seat) in lab.underlay.nodes() {
-            let node = Node::new(name, number, seat)?;
+            let node = Node::new(name, number, seat, lab.underlay.pods)?;
             lab.connect(node.namespace(), seat)?;
             node.forward()?;
             lab.nodes.push(node);

@@ -1,12 +1,13 @@
 //! A node: a namespace with an uplink, a range of pod addresses, and room for its programs' files.
 
 use crate::lab::underlay::Seat;
-use crate::lab::{Error, Pod, addresses, route_between_links};
+use crate::lab::{Error, Families, Pod, addresses, route_between_links};
 use crate::namespace::Namespace;
 use crate::process::{self, Invocation, Process};
 use crate::scratch::Scratch;
 use crate::wire::Wire;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,13 +18,14 @@ pub struct Node {
     namespace: Namespace,
     number: u8,
     seat: Seat,
+    pods: Families,
     scratch: Arc<Scratch>,
 }
 
 impl Node {
-    pub(super) fn new(name: &str, number: u8, seat: Seat) -> Result<Self, Error> {
+    pub(super) fn new(name: &str, number: u8, seat: Seat, pods: Families) -> Result<Self, Error> {
         let scratch = Scratch::new().map_err(|source| Error::Directory { host: name.to_owned(), source })?;
-        Ok(Self { namespace: Namespace::new(name)?, number, seat, scratch: Arc::new(scratch) })
+        Ok(Self { namespace: Namespace::new(name)?, number, seat, pods, scratch: Arc::new(scratch) })
     }
 
     pub(super) fn forward(&self) -> Result<(), Error> {
@@ -45,13 +47,26 @@ impl Node {
         addresses(self.seat)
     }
 
-    /// The ranges of its pods' addresses: IPv4, then IPv6.
-    pub fn pod_ranges(&self) -> [IpNetwork; 2] {
+    /// Its object, as the API server has it once the kubelet has reported addresses and the controller manager given ranges.
+    pub fn object(&self) -> Value {
+        let address = |ip: &IpAddr| json!({ "type": "InternalIP", "address": ip });
+        let ranges: Vec<String> = self.pod_ranges().iter().map(ToString::to_string).collect();
+        json!({
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": { "name": self.name() },
+            "spec": { "podCIDR": ranges.first(), "podCIDRs": ranges },
+            "status": { "addresses": self.addresses().iter().map(address).collect::<Vec<_>>() },
+        })
+    }
+
+    /// The ranges of its pods' addresses: IPv4, then IPv6, of the families that pods have.
+    pub fn pod_ranges(&self) -> Vec<IpNetwork> {
         let v4 = Ipv4Network::new(Ipv4Addr::new(10, 244, self.number, 0), 24)
             .expect("a prefix of at most 32 bits");
         let v6 = Ipv6Addr::new(0xfd00, 0x244, 0, u16::from(self.number), 0, 0, 0, 0);
         let v6 = Ipv6Network::new(v6, 64).expect("a prefix of at most 128 bits");
-        [v4.into(), v6.into()]
+        self.pods.keep([v4.into(), v6.into()])
     }
 
     /// What the node puts in place of a source that it masquerades on the way to an address: its own address on the

@@ -11,7 +11,7 @@ const ROUTER: u8 = 1;
 const FIRST_NODE: u8 = 11;
 const OUTSIDE: u8 = 250;
 
-/// Which families of addresses the underlay carries. Pods have both in any case.
+/// Which families of addresses the underlay carries, or pods have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Families {
     /// Only IPv4: links have IPv6 addresses of their own (`fe80::`) and no others.
@@ -24,8 +24,8 @@ pub enum Families {
 }
 
 impl Families {
-    /// The addresses that there are, of one of each family.
-    fn keep(self, [v4, v6]: [IpNetwork; 2]) -> Vec<IpNetwork> {
+    /// What there is, of one thing of each family.
+    pub(super) fn keep<T>(self, [v4, v6]: [T; 2]) -> Vec<T> {
         match self {
             Self::Ipv4 => vec![v4],
             Self::Ipv6 => vec![v6],
@@ -42,7 +42,8 @@ impl Families {
 #[derive(Clone, Debug)]
 pub struct Underlay {
     subnets: Vec<Vec<String>>,
-    pub(super) families: Families,
+    families: Families,
+    pub(super) pods: Families,
     pub(super) mtu: Option<u32>,
 }
 
@@ -55,13 +56,24 @@ impl Underlay {
     /// Subnets with these nodes, and a router between. The router knows the subnets and nothing of pods.
     pub fn routed(subnets: &[&[&str]]) -> Self {
         let names = |nodes: &&[&str]| nodes.iter().map(|&name| name.to_owned()).collect();
-        Self { subnets: subnets.iter().map(names).collect(), families: Families::Both, mtu: None }
+        Self {
+            subnets: subnets.iter().map(names).collect(),
+            families: Families::Both,
+            pods: Families::Both,
+            mtu: None,
+        }
     }
 
-    /// The same with addresses of these families only.
+    /// The same where hosts have addresses of these families only; pods still have both.
     #[must_use]
     pub fn carrying(self, families: Families) -> Self {
         Self { families, ..self }
+    }
+
+    /// The same where nodes have pod ranges of these families only.
+    #[must_use]
+    pub fn with_pods_of(self, pods: Families) -> Self {
+        Self { pods, ..self }
     }
 
     /// The same with this MTU on every cable, in place of Ethernet's 1500.

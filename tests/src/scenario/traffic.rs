@@ -116,7 +116,7 @@ impl Running {
     fn build(scenario: &Scenario) -> Result<Self, Error> {
         let names: Vec<&str> = scenario.nodes.iter().map(|node| node.name.as_str()).collect();
         let lab = Lab::new(&names)?;
-        let outside = Client { namespace: lab.outside().clone(), addresses: lab.outside_addresses().into() };
+        let outside = Client { namespace: lab.outside().clone(), addresses: lab.outside_addresses() };
         let mut clients = BTreeMap::from([(OUTSIDE.to_owned(), outside)]);
         let (mut pods, mut servers, mut proxies) = (Vec::new(), Vec::new(), Vec::new());
         for host in &scenario.nodes {
@@ -126,7 +126,7 @@ impl Running {
             for (transport, port) in &host.servers {
                 servers.push(Server::start(&namespace, &host.name, *transport, *port)?);
             }
-            clients.insert(host.name.clone(), Client { namespace, addresses: node.addresses().into() });
+            clients.insert(host.name.clone(), Client { namespace, addresses: node.addresses() });
             for planned in &host.pods {
                 let pod = node.pod_at(&planned.name, &planned.addresses)?;
                 for (transport, port) in &planned.servers {
