@@ -5,6 +5,8 @@
 //! | [`claim`] | what a pod claims, and when two claims conflict; pure |
 //! | [`note`] | whose an element is; pure |
 //! | [`ruleset`] | the table: its names, sets and chains; pure |
+//! | [`memory`] | the same on the pod's link, for the day that the table is flushed; pure |
+//! | [`restore`] | what is missing of all pods' ports |
 //! | `flows` | UDP flows that would go on to where the port led before |
 //!
 //! All state is in the kernel: an element for each port, whose comment says whose it is. No process keeps a lock: an edit
@@ -13,7 +15,9 @@
 
 pub mod claim;
 mod flows;
+pub mod memory;
 pub mod note;
+pub mod restore;
 pub mod ruleset;
 
 use crate::apply;
@@ -178,6 +182,20 @@ impl HostPorts {
         flows::forget_own(&mut self.socket, &released)
     }
 
+    /// The notes of all elements.
+    ///
+    /// # Errors
+    /// When the kernel refuses to say.
+    pub fn notes(&mut self) -> Result<BTreeSet<String>, Error> {
+        let elements = self.read(&TableFamily::ALL)?;
+        Ok(elements.all.into_iter().map(|(_, element)| element.note).collect())
+    }
+
+    /// The netlink port by which notifications of our own changes are known.
+    pub fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
     /// What is not as [`claim`](Self::claim) left it.
     ///
     /// # Errors
@@ -217,8 +235,7 @@ impl HostPorts {
 
     /// The table's rules never change, so a glance at them tells whether it is there and whole.
     fn make(&mut self, family: TableFamily) -> Result<(), Error> {
-        let rules = nft::load_rules(&mut self.socket, family, ruleset::TABLE);
-        if rules.map_err(refused("read the table of host ports"))? == ruleset::rules(family) {
+        if self.is_whole(family)? {
             return Ok(());
         }
         nft::commit(&mut self.socket, &ruleset::make(family)).map_err(Error::Make)
@@ -315,9 +332,7 @@ fn compare(family: TableFamily, has: Option<nft::Table>) -> Option<String> {
 
 /// A pod whose host's end is gone is dead.
 fn is_there(node: &mut Node, link: &str) -> Result<bool, Error> {
-    let found = link::fetch(node.socket(), Which::Name(link))
-        .map_err(refused("look for the pod that holds a port"))?;
-    Ok(found.is_some())
+    Ok(node.has_link(link)?)
 }
 
 /// Lets the node reach the port by 127.0.0.1. The kernel sends such packets by no other link than its loopback one unless

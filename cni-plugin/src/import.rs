@@ -84,7 +84,7 @@ fn read_folder(folder: &Path, sets: &[RangeSet]) -> io::Result<Read> {
     let set_of = |ip: &IpAddr| sets.iter().position(|set| set.assign(*ip).is_some()).unwrap_or(sets.len());
     let held = |(owner, mut addresses): (Owner, Vec<IpAddr>)| {
         addresses.sort_by_key(set_of);
-        Held { owner, addresses }
+        Held { owner, addresses, foreign: true }
     };
     Ok((owners.into_iter().map(held).collect(), skipped))
 }
@@ -118,7 +118,7 @@ impl fmt::Display for Imported {
         for (name, reason) in &self.skipped {
             writeln!(f, "skipped the file {name}: {reason}")?;
         }
-        for Held { owner, addresses } in &self.refused {
+        for Held { owner, addresses, .. } in &self.refused {
             let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
             writeln!(
                 f,

@@ -97,6 +97,8 @@ pub struct Held {
     pub owner: Owner,
     /// What, in the order of the range sets.
     pub addresses: Vec<IpAddr>,
+    /// Another program gave them, and made the links: that ours is missing says nothing of the pod.
+    pub foreign: bool,
 }
 
 /// How full a range set is.

@@ -110,18 +110,15 @@ pub fn held(leases: &Path, attachment: &Attachment) -> Result<Vec<IpAddr>, Failu
     Ok(store.held_by(&Owner::of(attachment))?.unwrap_or_default())
 }
 
-/// All attachments of a network that hold addresses.
+/// All leases of a network.
 ///
 /// # Errors
 /// As [`release`].
-pub fn holders(leases: &Path, network: &str) -> Result<Vec<Attachment>, Failure> {
-    let Some(mut store) = open(leases, network)? else { return Ok(Vec::new()) };
-    let attachment = |Held { owner: Owner { container, ifname }, .. }| Attachment {
-        network: network.to_owned(),
-        container,
-        ifname,
-    };
-    Ok(store.holders()?.into_iter().map(attachment).collect())
+pub fn holders(leases: &Path, network: &str) -> Result<Vec<Held>, Failure> {
+    match open(leases, network)? {
+        Some(mut store) => Ok(store.holders()?),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// Whether anybody holds an address of this network. It makes nothing and waits for nobody.

@@ -35,6 +35,7 @@
 //! | `log` | what was asked and what came of it, for people |
 //! | [`install`] | the program and a configuration, put where a runtime finds them |
 //! | [`cli`] | what people start the program for |
+//! | [`leftovers`] | what attachments left on the node, for GC and for the node's agent |
 //! | [`failure`] | what it hears otherwise, and the table of error codes |
 //!
 //! It is a program that starts, works a millisecond and ends: no threads, no async, no other program (but the IPAM plugin that a configuration may name). What it knows
@@ -56,6 +57,7 @@ pub mod install;
 pub mod ipam;
 pub mod json;
 pub mod lease;
+pub mod leftovers;
 pub mod limits;
 mod log;
 pub mod look;

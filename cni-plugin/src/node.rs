@@ -3,14 +3,12 @@
 //! It knows no pod. Invariant: a bridge that others made is taken as it is, but for what pods need to work; whatever is
 //! asked for and there already is a success.
 
+mod pods;
 mod vlans;
 
-use crate::alias;
 use crate::apply::{Error, refused};
-use crate::names;
 use crate::plan::{FORWARD_IPV6, Setting};
 use crate::setting;
-use crate::spec::Attachment;
 use heddle_netlink::address::{self, Address};
 use heddle_netlink::link::{self, Bridge, Link, Mac, Which};
 use heddle_netlink::neighbour::Neighbour;
@@ -85,41 +83,6 @@ impl Node {
             Err(e) if e.errno() != Some(Errno::NODEV) => Err(refused(format!("remove link {name}"))(e)),
             _ => Ok(()),
         }
-    }
-
-    /// The link of the pod that has an address, by the name that [`names::address_name`] gives it.
-    ///
-    /// # Errors
-    /// When the kernel refuses to say.
-    pub fn find_by_address(&mut self, network: &str, address: IpAddr) -> Result<Option<Link>, Error> {
-        let name = names::address_name(network, address);
-        let found = link::fetch(&mut self.socket, Which::Name(&name));
-        found.map_err(refused(format!("find the link that has address {address}")))
-    }
-
-    /// Gives a link further names, which no other has. A kernel before 5.5 has no such names, and the lease table alone
-    /// says who has an address.
-    pub(crate) fn add_names(&mut self, link: &str, names: &[String]) -> Result<(), Error> {
-        let mut batch = Batch::new();
-        link::add_names(&mut batch, Which::Name(link), names);
-        let action = || refused(format!("name {link} by its addresses: {}", names.join(", ")));
-        match self.socket.request(&mut batch) {
-            Err(e) if e.errno() == Some(Errno::OPNOTSUPP) => Ok(()),
-            Err(e) if e.errno() == Some(Errno::EXIST) => {
-                Err(Error::Exists { name: names.join(" or "), place: "on the node" })
-            }
-            done => done.map_err(action()),
-        }
-    }
-
-    /// Whose pairs are there: the attachments of all links that are ours.
-    ///
-    /// # Errors
-    /// When the kernel refuses to list them.
-    pub fn attachments(&mut self) -> Result<Vec<Attachment>, Error> {
-        let listed = link::list(&mut self.socket, "veth");
-        let links = listed.map_err(refused("list the node's links".to_owned()))?;
-        Ok(links.iter().filter_map(alias::read).collect())
     }
 
     /// Makes the node send what is for the pod by the host's end of its pair, and to an Ethernet address that it need not

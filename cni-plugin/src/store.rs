@@ -236,7 +236,8 @@ impl Store {
             let _ = fs::remove_file(&path);
             return Ok(());
         }
-        let leases: Vec<_> = leases.into_iter().map(|(owner, addresses)| Held { owner, addresses }).collect();
+        let leases: Vec<_> =
+            leases.into_iter().map(|(owner, addresses)| Held { owner, addresses, foreign: false }).collect();
         self.adopt(&[], &leases)?;
         fs::remove_file(&path).map_err(failed("remove", &path))
     }
@@ -327,7 +328,7 @@ fn fill(
             return Ok(());
         }
         let addresses: Vec<_> = held.addresses.iter().map(|ip| (*ip, pool_of(sets, *ip))).collect();
-        table.change(|table| table.insert(&held.owner, &addresses))
+        table.change(|table| table.insert((&held.owner, held.foreign), &addresses))
     };
     for held in old.iter().flat_map(|old| old.leases()) {
         insert(table, held?)?;

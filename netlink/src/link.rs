@@ -14,6 +14,7 @@ use crate::message::{Attributes, Batch, Reply, Writer};
 use crate::socket::{Error, Socket};
 use crate::vlan::Filter;
 use rustix::io::Errno;
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 pub(crate) const RTM_NEWLINK: u16 = 16;
@@ -355,12 +356,36 @@ pub fn fetch(socket: &mut Socket, link: Which<'_>) -> Result<Option<Link>, Error
 /// # Errors
 /// As [`Socket::dump`].
 pub fn list(socket: &mut Socket, kind: &str) -> Result<Vec<Link>, Error> {
+    list_by(socket, kind, |_| ()).map(|all| all.into_iter().map(|(link, ())| link).collect())
+}
+
+/// The same with their further names.
+///
+/// # Errors
+/// As [`Socket::dump`].
+pub fn list_named(socket: &mut Socket, kind: &str) -> Result<Vec<(Link, Vec<String>)>, Error> {
+    list_by(socket, kind, |attributes| {
+        let names = attributes.get_nest(IFLA_PROP_LIST).into_iter().flatten();
+        let names = names.filter(|(kind, _)| *kind == IFLA_ALT_IFNAME);
+        names
+            .filter_map(|(_, name)| Some(CStr::from_bytes_until_nul(name).ok()?.to_str().ok()?.to_owned()))
+            .collect()
+    })
+}
+
+fn list_by<T>(
+    socket: &mut Socket,
+    kind: &str,
+    more: impl Fn(Attributes<'_>) -> T,
+) -> Result<Vec<(Link, T)>, Error> {
     let mut batch = Batch::new();
     batch.push(RTM_GETLINK, DUMP, &header(0, 0, 0), |w| {
         w.put_u32(IFLA_EXT_MASK, SKIP_STATS);
         w.nest(IFLA_LINKINFO, |w| w.put_str(IFLA_INFO_KIND, kind));
     });
-    let all = socket.dump(&mut batch, |found: &mut Vec<Link>, reply| found.extend(Link::read(reply)))?;
+    let all = socket.dump(&mut batch, |found: &mut Vec<(Link, T)>, reply| {
+        found.extend(Link::read(reply).map(|link| (link, more(reply.attributes(IFINFOMSG)))));
+    })?;
     // A kernel without strict checking (before 4.20) ignores the filter.
-    Ok(all.into_iter().filter(|link| link.kind.as_deref() == Some(kind)).collect())
+    Ok(all.into_iter().filter(|(link, _)| link.kind.as_deref() == Some(kind)).collect())
 }

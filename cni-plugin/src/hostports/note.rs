@@ -26,7 +26,12 @@ pub fn write(attachment: &Attachment, interface: Interface, pod: Option<&str>) -
     let id = names::host_link(attachment);
     let digits = id.strip_prefix(HOST_PREFIX).unwrap_or(&id);
     let prefix = if interface == Interface::Ours { HOST_PREFIX } else { FOREIGN };
-    let whole = format!("{prefix}{digits} {}", alias::write(attachment, pod));
+    of_link(&format!("{prefix}{digits}"), &alias::write(attachment, pod))
+}
+
+/// The note of the elements that lead to the pod behind a link, from what the link says of itself.
+pub fn of_link(link: &str, alias: &str) -> String {
+    let whole = format!("{link} {alias}");
     let end = (0..=MOST.min(whole.len())).rev().find(|end| whole.is_char_boundary(*end));
     whole[..end.unwrap_or(0)].to_owned()
 }

@@ -70,7 +70,7 @@ impl<D: Disk> Table<D> {
             chosen.extend(set.assign(ip));
             addresses.push((ip, pool));
         }
-        self.insert(owner, &addresses)?;
+        self.insert((owner, false), &addresses)?;
         Ok(chosen)
     }
 

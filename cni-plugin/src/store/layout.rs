@@ -86,6 +86,8 @@ pub(super) struct Lease {
     pub(super) first: Option<Id>,
     /// Who.
     pub(super) owner: Owner,
+    /// As [`Held::foreign`](crate::ipam::Held::foreign).
+    pub(super) foreign: bool,
 }
 
 /// An address that has an owner, or had one.
@@ -187,6 +189,7 @@ impl Slot {
                 out.ids(&[lease.chain, lease.first]);
                 out.text(&lease.owner.container);
                 out.text(&lease.owner.ifname);
+                out.bytes(&[lease.foreign.into()]);
             }
             Self::Address(address) => {
                 out.bytes(&[b'a', address.ip.is_ipv4().into()]);
@@ -213,7 +216,9 @@ impl Slot {
             b"l" => {
                 let (chain, first) = (input.id(), input.id());
                 let (container, ifname) = (input.text(), input.text());
-                Ok(Self::Lease(Lease { chain, first, owner: Owner { container, ifname } }))
+                // A program that did not know it left a zero here.
+                let foreign = input.take(1) == [1];
+                Ok(Self::Lease(Lease { chain, first, owner: Owner { container, ifname }, foreign }))
             }
             b"a" => {
                 let v4 = input.take(1) == [1];

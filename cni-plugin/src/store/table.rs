@@ -112,7 +112,7 @@ impl<D: Disk> Table<D> {
     pub(super) fn leases(&self) -> impl Iterator<Item = Result<Held, Error>> {
         let held = |lease: Lease| {
             let addresses = self.addresses(&lease)?.iter().map(|(_, held)| held.ip).collect();
-            Ok(Held { owner: lease.owner, addresses })
+            Ok(Held { owner: lease.owner, addresses, foreign: lease.foreign })
         };
         (1..=self.head.used).filter_map(Id::new).filter_map(move |id| match self.slot(id) {
             Ok(Slot::Lease(lease)) => Some(held(lease)),
@@ -139,13 +139,17 @@ impl<D: Disk> Table<D> {
     }
 
     /// Makes these the owner's, which must have none; each goes back to its pool later. What rested rests no more.
-    pub(super) fn insert(&mut self, owner: &Owner, addresses: &[(IpAddr, Option<Id>)]) -> Result<(), Error> {
+    pub(super) fn insert(
+        &mut self,
+        (owner, foreign): (&Owner, bool),
+        addresses: &[(IpAddr, Option<Id>)],
+    ) -> Result<(), Error> {
         let id = self.take_slot()?;
         let mut first = None;
         for (ip, pool) in addresses.iter().rev() {
             first = Some(self.take_address(*ip, *pool, (id, first))?);
         }
-        let lease = Lease { chain: None, first, owner: owner.clone() };
+        let lease = Lease { chain: None, first, owner: owner.clone(), foreign };
         self.link(id, owner_hash(owner), Slot::Lease(lease))
     }
 

@@ -46,7 +46,7 @@ fn what_is_granted_and_released_is_there_for_the_next_process() {
     assert!(store.release(&owner("a")).unwrap() && !store.release(&owner("a")).unwrap());
     drop(store);
     let mut store = open(&scratch);
-    assert_eq!(store.holders().unwrap(), [Held { owner: owner("b"), addresses: b.clone() }]);
+    assert_eq!(store.holders().unwrap(), [Held { owner: owner("b"), addresses: b.clone(), foreign: false }]);
     assert_eq!((store.held_by(&owner("b")).unwrap(), store.held_by(&owner("a")).unwrap()), (Some(b), None));
     assert_eq!(grant(&mut store, "c", &sets).unwrap(), [ip("10.0.0.4"), ip("fd00::4")]);
 }
@@ -263,6 +263,7 @@ fn sixty_thousand_leases_of_both_families_are_told_apart() {
             IpAddr::V4((0x0a00_0002 + n).into()),
             IpAddr::V6((0xfd00 << 112 | u128::from(2 + n)).into()),
         ],
+        foreign: true,
     };
     let mut store = open(&scratch);
     assert!(store.adopt(&sets, &(0..60_000).map(held).collect::<Vec<_>>()).unwrap().is_empty());
@@ -285,9 +286,13 @@ fn adopted_leases_are_all_there_at_once_and_known_ones_are_given_back() {
     grant(&mut store, "a", &sets).unwrap();
     store.release(&owner("a")).unwrap();
     grant(&mut store, "b", &sets).unwrap();
-    let held = |who: &str, address: &str| Held { owner: owner(who), addresses: vec![ip(address)] };
+    let held =
+        |who: &str, address: &str| Held { owner: owner(who), addresses: vec![ip(address)], foreign: true };
     let more = [held("b", "10.0.0.9"), held("x", "10.0.0.3"), held("y", "10.0.0.9"), held("z", "192.0.2.1")];
     assert_eq!(store.adopt(&sets, &more).unwrap(), more[..2]);
-    assert_eq!(store.holders().unwrap().len(), 3);
+    let foreign = |store: &mut Store| store.holders().unwrap().iter().filter(|held| held.foreign).count();
+    assert_eq!((store.holders().unwrap().len(), foreign(&mut store)), (3, 2));
     assert_eq!(grant(&mut store, "c", &sets).unwrap(), [ip("10.0.0.4")], "10.0.0.2 still rests");
+    grant(&mut store, "d", &self::sets(&["10.1.0.0/24"])).unwrap();
+    assert_eq!(foreign(&mut store), 2, "also in a new table for other ranges");
 }

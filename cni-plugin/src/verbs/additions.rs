@@ -64,6 +64,9 @@ pub(super) fn add(request: &Add, kernel: &mut Kernel, outcome: &Outcome) -> Resu
         return Ok(());
     }
     let (mut ports, note) = (HostPorts::open()?, write_note(request));
+    if let Some(link) = Note::of(&note).link() {
+        kernel.node().remember_ports(link, &claims)?;
+    }
     ports.claim(kernel.node(), (&claims, &note)).map_err(|error| {
         let failure = Failure::from(error);
         match ports.release(|note| note.is_of(&request.attachment)) {

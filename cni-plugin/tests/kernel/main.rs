@@ -25,6 +25,8 @@ mod install;
 #[cfg(test)]
 mod leases;
 #[cfg(test)]
+mod leftovers;
+#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod loopback;
