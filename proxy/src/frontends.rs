@@ -6,191 +6,37 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`resolve`](mod@resolve) | one Service's frontends |
+//! | [`place`] | where clients connect to |
+//! | [`backends`] | what stands behind that |
 //! | [`disputes`] | which claims do not hold, and who has what they claim |
 //! | [`locality`] | which ports are without an endpoint of this node |
 //! | [`endpoints`] | one port's endpoints: ready or about to end, here or anywhere, meant for us or not |
 
+pub mod backends;
 pub mod disputes;
 pub mod endpoints;
 pub mod locality;
+pub mod place;
 pub mod resolve;
 
+pub use backends::{Affinity, Backends, Unserved};
 pub use disputes::{Contested, Dispute};
 pub use endpoints::Endpoint;
 pub use locality::Traffic;
+pub use place::{Frontend, IpFamily, Place, Reach};
 
 use self::locality::Localities;
 use crate::delta::Delta;
 use crate::memory;
-use crate::model::{Dirty, Model, ObjectName, Policy, Protocol, Service};
-use ipnetwork::IpNetwork;
+use crate::model::{Dirty, Model, ObjectName, Service};
 use jiff::Timestamp;
 use resolve::Scope;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 /// How many Services are resolved before it is told what differs.
 const AT_A_TIME: usize = 256;
-
-/// An address family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum IpFamily {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl IpFamily {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    /// The family of an address.
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::V4 } else { Self::V6 }
-    }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        if self == Self::V4 { "IPv4" } else { "IPv6" }
-    }
-}
-
-impl fmt::Display for IpFamily {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// To which address clients connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Place {
-    /// This one.
-    Address(IpAddr),
-    /// Whichever of the node's own addresses serve node ports.
-    Node(IpFamily),
-}
-
-impl Place {
-    /// Its address family.
-    pub fn family(self) -> IpFamily {
-        match self {
-            Self::Address(address) => IpFamily::of(address),
-            Self::Node(family) => family,
-        }
-    }
-}
-
-/// Where clients connect to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Frontend {
-    /// The address.
-    pub place: Place,
-    /// The protocol.
-    pub protocol: Protocol,
-    /// The port.
-    pub port: u16,
-}
-
-impl fmt::Display for Frontend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.place {
-            Place::Address(address) => write!(f, "{}/{}", SocketAddr::new(address, self.port), self.protocol),
-            Place::Node(IpFamily::V4) => write!(f, "node:{}/{}", self.port, self.protocol),
-            Place::Node(IpFamily::V6) => write!(f, "[node]:{}/{}", self.port, self.protocol),
-        }
-    }
-}
-
-/// Which field of the Service a frontend comes from. Where one Service has the same frontend twice, the first of these
-/// holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reach {
-    /// A cluster IP.
-    ClusterIp,
-    /// A load balancer's address.
-    LoadBalancer,
-    /// An external IP.
-    ExternalIp,
-    /// A node port.
-    NodePort,
-}
-
-impl Reach {
-    /// The Service's field, as Kubernetes names it.
-    pub fn field(self) -> &'static str {
-        match self {
-            Self::ClusterIp => "spec.clusterIPs",
-            Self::LoadBalancer => "status.loadBalancer.ingress",
-            Self::ExternalIp => "spec.externalIPs",
-            Self::NodePort => "spec.ports[].nodePort",
-        }
-    }
-}
-
-impl fmt::Display for Reach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ClusterIp => "cluster-ip",
-            Self::LoadBalancer => "load-balancer",
-            Self::ExternalIp => "external-ip",
-            Self::NodePort => "node-port",
-        })
-    }
-}
-
-/// Clients of a Service's port keep their endpoint.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Affinity {
-    /// The port: namespace, name, port name and protocol. All frontends of the port share what is remembered.
-    pub of: Arc<str>,
-    /// For how many seconds after its last new connection a client is remembered.
-    pub seconds: NonZeroU32,
-}
-
-/// What stands behind a frontend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backends {
-    /// How the frontend is reached.
-    pub reach: Reach,
-    /// Which of the two lists new connections go to.
-    pub policy: Policy,
-    /// The endpoints of the whole cluster. With none of them, connections are rejected.
-    pub cluster: Arc<[Endpoint]>,
-    /// The endpoints of this node, where the policy wants them. With none of them, connections are dropped.
-    pub local: Arc<[Endpoint]>,
-    /// The endpoints that may go on answering clients that they have, in order, whether or not new connections go to them.
-    /// Empty but for UDP, where nobody else notices that an endpoint is gone.
-    pub serving: Arc<[SocketAddr]>,
-    /// Who may connect; empty for everybody.
-    pub sources: Arc<[IpNetwork]>,
-    /// Whether a client keeps its endpoint.
-    pub affinity: Option<Affinity>,
-}
-
-/// What happens to connections that no endpoint takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unserved {
-    /// They are refused: there is no endpoint anywhere.
-    Reject,
-    /// They are dropped: there are endpoints, but none that the policy allows, and a load balancer should see a silent
-    /// node rather than a refusal.
-    Drop,
-}
-
-impl Backends {
-    /// What happens to connections that no endpoint takes, when there are such.
-    pub fn unserved(&self) -> Option<Unserved> {
-        match self.policy {
-            _ if self.cluster.is_empty() => Some(Unserved::Reject),
-            Policy::Local if self.local.is_empty() => Some(Unserved::Drop),
-            _ => None,
-        }
-    }
-}
 
 /// Who claims a frontend, in the order in which claims hold: the oldest Service, then the first by name; a Service of
 /// unknown age (a manifest) is older than all.
@@ -393,28 +239,5 @@ impl fmt::Display for Frontends {
             writeln!(f, "{frontend} is {owner}'s, not {other}'s")?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Backends {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut lines = Vec::new();
-        lines.extend(self.sources.iter().map(|source| format!("  only from {source}")));
-        let sticky = self.affinity.as_ref();
-        lines.extend(sticky.map(|a| format!("  a client keeps its endpoint for {} s", a.seconds)));
-        match self.policy {
-            Policy::Cluster => lines.extend(self.cluster.iter().map(|e| format!("  {e}"))),
-            Policy::Local => {
-                lines.extend(self.local.iter().map(|e| format!("  {e}")));
-                // Pods and the node itself reach external frontends as if they had come back from outside.
-                let inside = self.cluster.iter().filter(|_| self.reach != Reach::ClusterIp);
-                lines.extend(inside.map(|e| format!("  from inside: {e}")));
-            }
-        }
-        lines.extend(self.unserved().map(|unserved| match unserved {
-            Unserved::Reject => "  reject".to_owned(),
-            Unserved::Drop => "  drop".to_owned(),
-        }));
-        f.write_str(&lines.join("\n"))
     }
 }
