@@ -17,6 +17,7 @@ mod lean;
 mod manifests;
 mod pace;
 mod reasons;
+mod record;
 pub mod roster;
 mod servers;
 mod shape;
