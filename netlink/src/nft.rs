@@ -21,6 +21,7 @@ mod expression;
 pub mod noted;
 mod print;
 pub mod read;
+mod recognise;
 pub mod shared;
 pub mod statement;
 pub mod table;

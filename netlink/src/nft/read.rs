@@ -3,8 +3,8 @@
 //! Nothing here decides. A table that was read back compares equal to the wanted one exactly when every chain, rule, set
 //! and element is as we would write it; what cannot be read becomes something that no wanted table contains.
 
-use super::compile;
 use super::elements::Elements;
+use super::recognise;
 use super::statement::Rule;
 use super::table::{Chain, DataType, Hook, HookKind, HookPoint, Policy, Set, SetType, Table};
 use super::transaction::{self, Op, Transaction};
@@ -274,7 +274,7 @@ pub fn load_rules(
     let table = Table::new(family, table);
     dump(socket, number::GET_RULE, (&table, None), |rules: &mut BTreeMap<Name, Vec<Rule>>, attributes| {
         if let (Some(chain), Some(list)) = (attributes.get_str(2), attributes.get_nest(4)) {
-            rules.entry(chain.into()).or_default().push(compile::decode(list, family));
+            rules.entry(chain.into()).or_default().push(recognise::decode(list, family));
         }
     })
 }
