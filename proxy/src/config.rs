@@ -13,11 +13,13 @@ mod meaning;
 mod print;
 mod tree;
 mod validate;
+mod values;
 
 pub use self::decode::DecodeError;
 pub use self::duration::{DurationError, GoDuration};
 pub use self::file::{Conntrack, File};
-pub use self::validate::{Invalid, socket_address};
+pub use self::validate::Invalid;
+pub use self::values::socket_address;
 
 use self::flags::Flags;
 use crate::health::servers::Probes;

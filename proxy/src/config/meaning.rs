@@ -3,7 +3,7 @@
 //! Pure, and only for a file in which [`validate`](super::validate::validate) finds no fault.
 
 use super::file::File;
-use super::validate::{PRIMARY, cluster_cidrs, socket_address};
+use super::values::{PRIMARY, cluster_cidrs, socket_address};
 use super::{GoDuration, Source, gates};
 use crate::convert::{parse_address, parse_prefix};
 use crate::health::servers::Probes;

@@ -5,15 +5,12 @@
 use super::duration::GoDuration;
 use super::file::File;
 use super::gates;
+use super::values::{PRIMARY, cluster_cidrs, is_port_range, is_quantity, socket_address};
 use crate::convert::{parse_address, parse_prefix};
 use ipnetwork::IpNetwork;
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt;
-use std::net::SocketAddr;
-
-/// The word that stands for the node's own addresses in `nodePortAddresses`.
-pub(super) const PRIMARY: &str = "primary";
 
 /// The values that `detectLocalMode` may have; empty stands for the first.
 pub(super) const LOCAL_MODES: [&str; 4] =
@@ -21,10 +18,6 @@ pub(super) const LOCAL_MODES: [&str; 4] =
 
 /// The only version whose hidden metrics can be asked for: that before kube-proxy 1.36.
 const PREVIOUS_VERSION: &str = "1.35";
-
-/// What a quantity may end with.
-const UNITS: [&str; 16] =
-    ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
 /// A value that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,37 +82,6 @@ pub(super) fn validate(file: &File) -> Vec<Invalid> {
         "must be text or json",
     );
     checks.0
-}
-
-/// The networks of `clusterCIDR`, which [`validate`] has found to be some.
-pub(super) fn cluster_cidrs(text: &str) -> impl Iterator<Item = Option<IpNetwork>> {
-    text.split(',').filter(move |_| !text.is_empty()).map(|cidr| parse_prefix(cidr.trim()))
-}
-
-/// Reads the address of a server.
-///
-/// # Errors
-/// What it must be.
-pub fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
-    let (host, port) = text.rsplit_once(':').ok_or("must be IP:port")?;
-    let host = match host.strip_prefix('[') {
-        Some(host) => host.strip_suffix(']').ok_or("must be IP:port")?,
-        None if host.contains(':') => return Err("must be IP:port"),
-        None => host,
-    };
-    let ip = parse_address(host).ok_or("must be a valid IP")?;
-    let port = port.parse().ok().filter(|port| *port > 0).ok_or("must be a valid port")?;
-    Ok(SocketAddr::new(ip, port))
-}
-
-/// Whether it is one of Kubernetes' quantities: a decimal number, and what it is multiplied by.
-fn is_quantity(text: &str) -> bool {
-    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = digits.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(digits.len());
-    let (number, unit) = digits.split_at(end);
-    let exponent = unit.strip_prefix(['e', 'E']).is_some_and(|power| power.parse::<i16>().is_ok());
-    let is_number = number.contains(|c: char| c.is_ascii_digit()) && number.matches('.').count() <= 1;
-    is_number && (exponent || UNITS.contains(&unit))
 }
 
 #[derive(Default)]
@@ -229,22 +191,10 @@ impl Checks {
         }
     }
 
-    /// Nothing has used it for years, but a mistake in it has always been one: `N`, `N-M` or `N+COUNT`.
+    /// Nothing has used it for years, but a mistake in it has always been one.
     fn port_range(&mut self, range: &str) {
-        let number = |text: &str| text.trim().parse::<u16>().ok();
-        let is_fine = match range.trim() {
-            "" => true,
-            range => match (range.split_once('-'), range.split_once('+')) {
-                (Some((low, high)), _) => {
-                    number(low).zip(number(high)).is_some_and(|(low, high)| low <= high)
-                }
-                (_, Some((base, count))) => number(base)
-                    .zip(number(count))
-                    .is_some_and(|(base, count)| base.checked_add(count).is_some()),
-                _ => number(range).is_some(),
-            },
-        };
-        self.that(is_fine, "portRange", &range, "must be a valid port range (e.g. 300-2000)");
+        let why = "must be a valid port range (e.g. 300-2000)";
+        self.that(is_port_range(range.trim()), "portRange", &range, why);
     }
 
     fn node_port_addresses(&mut self, addresses: &[String]) {
