@@ -158,6 +158,33 @@ impl Lab {
         &self.nodes
     }
 
+    /// Switches a node off and on: its network is a new one, and what its programs kept for one boot is gone. Programs and
+    /// pods of before are cut off, and for the test to end.
+    ///
+    /// # Errors
+    /// [`Error::NoNode`], or as [`new`](Self::new).
+    pub fn reboot(&mut self, name: &str) -> Result<(), Error> {
+        let old = self.node(name)?;
+        let (seat, port) = (old.seat(), port(old.namespace()));
+        let failed = |source| Error::Wire { host: name.to_owned(), source };
+        self.fabric.enter(|| Wire::open()?.remove(&port))?.map_err(failed)?;
+        let namespace = Namespace::new(name)?;
+        self.connect(&namespace, seat)?;
+        let node = self.nodes.iter_mut().find(|node| node.name() == name).expect("it was found above");
+        node.reboot(namespace)
+    }
+
+    /// Gives a node the pod ranges of this number in place of its own, as when it registers anew. Its pods keep their
+    /// addresses.
+    ///
+    /// # Errors
+    /// [`Error::NoNode`].
+    pub fn give_ranges(&mut self, name: &str, number: u8) -> Result<(), Error> {
+        let missing = || Error::NoNode { name: name.to_owned() };
+        self.nodes.iter_mut().find(|node| node.name() == name).ok_or_else(missing)?.give_ranges(number);
+        Ok(())
+    }
+
     /// The host outside sends what is for an address to this node, which must be on its subnet, until
     /// [`forget`](Self::forget).
     ///
@@ -194,7 +221,7 @@ impl Lab {
     /// Plugs a host into the fabric and gives it the fabric as its default route, as Services' addresses need one.
     fn connect(&self, host: &Namespace, seat: Seat) -> Result<(), Error> {
         let failed = |source| Error::Wire { host: host.name().to_owned(), source };
-        let port: String = host.name().chars().take(link::NAME_MAX).collect();
+        let port = port(host);
         let (bridge, number, mtu) = (&seat.bridge(), seat.number, self.underlay.mtu);
         let cable = Cable { bridge, port: &port, plug: UPLINK, other: host.as_fd(), number, mtu };
         self.fabric.enter(|| Wire::open()?.cable(cable))?.map_err(failed)?;
@@ -219,6 +246,11 @@ impl Lab {
         }
         Ok(())
     }
+}
+
+/// Name of the fabric's end of a host's cable.
+fn port(host: &Namespace) -> String {
+    host.name().chars().take(link::NAME_MAX).collect()
 }
 
 fn addresses(seat: Seat) -> Vec<IpAddr> {

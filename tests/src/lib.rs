@@ -8,6 +8,7 @@
 //! | [`cni`] | what a container runtime does with a CNI plugin and its configuration list |
 //! | [`containerd`] | a real container runtime on a node, and kubelet's requests to it |
 //! | [`apiserver`] | the Kubernetes API for programs and kubectl, with switches to break it |
+//! | [`cluster`] | nodes with heddle-node and heddle-proxy on each, fed by one API server |
 //! | [`plane`] | a node and API servers that a test can break |
 //! | [`process`] | programs under test, started inside a namespace, dead with the test |
 //! | [`proxy`] | the real `heddle-proxy` on a node, fed from a folder of manifests |
@@ -23,6 +24,7 @@
 //! when that is killed: namespaces and directories are file descriptors, processes die with their parent.
 
 pub mod apiserver;
+pub mod cluster;
 pub mod cni;
 pub mod containerd;
 pub mod demo;

@@ -27,9 +27,15 @@ pub fn service(name: &str, cluster_ips: &[IpAddr], port: u16, target: u16) -> Va
 /// The slice of a Service's ready endpoints, all on one node and of one family. It is called as the Service, with a 4
 /// or 6 at its end.
 pub fn slice(service: &str, node: &str, endpoints: &[IpAddr], port: u16) -> Value {
-    let (family, digit) = if endpoints.iter().all(IpAddr::is_ipv4) { ("IPv4", 4) } else { ("IPv6", 6) };
-    let endpoint =
-        |ip: &IpAddr| json!({ "addresses": [ip], "conditions": { "ready": true }, "nodeName": node });
+    let endpoints: Vec<(&str, IpAddr)> = endpoints.iter().map(|ip| (node, *ip)).collect();
+    slice_over(service, &endpoints, port)
+}
+
+/// The same with endpoints on several nodes.
+pub fn slice_over(service: &str, endpoints: &[(&str, IpAddr)], port: u16) -> Value {
+    let is_ipv4 = endpoints.iter().all(|(_, ip)| ip.is_ipv4());
+    let (family, digit) = if is_ipv4 { ("IPv4", 4) } else { ("IPv6", 6) };
+    let endpoint = |(node, ip): &(&str, IpAddr)| json!({ "addresses": [ip], "conditions": { "ready": true }, "nodeName": node });
     json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",

@@ -76,6 +76,14 @@ impl Wire {
         self.request(|batch| veth.create(batch))
     }
 
+    /// Takes a link away, and with it the other end of its cable.
+    ///
+    /// # Errors
+    /// When there is no such link.
+    pub fn remove(&mut self, link: &str) -> Result<(), Error> {
+        self.request(|batch| link::delete(batch, Which::Name(link)))
+    }
+
     /// Gives a link an address.
     ///
     /// # Errors

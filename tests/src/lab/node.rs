@@ -8,6 +8,8 @@ use crate::scratch::Scratch;
 use crate::wire::Wire;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use serde_json::{Value, json};
+use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Node {
     namespace: Namespace,
+    /// Of its pod ranges.
     number: u8,
     seat: Seat,
     pods: Families,
@@ -26,6 +29,31 @@ impl Node {
     pub(super) fn new(name: &str, number: u8, seat: Seat, pods: Families) -> Result<Self, Error> {
         let scratch = Scratch::new().map_err(|source| Error::Directory { host: name.to_owned(), source })?;
         Ok(Self { namespace: Namespace::new(name)?, number, seat, pods, scratch: Arc::new(scratch) })
+    }
+
+    pub(super) fn seat(&self) -> Seat {
+        self.seat
+    }
+
+    pub(super) fn give_ranges(&mut self, number: u8) {
+        self.number = number;
+    }
+
+    /// Starts anew with this network. What is left of its directory is what a disk keeps.
+    pub(super) fn reboot(&mut self, namespace: Namespace) -> Result<(), Error> {
+        self.namespace = namespace;
+        // A new boot id frees all leases; the lab has one boot for all of its nodes.
+        match fs::remove_dir_all(self.leases()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::Directory { host: self.name().to_owned(), source: error })
+            }
+            _ => self.forward(),
+        }
+    }
+
+    /// Where the plugin keeps its leases.
+    pub(super) fn leases(&self) -> PathBuf {
+        self.directory().join("leases")
     }
 
     pub(super) fn forward(&self) -> Result<(), Error> {

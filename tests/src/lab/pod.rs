@@ -120,7 +120,7 @@ fn configuration(node: &Node, addresses: &[IpAddr]) -> Value {
         "isGateway": true,
         "isDefaultGateway": true,
         "hairpinMode": true,
-        "ipam": { "type": "heddle", "ranges": ranges, "dataDir": node.directory().join("leases") },
+        "ipam": { "type": "heddle", "ranges": ranges, "dataDir": node.leases() },
     })
 }
 
