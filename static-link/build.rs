@@ -1,9 +1,10 @@
-//! Makes `cargo build` link the plugin statically on glibc targets, without flags or another target.
+//! The build script of what goes onto a node: makes `cargo build` link it statically on glibc targets, without flags or
+//! another target.
 //!
-//! The plugin is copied from an image onto nodes whose C library nobody knows. `-C target-feature=+crt-static` cannot be
-//! set in the manifest, and set for the whole build it breaks procedural macros. So the linker is shown scripts in the
-//! place of the shared libraries that the standard library names, each of which points at the static one
-//! (docs/decisions/static-plugin.md). Where the C library's archive is missing, the plugin is linked dynamically.
+//! The plugin is copied from the image onto nodes whose C library nobody knows, and the image holds nothing but our programs.
+//! `-C target-feature=+crt-static` cannot be set in the manifest, and set for the whole build it breaks procedural macros.
+//! So the linker is shown scripts in the place of the shared libraries that the standard library names, each of which points
+//! at the static one (docs/decisions/static-plugin.md). Where the C library's archive is missing, programs are linked dynamically.
 
 use std::env;
 use std::fs;
@@ -18,7 +19,7 @@ const SCRIPTS: &[(&str, &str)] = &[
 
 #[expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=../static-link/build.rs");
     let target = |name: &str| env::var(name).unwrap_or_default();
     let glibc = target("CARGO_CFG_TARGET_OS") == "linux" && target("CARGO_CFG_TARGET_ENV") == "gnu";
     let already = target("CARGO_CFG_TARGET_FEATURE").split(',').any(|feature| feature == "crt-static");
@@ -26,7 +27,7 @@ fn main() {
         return;
     }
     if !has_archive(&target("CARGO_CFG_TARGET_ARCH")) {
-        println!("cargo:warning=libc.a is missing: heddle-cni is linked dynamically");
+        println!("cargo:warning=libc.a is missing: {} is linked dynamically", target("CARGO_PKG_NAME"));
         return;
     }
     let place = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR for build scripts"));
