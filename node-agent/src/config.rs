@@ -39,6 +39,9 @@ pub struct Flags {
     /// Where /healthz is answered, such as 127.0.0.1:10270; nowhere without it.
     #[arg(long, value_name = "ADDRESS")]
     healthz_bind_address: Option<SocketAddr>,
+    /// Where the kernel's settings are written: in a container, whose /proc/sys is read-only, the node's, mounted elsewhere.
+    #[arg(long, value_name = "DIR", default_value = "/proc/sys")]
+    sysctl_dir: PathBuf,
     /// Remove our routes and tables, and exit. Nothing else removes them.
     #[arg(long)]
     cleanup: bool,
@@ -81,6 +84,8 @@ pub struct Config {
     pub source: Source,
     /// Where probes are answered.
     pub probes: Option<SocketAddr>,
+    /// Where the kernel's settings are written.
+    pub sysctl: PathBuf,
     /// Remove everything instead.
     pub cleans_up: bool,
     /// klog's number for how much is logged.
@@ -120,6 +125,7 @@ impl Flags {
             settings,
             source,
             probes: self.healthz_bind_address,
+            sysctl: self.sysctl_dir,
             cleans_up: self.cleanup,
             verbosity: self.verbosity,
             log_format,

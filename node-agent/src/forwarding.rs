@@ -21,13 +21,13 @@ pub struct Unset {
     source: io::Error,
 }
 
-/// Makes the kernel forward, with the files below `root`, which is `/` but in tests. Returns what was changed. A family that
+/// Makes the kernel forward, with the files below `sysctl`, where `/proc/sys` is. Returns what was changed. A family that
 /// the kernel does not have is left out.
 ///
 /// # Errors
 /// The first setting that cannot be written.
-pub fn set(root: &Path, uplinks: &BTreeSet<String>) -> Result<Vec<String>, Unset> {
-    let net = root.join("proc/sys/net");
+pub fn set(sysctl: &Path, uplinks: &BTreeSet<String>) -> Result<Vec<String>, Unset> {
+    let net = sysctl.join("net");
     let mut changed = Vec::new();
     let mut set = |path: PathBuf, from: &str, to| write(&path, (from, to)).map(|done| changed.extend(done));
     set(net.join("ipv4/ip_forward"), "0", "1")?;
@@ -64,14 +64,14 @@ mod tests {
 
     fn files(root: &Path, files: &[(&str, &str)]) {
         for (name, value) in files {
-            let path = root.join("proc/sys/net").join(name);
+            let path = root.join("net").join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, value).unwrap();
         }
     }
 
     fn read(root: &Path, name: &str) -> String {
-        fs::read_to_string(root.join("proc/sys/net").join(name)).unwrap()
+        fs::read_to_string(root.join("net").join(name)).unwrap()
     }
 
     #[test]

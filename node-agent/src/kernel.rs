@@ -11,7 +11,7 @@ use heddle_netlink::link::{self, LinkIndex, Which};
 use heddle_netlink::nft::{self, CommitError, TableFamily};
 use heddle_netlink::{Batch, Errno, Error, Family, Refusal, Socket, address, route};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// The answers to one batch must fit into the socket's queue (212 992 bytes by default, and each takes most of one kilobyte).
 const ROUTES_PER_BATCH: usize = 100;
@@ -71,6 +71,7 @@ pub struct Netlink {
     routes: Socket,
     tables: Socket,
     families: Vec<TableFamily>,
+    sysctl: PathBuf,
 }
 
 impl Netlink {
@@ -80,7 +81,13 @@ impl Netlink {
     /// When the kernel has no such sockets or the process may not open them.
     pub fn open(families: &[TableFamily]) -> Result<Self, Error> {
         let (routes, tables) = (Socket::open(Family::Route)?, Socket::open(Family::Netfilter)?);
-        Ok(Self { routes, tables, families: families.to_owned() })
+        Ok(Self { routes, tables, families: families.to_owned(), sysctl: "/proc/sys".into() })
+    }
+
+    /// The same, which writes settings below this folder.
+    #[must_use]
+    pub fn with_sysctl(self, sysctl: PathBuf) -> Self {
+        Self { sysctl, ..self }
     }
 
     /// The netlink ports by which notifications of our own changes are known: of routes, and of tables.
@@ -141,7 +148,7 @@ impl Kernel for Netlink {
             let found = found.map_err(|source| Failure::Look { what: "a link of this node", source })?;
             names.extend(found.map(|link| link.name));
         }
-        Ok(forwarding::set(Path::new("/"), &names)?)
+        Ok(forwarding::set(&self.sysctl, &names)?)
     }
 
     fn apply(&mut self, steps: &Steps) -> Vec<Failure> {

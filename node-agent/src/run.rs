@@ -68,6 +68,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let network = Network::open().map_err(RunError::Open)?;
     let tables = Listener::open().map_err(RunError::Open)?;
     let kernel = Netlink::open(&config.settings.families).map_err(RunError::Open)?;
+    let kernel = kernel.with_sysctl(config.sysctl.clone());
     let (own_routes, own_tables) = kernel.ports();
     let (events, inbox) = channel();
     let views: Board<View> = Board::default();

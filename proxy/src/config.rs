@@ -87,6 +87,8 @@ pub struct Config {
     pub metrics_address: Option<SocketAddr>,
     /// The socket on which questions are answered; `None` for none.
     pub status_socket: Option<PathBuf>,
+    /// Where the kernel's settings are written, if not in `/proc/sys`.
+    pub sysctl: Option<PathBuf>,
     /// Where health is asked for, if anywhere.
     pub probes: Option<Probes>,
     /// The measure of how long writes may fail before the node counts as unhealthy.
@@ -209,6 +211,7 @@ impl CommandLine {
             settings: meaning::settings(&file),
             metrics_address: meaning::metrics_address(&file),
             status_socket: Some(&self.flags.status_socket).filter(|path| !path.is_empty()).map(PathBuf::from),
+            sysctl: self.flags.sysctl_dir.clone(),
             probes: meaning::probes(&file),
             sync_period: meaning::sync_period(&file),
             log_format: if file.logging.format == "json" { LogFormat::Json } else { LogFormat::Text },

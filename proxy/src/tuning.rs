@@ -12,7 +12,11 @@ use std::{fs, io, thread};
 /// The most connections that a number of cores stands for: 320 MB of kernel memory.
 const MOST: i64 = 1 << 20;
 
+/// Where settings are written if nothing else is said.
+const SYSCTL: &str = "proc/sys";
 const HASHSIZE: &str = "sys/module/nf_conntrack/parameters/hashsize";
+/// The same number among the settings; only the host's namespace may write it.
+const BUCKETS: &str = "net/netfilter/nf_conntrack_buckets";
 const ONLINE: &str = "sys/devices/system/cpu/online";
 const OOM_SCORE: &str = "proc/self/oom_score_adj";
 
@@ -35,6 +39,25 @@ impl Unset {
     }
 }
 
+/// The kernel's files.
+#[derive(Clone, Copy, Debug)]
+pub struct Files<'a> {
+    /// What they are below: `/` but in tests.
+    pub root: &'a Path,
+    /// Where settings are written, if not in `proc/sys`: in a container, both that and `sys` are read-only.
+    pub sysctl: Option<&'a Path>,
+}
+
+impl Files<'_> {
+    fn setting(self, name: &str) -> PathBuf {
+        self.sysctl.map_or_else(|| self.root.join(SYSCTL), Path::to_owned).join(name)
+    }
+
+    fn hashsize(self) -> PathBuf {
+        if self.sysctl.is_some() { self.setting(BUCKETS) } else { self.root.join(HASHSIZE) }
+    }
+}
+
 /// Sets how readily the kernel ends this process when memory runs out, -1000 (never) to 1000. `root` is `/` but in tests.
 ///
 /// # Errors
@@ -43,11 +66,10 @@ pub fn set_oom_score(root: &Path, score: i32) -> Result<(), Unset> {
     write(&root.join(OOM_SCORE), score.into())
 }
 
-/// Sets what a configuration asks for, in the kernel's files below `root`, which is `/` but in tests. Returns what could
-/// not be set; the rest is.
-pub fn set_conntrack(root: &Path, conntrack: &Conntrack) -> Vec<Unset> {
+/// Sets what a configuration asks for. Returns what could not be set; the rest is.
+pub fn set_conntrack(files: Files<'_>, conntrack: &Conntrack) -> Vec<Unset> {
     let mut failures = Vec::new();
-    let mut set = |path: &str, value| match write(&root.join(path), value) {
+    let mut set = |path: PathBuf, value| match write(&path, value) {
         Ok(()) => true,
         Err(failure) => {
             failures.push(failure);
@@ -55,13 +77,13 @@ pub fn set_conntrack(root: &Path, conntrack: &Conntrack) -> Vec<Unset> {
         }
     };
     for (name, value) in sysctls(conntrack) {
-        set(&format!("proc/sys/net/netfilter/{name}"), value);
+        set(files.setting(&format!("net/netfilter/{name}")), value);
     }
-    if let Some(limit) = limit(conntrack, cores(root)) {
-        let is_set = set("proc/sys/net/netfilter/nf_conntrack_max", limit);
+    if let Some(limit) = limit(conntrack, cores(files.root)) {
+        let is_set = set(files.setting("net/netfilter/nf_conntrack_max"), limit);
         // The buckets are the host's: whoever may not set the limit may not set them either.
-        if is_set && read(&root.join(HASHSIZE)).is_none_or(|buckets| buckets < limit / 4) {
-            set(HASHSIZE, limit / 4);
+        if is_set && read(&files.hashsize()).is_none_or(|buckets| buckets < limit / 4) {
+            set(files.hashsize(), limit / 4);
         }
     }
     failures
@@ -141,6 +163,10 @@ mod tests {
         root
     }
 
+    fn set_conntrack(root: &Path, conntrack: &Conntrack) -> Vec<Unset> {
+        super::set_conntrack(Files { root, sysctl: None }, conntrack)
+    }
+
     fn say(root: &tempfile::TempDir, name: &str) -> i64 {
         read(&root.path().join("proc/sys/net/netfilter").join(name)).unwrap()
     }
@@ -205,6 +231,20 @@ mod tests {
         let failures = set_conntrack(root.path(), &Conntrack::default());
         assert_eq!(failures.iter().map(Unset::is_absent).collect::<Vec<_>>(), [false]);
         assert_eq!(say(&root, NAMES[2]), 3600);
+    }
+
+    #[test]
+    fn in_a_container_settings_and_buckets_are_written_where_the_nodes_are_mounted() {
+        let root = tree();
+        let mounted = root.path().join("node");
+        fs::create_dir_all(mounted.join("net")).unwrap();
+        fs::rename(root.path().join("proc/sys/net/netfilter"), mounted.join("net/netfilter")).unwrap();
+        fs::write(mounted.join(BUCKETS), "7\n").unwrap();
+        let files = Files { root: root.path(), sysctl: Some(&mounted) };
+        assert!(super::set_conntrack(files, &Conntrack::default()).is_empty());
+        assert_eq!(read(&mounted.join("net/netfilter/nf_conntrack_max")), Some(6 * 32768));
+        assert_eq!(read(&mounted.join(BUCKETS)), Some(6 * 32768 / 4));
+        assert_eq!(read(&root.path().join(HASHSIZE)), Some(7));
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub(super) struct Flags {
     /// The socket on which `heddle-proxy status`, `trace` and `dump` are answered; empty for none. Only root may open it.
     #[arg(long, value_name = "PATH", default_value = socket::DEFAULT)]
     pub(super) status_socket: String,
+    /// Where the kernel's settings are written: in a container, whose /proc/sys is read-only, the node's, mounted elsewhere.
+    #[arg(long, value_name = "DIR")]
+    pub(super) sysctl_dir: Option<PathBuf>,
     #[command(flatten)]
     logging: LoggingFlags,
     #[command(flatten)]

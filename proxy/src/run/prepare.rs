@@ -3,7 +3,7 @@
 use super::{KernelError, RunError};
 use crate::config::{Config, Conntrack};
 use crate::nft::{Abilities, Netlink, probe};
-use crate::tuning::{self, Unset};
+use crate::tuning::{self, Files, Unset};
 use heddle_netlink::nft::TableFamily;
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub fn write_config(config: &Config, path: &Path) -> Result<(), RunError> {
 pub fn init(config: &Config) -> Result<(), RunError> {
     let mut kernel = Netlink::open().map_err(KernelError::Open)?;
     routable(&mut kernel)?;
-    let (absent, refused) = tune(&config.file.conntrack);
+    let (absent, refused) = tune(config);
     if !absent.is_empty() {
         warn!(
             "left to the process that writes rules, since the kernel does not have it yet: {}",
@@ -61,20 +61,21 @@ pub(super) fn routable(kernel: &mut Netlink) -> Result<Vec<TableFamily>, RunErro
 /// Sets the kernel's limits. What cannot be set is said in one line, and done without. Returns whether files that the kernel
 /// does not have yet are to be tried again once rules stand.
 pub(super) fn tune_as_far_as_possible(config: &Config) -> bool {
-    let (absent, mut refused) = tune(&config.file.conntrack);
+    let (absent, mut refused) = tune(config);
     refused.extend(tuning::set_oom_score(ROOT.as_ref(), config.file.oom_score_adj.0).err());
     say(&refused);
     !absent.is_empty()
 }
 
 /// Sets the limits whose files the kernel may have by now, since rules stand.
-pub(super) fn tune_again(conntrack: &Conntrack) {
-    say(&tuning::set_conntrack(ROOT.as_ref(), conntrack));
+pub(super) fn tune_again(sysctl: Option<&Path>, conntrack: &Conntrack) {
+    say(&tuning::set_conntrack(Files { root: ROOT.as_ref(), sysctl }, conntrack));
 }
 
 /// Sets the limits. Returns those whose files the kernel does not have, and those that it refuses.
-fn tune(conntrack: &Conntrack) -> (Vec<Unset>, Vec<Unset>) {
-    tuning::set_conntrack(ROOT.as_ref(), conntrack).into_iter().partition(Unset::is_absent)
+fn tune(config: &Config) -> (Vec<Unset>, Vec<Unset>) {
+    let files = Files { root: ROOT.as_ref(), sysctl: config.sysctl.as_deref() };
+    tuning::set_conntrack(files, &config.file.conntrack).into_iter().partition(Unset::is_absent)
 }
 
 fn say(failures: &[Unset]) {

@@ -14,13 +14,13 @@ pub(super) fn wait(config: &Config, tunes_again: bool, stands: Receiver<()>) -> 
     if !replaces && !tunes_again {
         return Ok(());
     }
-    let conntrack = config.file.conntrack.clone();
+    let (conntrack, sysctl) = (config.file.conntrack.clone(), config.sysctl.clone());
     spawn("standing", move || {
         if stands.recv().is_err() {
             return;
         }
         if tunes_again {
-            prepare::tune_again(&conntrack);
+            prepare::tune_again(sysctl.as_deref(), &conntrack);
         }
         if replaces {
             remove::take_over();
