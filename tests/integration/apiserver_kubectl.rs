@@ -172,6 +172,10 @@ fn kubectl_describes_and_finds_every_kind() -> Outcome {
     let mut kinds: Vec<_> = kinds.lines().collect();
     kinds.sort_unstable();
     let expected = [
+        "clusterrolebindings.rbac.authorization.k8s.io",
+        "clusterroles.rbac.authorization.k8s.io",
+        "configmaps",
+        "daemonsets.apps",
         "endpointslices.discovery.k8s.io",
         "events",
         "events.events.k8s.io",
@@ -179,6 +183,7 @@ fn kubectl_describes_and_finds_every_kind() -> Outcome {
         "networkpolicies.networking.k8s.io",
         "nodes",
         "pods",
+        "serviceaccounts",
         "servicecidrs.networking.k8s.io",
         "services",
     ];

@@ -2,7 +2,8 @@
 //!
 //! It is what the lab's programs and an unmodified kubectl talk to. Objects live in memory, numbered as etcd numbers
 //! them; lists, pages, watches, patches, conflicts and refusals are those of Kubernetes. It is not a cluster: there are no
-//! controllers, no admission beyond defaults and checks, no quotas and no roles, and namespaces need not exist.
+//! controllers, no admission beyond defaults and checks and no quotas, roles bind ServiceAccounts alone, and namespaces need not
+//! exist.
 
 mod access;
 mod ages;
@@ -22,10 +23,12 @@ mod read;
 mod refusal;
 mod request;
 mod resource;
+mod rights;
 mod selectors;
 mod serve;
 mod store;
 mod strategic;
+mod strict;
 mod tables;
 mod tls;
 mod verbs;
@@ -49,6 +52,7 @@ pub use refusal::Refusal;
 use resource::Resource;
 use serve::Shared;
 use store::{Key, Store};
+pub use strict::unknown_fields;
 use tls::Authority;
 pub use tls::{ClientPair, TlsError, Validity};
 use verbs::{Part, Place};

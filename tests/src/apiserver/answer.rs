@@ -15,11 +15,12 @@ use super::patch::PatchType;
 use super::paths::text;
 use super::refusal::Refusal;
 use super::request::{Query, Target, WatchOptions};
+use super::rights::Account;
 use super::serve::{Body, Broken, Shared};
 use super::tables::Encoding;
 use super::verbs::{self, Part, Place};
 use super::watch::Watch;
-use super::{discovery, openapi, read};
+use super::{discovery, openapi, read, rights, strict};
 
 /// The largest object that etcd takes is 1.5 MiB, and the real server reads twice that.
 const MAX_BODY: usize = 3 << 20;
@@ -69,12 +70,13 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>, has_certificate
     if ["/healthz", "/livez", "/readyz"].contains(&path.as_str()) {
         return Ok(response(StatusCode::OK, "text/plain; charset=utf-8", "ok".into()));
     }
-    if !has_certificate {
-        shared.access.authenticate(header(&request, AUTHORIZATION))?;
-    }
+    let account = match has_certificate {
+        true => None,
+        false => shared.access.authenticate(header(&request, AUTHORIZATION))?,
+    };
     let segments: Vec<_> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     if let Some(target) = Target::parse(&segments) {
-        return act(shared, target, request).await;
+        return act(shared, target, request, account.as_ref()).await;
     }
     if request.method() != Method::GET {
         return Err(Refusal::no_such_page());
@@ -86,11 +88,21 @@ async fn route(shared: &Arc<Shared>, request: Request<Incoming>, has_certificate
     found.map(|found| document(StatusCode::OK, &found)).ok_or_else(Refusal::no_such_page)
 }
 
-async fn act(shared: &Arc<Shared>, target: Target, request: Request<Incoming>) -> Answer {
+async fn act(
+    shared: &Arc<Shared>,
+    target: Target,
+    request: Request<Incoming>,
+    account: Option<&Account>,
+) -> Answer {
     let query = Query::parse(request.uri().query());
     let encoding = Encoding::choose(header(&request, ACCEPT), query.text("includeObject"));
     let method = request.method().clone();
-    *shared.asked().entry(Asked::of(&method, &target, &query)).or_default() += 1;
+    let asked = Asked::of(&method, &target, &query);
+    *shared.asked().entry(asked.clone()).or_default() += 1;
+    if let Some(account) = account {
+        shared.asked_by().insert((account.clone(), asked.clone()));
+        rights::authorize(&shared.store(), account, &asked, target.namespace.as_deref())?;
+    }
     if shared.faults.borrow().forbidden == Some(target.resource.plural) {
         return Err(Refusal::nobody_may(target.resource));
     }
@@ -107,9 +119,11 @@ async fn act(shared: &Arc<Shared>, target: Target, request: Request<Incoming>) -
     }
     let body = read_body(request).await?;
     let (code, object) = match (method, &target.name) {
-        (Method::POST, None) => create(shared, &target, &query, json_body(&content_type, &body)?)?,
+        (Method::POST, None) => {
+            create(shared, &target, &query, valid(&query, json_body(&content_type, &body)?)?)?
+        }
         (Method::PUT, Some(name)) => {
-            let object = json_body(&content_type, &body)?;
+            let object = valid(&query, json_body(&content_type, &body)?)?;
             let place = place(&target, &query, name);
             (StatusCode::OK, shared.write(|store| verbs::update(store, place, object))?)
         }
@@ -224,6 +238,14 @@ fn json_body(content_type: &str, body: &[u8]) -> Result<Value, Refusal> {
     }
     serde_json::from_slice(body)
         .map_err(|error| Refusal::bad_request(format!("the body is not JSON: {error}")))
+}
+
+/// The object, unless the client wants to hear of fields that there are not, and it has some.
+fn valid(query: &Query, object: Value) -> Result<Value, Refusal> {
+    if query.text("fieldValidation") == "Strict" {
+        strict::check(&object)?;
+    }
+    Ok(object)
 }
 
 fn header(request: &Request<Incoming>, name: hyper::header::HeaderName) -> &str {

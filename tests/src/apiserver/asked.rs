@@ -1,6 +1,7 @@
 //! What clients ask for, in the words in which rights are given.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use hyper::Method;
 
@@ -33,6 +34,20 @@ impl Asked {
         };
         let part = if target.status { "/status" } else { "" };
         Self { verb, group: target.resource.group, resource: format!("{}{part}", target.resource.plural) }
+    }
+}
+
+impl Asked {
+    /// The words of [`fmt::Display`].
+    pub(crate) fn line(verb: &str, group: &str, resource: &str) -> String {
+        if group.is_empty() { format!("{verb} {resource}") } else { format!("{verb} {resource}.{group}") }
+    }
+}
+
+/// `list endpointslices.discovery.k8s.io`, `patch nodes/status`.
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Self::line(self.verb, self.group, &self.resource))
     }
 }
 

@@ -88,6 +88,11 @@ impl Refusal {
         Self::new(403, "Forbidden", message).about(resource, "")
     }
 
+    /// Whoever asks may not.
+    pub(crate) fn forbidden(message: String) -> Self {
+        Self::new(403, "Forbidden", message)
+    }
+
     /// No such path.
     pub(crate) fn no_such_page() -> Self {
         Self::new(404, "NotFound", "the server could not find the requested resource".to_owned())

@@ -109,6 +109,11 @@ pub(crate) const ALL: &[&Resource] = &[
     &kinds::networkpolicy::RESOURCE,
     &kinds::servicecidr::RESOURCE,
     &kinds::event::NEWER,
+    &kinds::configmap::RESOURCE,
+    &kinds::daemonset::RESOURCE,
+    &kinds::roles::ACCOUNT,
+    &kinds::roles::ROLE,
+    &kinds::roles::BINDING,
 ];
 
 /// The resource at a path: group, version and plural.

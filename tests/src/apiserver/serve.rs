@@ -1,6 +1,6 @@
 //! Connections: accepted while the server listens, each served by its own task, HTTP/1.1 or HTTP/2, with TLS or without.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::TcpListener as StdListener;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,7 @@ use super::access::Access;
 use super::answer::answer;
 use super::asked::Asked;
 use super::faults::Faults;
+use super::rights::Account;
 use super::store::Store;
 use super::tls::Authority;
 
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) bookmark_interval: Duration,
     /// What was asked for, and how often.
     asked: Mutex<BTreeMap<Asked, usize>>,
+    /// What ServiceAccounts asked for.
+    asked_by: Mutex<BTreeSet<(Account, Asked)>>,
 }
 
 impl Shared {
@@ -63,7 +66,13 @@ impl Shared {
             authority,
             bookmark_interval: bookmarks,
             asked: Mutex::default(),
+            asked_by: Mutex::default(),
         }
+    }
+
+    /// What ServiceAccounts asked for.
+    pub(crate) fn asked_by(&self) -> MutexGuard<'_, BTreeSet<(Account, Asked)>> {
+        self.asked_by.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was asked for, and how often.
@@ -81,6 +90,7 @@ impl Shared {
             access: Arc::clone(&self.access),
             authority: self.authority.clone(),
             asked: Mutex::default(),
+            asked_by: Mutex::default(),
             bookmark_interval: self.bookmark_interval,
         }
     }
