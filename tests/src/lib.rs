@@ -11,6 +11,7 @@
 //! | [`cluster`] | nodes with heddle-node and heddle-proxy on each, fed by one API server |
 //! | [`plane`] | a node and API servers that a test can break |
 //! | [`process`] | programs under test, started inside a namespace, dead with the test |
+//! | [`manifests`] | what `kubectl apply -k conf/…` makes |
 //! | [`proxy`] | the real `heddle-proxy` on a node, fed from a folder of manifests |
 //! | [`traffic`] | servers and clients: which endpoint answered, and which source address it saw |
 //! | [`objects`] | small Services and slices as JSON |
@@ -29,6 +30,7 @@ pub mod cni;
 pub mod containerd;
 pub mod demo;
 pub mod lab;
+pub mod manifests;
 pub mod namespace;
 pub mod objects;
 pub mod oracle;

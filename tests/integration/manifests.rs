@@ -1,0 +1,193 @@
+//! What `kubectl apply -k conf/…` makes: objects that the API knows, flags that the programs take, rights that are there and used.
+
+#[path = "apiserver/client.rs"]
+#[expect(dead_code, reason = "the API server's own tests use the rest")]
+mod client;
+
+use clap::Parser as _;
+use client::{Client, Outcome};
+use heddle_node::config::Flags;
+use heddle_proxy::config::{CommandLine, Config};
+use heddle_tests::apiserver::unknown_fields;
+use heddle_tests::manifests::{VARIANTS, render};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::fs;
+
+/// What kubeadm 1.36 writes for kube-proxy, but for the values.
+const KUBEADM: &str = "
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+bindAddress: 0.0.0.0
+bindAddressHardFail: false
+clientConnection: {acceptContentTypes: '', burst: 0, contentType: '', kubeconfig: /var/lib/kube-proxy/kubeconfig.conf, qps: 0}
+clusterCIDR: 10.244.0.0/16
+configSyncPeriod: 0s
+conntrack: {maxPerCore: null, min: null, tcpBeLiberal: false, tcpCloseWaitTimeout: null, tcpEstablishedTimeout: null, udpStreamTimeout: 0s, udpTimeout: 0s}
+detectLocal: {bridgeInterface: '', interfaceNamePrefix: ''}
+detectLocalMode: ''
+enableProfiling: false
+healthzBindAddress: ''
+hostnameOverride: ''
+iptables: {localhostNodePorts: null, masqueradeAll: false, masqueradeBit: null, minSyncPeriod: 0s, syncPeriod: 0s}
+ipvs: {excludeCIDRs: null, minSyncPeriod: 0s, scheduler: '', strictARP: false, syncPeriod: 0s, tcpFinTimeout: 0s, tcpTimeout: 0s, udpTimeout: 0s}
+kind: KubeProxyConfiguration
+logging: {flushFrequency: 0, options: {json: {infoBufferSize: '0'}, text: {infoBufferSize: '0'}}, verbosity: 0}
+metricsBindAddress: ''
+mode: ''
+nftables: {masqueradeAll: false, masqueradeBit: null, minSyncPeriod: 0s, syncPeriod: 0s}
+nodePortAddresses: null
+oomScoreAdj: null
+portRange: ''
+showHiddenMetricsForVersion: ''
+winkernel: {enableDSR: false, forwardHealthCheckVip: false, networkName: '', rootHnsEndpointName: '', sourceVip: ''}
+";
+
+fn name(object: &Value) -> String {
+    format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"))
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
+    object.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn find<'a>(objects: &'a [Value], name: &str) -> Outcome<&'a Value> {
+    Ok(objects.iter().find(|object| self::name(object) == name).ok_or(format!("no {name}"))?)
+}
+
+/// Where the API server takes objects of a kind.
+fn path(object: &Value) -> String {
+    let version = text(object, "/apiVersion");
+    let root = if version.contains('/') { "apis" } else { "api" };
+    let namespace = text(object, "/metadata/namespace");
+    let namespace = if namespace.is_empty() { String::new() } else { format!("namespaces/{namespace}/") };
+    let plural = text(object, "/kind").to_lowercase();
+    format!("/{root}/{version}/{namespace}{plural}s?fieldValidation=Strict")
+}
+
+/// The arguments of a set's only container, as kubelet gives them on a node of this name.
+fn arguments(objects: &[Value], program: &str) -> Outcome<Vec<String>> {
+    let set = find(objects, &format!("DaemonSet {program}"))?;
+    let container = set.pointer("/spec/template/spec/containers/0").ok_or("no container")?;
+    assert_eq!(list(container, "/command"), [json!(format!("/{program}"))]);
+    let mut values = vec![("NODE_NAME".to_owned(), "node-1".to_owned())];
+    for variable in list(container, "/env") {
+        let map = text(variable, "/valueFrom/configMapKeyRef/name");
+        if !map.is_empty() {
+            let key = text(variable, "/valueFrom/configMapKeyRef/key");
+            let value = text(find(objects, &format!("ConfigMap {map}"))?, &format!("/data/{key}"));
+            values.push((text(variable, "/name").to_owned(), value.to_owned()));
+        }
+    }
+    let filled = |argument: &Value| {
+        let argument = argument.as_str().unwrap_or_default().to_owned();
+        values.iter().fold(argument, |it, (name, value)| it.replace(&format!("$({name})"), value))
+    };
+    let arguments: Vec<_> = list(container, "/args").iter().map(filled).collect();
+    assert!(!arguments.iter().any(|argument| argument.contains("$(")), "{arguments:?}");
+    Ok([vec![program.to_owned()], arguments].concat())
+}
+
+#[test]
+fn every_variant_is_objects_that_the_api_knows_and_takes() -> Outcome {
+    for variant in VARIANTS {
+        let client = Client::start()?;
+        let objects = render(variant)?;
+        let names: BTreeSet<_> = objects.iter().map(name).collect();
+        assert_eq!(names.len(), objects.len(), "{names:?}");
+        for object in &objects {
+            assert_eq!(unknown_fields(object)?, [""; 0], "{variant}: {}", name(object));
+            let (code, answer) = client.post(&path(object), object)?;
+            assert_eq!(code, 201, "{variant}: {}: {answer}", name(object));
+        }
+        for program in ["heddle-node", "heddle-proxy"] {
+            let set = find(&objects, &format!("DaemonSet {program}"))?;
+            assert!(names.contains(&format!("ServiceAccount {program}")));
+            assert_eq!(text(set, "/spec/template/spec/serviceAccountName"), program);
+            assert_eq!(text(set, "/metadata/namespace"), "kube-system", "where critical pods may be");
+            for volume in list(set, "/spec/template/spec/volumes") {
+                let map = text(volume, "/configMap/name");
+                assert!(map.is_empty() || map == "kube-proxy" || names.contains(&format!("ConfigMap {map}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_misspelt_field_is_found_wherever_it_is() -> Outcome {
+    let client = Client::start()?;
+    let objects = render("kind")?;
+    for (object, parent, field) in [
+        ("DaemonSet heddle-node", "/spec/template/spec", "hostNetwrok"),
+        (
+            "DaemonSet heddle-proxy",
+            "/spec/template/spec/containers/0/securityContext",
+            "readonlyRootFilesystem",
+        ),
+        ("DaemonSet heddle-proxy", "/spec/template/spec/tolerations/0", "operater"),
+        ("ClusterRole heddle-node", "/rules/0", "resource"),
+        ("ClusterRoleBinding heddle-node", "/subjects/0", "nameSpace"),
+        ("ConfigMap heddle-proxy", "", "datum"),
+    ] {
+        let mut object = find(&objects, object)?.clone();
+        object.pointer_mut(parent).ok_or("no parent")?[field] = json!("x");
+        let (code, answer) = client.post(&path(&object), &object)?;
+        let said =
+            format!("{}.{field}\"", parent.trim_start_matches('/').rsplit('/').next().unwrap_or_default());
+        let said = said.trim_start_matches(['.', '0']).to_owned();
+        assert!(code == 400 && text(&answer, "/message").contains(&said), "{said}: {answer}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_programs_take_the_flags_and_files_that_they_are_given() -> Outcome {
+    for variant in VARIANTS {
+        let objects = render(variant)?;
+        let node = arguments(&objects, "heddle-node")?;
+        let flags = Flags::try_parse_from(&node).map_err(|error| format!("{variant}: {error}"))?;
+        assert_eq!(&*flags.config(Default::default()).settings.node, "node-1");
+        let config = proxy_config(&objects, variant)?;
+        assert_eq!((config.node.as_str(), config.mode()), ("node-1", "nftables"));
+        assert!(config.replaces_kube_proxy);
+        if variant != "kubeadm" && variant != "minikube" {
+            assert_eq!(config.remarks, [""; 0], "{variant}");
+        }
+    }
+    Ok(())
+}
+
+/// What heddle-proxy makes of its flags and its file, which kubeadm has written where there is none of ours.
+fn proxy_config(objects: &[Value], variant: &str) -> Outcome<Config> {
+    let folder = tempfile::tempdir()?;
+    let ours = find(objects, "ConfigMap heddle-proxy").map(|map| text(map, "/data/config.conf"));
+    let set = find(objects, "DaemonSet heddle-proxy")?;
+    let of_kubeadm = text(set, "/spec/template/spec/volumes/0/configMap/name") == "kube-proxy";
+    fs::write(folder.path().join("config.conf"), if of_kubeadm { KUBEADM } else { ours? })?;
+    let given = arguments(objects, "heddle-proxy")?;
+    let mount = text(set, "/spec/template/spec/containers/0/volumeMounts/0/mountPath").to_owned();
+    let here = folder.path().to_string_lossy().into_owned();
+    let line = given.iter().map(|argument| argument.replace(&mount, &here));
+    let config = CommandLine::read(line, "host").and_then(|line| line.config());
+    Ok(config.map_err(|error| format!("{variant}: {error}: {given:?}"))?)
+}
+
+#[test]
+fn either_program_can_be_left_out_by_its_label() -> Outcome {
+    let objects = render("kind")?;
+    for (left_out, other) in [("heddle-proxy", "heddle-node"), ("heddle-node", "heddle-proxy")] {
+        let label = |object: &Value| text(object, "/metadata/labels/app.kubernetes.io~1name").to_owned();
+        let rest: Vec<_> = objects.iter().filter(|object| label(object) != left_out).cloned().collect();
+        assert!(find(&rest, &format!("DaemonSet {left_out}")).is_err());
+        assert!(!rest.iter().any(|object| text(object, "/metadata/name") == left_out));
+        arguments(&rest, other)?;
+        for kind in ["ServiceAccount", "ClusterRole", "ClusterRoleBinding"] {
+            find(&rest, &format!("{kind} {other}"))?;
+        }
+    }
+    Ok(())
+}

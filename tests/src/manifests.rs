@@ -1,0 +1,122 @@
+//! The manifests of `conf/`, rendered by kubectl as `kubectl apply -k` renders them.
+//!
+//! Not a cluster: nobody starts what they say. kubectl of Debian 12 (1.20) has a kustomize that takes folders as `bases` and patches by
+//! their sort; for it the same is said in its words, in a copy.
+
+use crate::namespace::{self, Namespace};
+use crate::process::{self, Invocation};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+/// The folders that are for applying, one for each sort of cluster.
+pub const VARIANTS: [&str; 5] = ["any", "k3s", "kind", "kubeadm", "minikube"];
+
+/// The kustomize of kubectl up to this minor version is 2.0.3.
+const OLD_KUBECTL: u32 = 20;
+
+/// Why there are no objects.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// kubectl could not be started.
+    #[error(transparent)]
+    Process(#[from] process::Error),
+    /// There is no namespace to start it in.
+    #[error(transparent)]
+    Namespace(#[from] namespace::Error),
+    /// It refused.
+    #[error("kubectl kustomize {folder}: {said}")]
+    Refused {
+        /// What it was to render.
+        folder: String,
+        /// What it said.
+        said: String,
+    },
+    /// A file cannot be read or copied.
+    #[error("copy the manifests")]
+    Copy(#[source] io::Error),
+    /// A document is no YAML, or kubectl gave no version.
+    #[error("read {what}: {why}")]
+    Read {
+        /// What.
+        what: String,
+        /// Why not.
+        why: String,
+    },
+}
+
+/// Where the repository has them.
+pub fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf")
+}
+
+/// The objects of a variant, in kubectl's order.
+///
+/// # Errors
+/// As kubectl says.
+pub fn render(variant: &str) -> Result<Vec<Value>, Error> {
+    // Rendering needs no network, so it gets none.
+    let desk = Namespace::new("kubectl")?;
+    let copy = tempfile::tempdir().map_err(Error::Copy)?;
+    let root = if is_old(&desk)? {
+        translate(&folder(), copy.path())?;
+        copy.path().to_owned()
+    } else {
+        folder()
+    };
+    let kubectl = Invocation::foreign("kubectl").args(["kustomize".as_ref(), root.join(variant).as_os_str()]);
+    let output = kubectl.run(&desk)?;
+    if !output.status.success() {
+        return Err(Error::Refused { folder: variant.to_owned(), said: output.stderr });
+    }
+    output.stdout.split("\n---\n").map(|document| read(variant, document)).collect()
+}
+
+fn read(what: &str, document: &str) -> Result<Value, Error> {
+    let failed = |why: serde_saphyr::Error| Error::Read { what: what.to_owned(), why: why.to_string() };
+    serde_saphyr::from_str(document).map_err(failed)
+}
+
+fn is_old(desk: &Namespace) -> Result<bool, Error> {
+    let kubectl = Invocation::foreign("kubectl").args(["version", "--client", "-o", "json"]).run(desk)?;
+    let failed = |why: String| Error::Read { what: "kubectl's version".to_owned(), why };
+    let said: Value = serde_json::from_str(&kubectl.stdout).map_err(|e| failed(e.to_string()))?;
+    let minor = said["clientVersion"]["minor"].as_str().unwrap_or_default().trim_end_matches('+');
+    Ok(minor.parse::<u32>().map_err(|e| failed(e.to_string()))? <= OLD_KUBECTL)
+}
+
+/// Copies all folders, with what the old kustomize calls otherwise called so.
+fn translate(from: &Path, to: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(from).map_err(Error::Copy)? {
+        let entry = entry.map_err(Error::Copy)?;
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            fs::create_dir(&copy).map_err(Error::Copy)?;
+            translate(&path, &copy)?;
+        } else if entry.file_name() == "kustomization.yaml" {
+            let text = fs::read_to_string(&path).map_err(Error::Copy)?;
+            let mut old = read("kustomization.yaml", &text)?;
+            in_old_words(&mut old);
+            fs::write(&copy, old.to_string()).map_err(Error::Copy)?;
+        } else {
+            fs::copy(&path, &copy).map_err(Error::Copy)?;
+        }
+    }
+    Ok(())
+}
+
+/// Of the patches, those of a ConfigMap here are merged, and those of a DaemonSet are lists of operations.
+fn in_old_words(kustomization: &mut Value) {
+    let resources = kustomization["resources"].as_array().cloned().unwrap_or_default();
+    let is_folder = |entry: &Value| entry.as_str().is_some_and(|name| name.starts_with("../"));
+    let (bases, files): (Vec<_>, Vec<_>) = resources.into_iter().partition(is_folder);
+    kustomization["resources"] = json!(files);
+    kustomization["bases"] = json!(bases);
+    let patches = kustomization["patches"].take().as_array().cloned().unwrap_or_default();
+    let (merged, listed): (Vec<_>, Vec<_>) =
+        patches.into_iter().partition(|patch| patch["target"]["kind"] == "ConfigMap");
+    let paths: Vec<_> = merged.iter().map(|patch| patch["path"].clone()).collect();
+    kustomization["patchesStrategicMerge"] = json!(paths);
+    kustomization["patchesJson6902"] = json!(listed);
+    kustomization.as_object_mut().expect("it was indexed").remove("patches");
+}
