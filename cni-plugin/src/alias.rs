@@ -50,6 +50,7 @@ mod tests {
             port,
             peer,
             vlans: None,
+            vxlan: None,
         }
     }
 

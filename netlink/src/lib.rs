@@ -12,9 +12,10 @@
 //! | [`neighbour`] | neighbours that are known for good |
 //! | [`qdisc`] | limits of what a link sends |
 //! | `protocol` | transport protocols that have ports |
-//! | [`route`] | routes |
+//! | [`route`] | routes, and the tunnels that they lead into |
 //! | [`tuning`] | what may be changed about any link |
 //! | [`vlan`] | VLANs of a bridge and of its ports |
+//! | [`vxlan`] | the device at this end of VXLAN tunnels |
 //! | [`socket`] | one socket: send a batch, collect its acks and errors with the kernel's own text, dump, listen |
 //!
 //! This crate holds no policy: it neither knows Services nor pods, and it retries nothing but interrupted dumps.
@@ -35,6 +36,7 @@ pub mod route;
 pub mod socket;
 pub mod tuning;
 pub mod vlan;
+pub mod vxlan;
 
 pub use message::{Attributes, Batch, Reply};
 pub use protocol::Protocol;

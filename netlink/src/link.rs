@@ -13,6 +13,7 @@ use crate::message::{ACK, CREATE, DUMP, EXCL};
 use crate::message::{Attributes, Batch, Reply, Writer};
 use crate::socket::{Error, Socket};
 use crate::vlan::Filter;
+use crate::vxlan::{self, VxlanKind};
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -92,6 +93,8 @@ pub struct Link {
     pub netfilter: Option<bool>,
     /// What it does with VLANs; `None` when it is no bridge or the kernel knows no VLANs on bridges.
     pub vlans: Option<Filter>,
+    /// What it does as a VXLAN device; `None` when it is something else.
+    pub vxlan: Option<VxlanKind>,
 }
 
 impl Link {
@@ -104,6 +107,7 @@ impl Link {
         let flags = header_u32(reply, 8)?;
         let nest = attributes.get_nest(IFLA_LINKINFO);
         let data = nest.and_then(|n| n.get_nest(IFLA_INFO_DATA));
+        let kind = nest.and_then(|n| n.get_str(IFLA_INFO_KIND));
         Some(Self {
             index: LinkIndex(header_u32(reply, 4)?),
             name: attributes.get_str(IFLA_IFNAME)?.to_owned(),
@@ -112,13 +116,14 @@ impl Link {
             up: flags & IFF_UP != 0,
             loopback: flags & IFF_LOOPBACK != 0,
             promiscuous: flags & IFF_PROMISC != 0,
-            kind: nest.and_then(|n| n.get_str(IFLA_INFO_KIND)).map(str::to_owned),
+            kind: kind.map(str::to_owned),
             master: attributes.get_u32(IFLA_MASTER).map(LinkIndex),
             peer: attributes.get_u32(IFLA_LINK).map(LinkIndex),
             alias: attributes.get_str(IFLA_IFALIAS).map(str::to_owned),
             port: nest.and_then(|n| n.get_nest(IFLA_INFO_SLAVE_DATA)).and_then(Port::read),
             netfilter: data.and_then(calls_netfilter),
             vlans: data.and_then(Filter::read),
+            vxlan: data.filter(|_| kind == Some(vxlan::KIND)).and_then(VxlanKind::read),
         })
     }
 }
