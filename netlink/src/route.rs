@@ -1,15 +1,19 @@
-//! Routes.
+//! Routes, and the tunnels that they lead into.
 //!
 //! Invariant: a request names its table and protocol always, so that what heddle made can be told from what others
 //! made. Numbers are those of `linux/rtnetlink.h`.
 
 use crate::address::{INET, family, put_ip, read_ip};
 use crate::link::LinkIndex;
-use crate::message::{ACK, Batch, CREATE, DUMP, EXCL, REPLACE, Reply};
+use crate::message::{ACK, Attributes, Batch, CREATE, DUMP, EXCL, REPLACE, Reply, Writer};
 use crate::socket::{Error, Socket};
 use ipnetwork::IpNetwork;
 use rustix::io::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+mod tunnel;
+
+pub use tunnel::Tunnel;
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
@@ -20,9 +24,12 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_METRICS: u16 = 8;
 const RTA_TABLE: u16 = 15;
+const RTA_VIA: u16 = 18;
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
 const RTN_UNICAST: u8 = 1;
+/// `RTNH_F_ONLINK`.
+const ONLINK: u32 = 4;
 const RTM_LENGTH: usize = 12;
 
 /// `RT_TABLE_MAIN`.
@@ -49,8 +56,11 @@ pub const PROTOCOL_RA: u8 = 9;
 pub struct Route {
     /// Where to.
     pub to: IpNetwork,
-    /// The next hop; none when the destination is on the link.
+    /// The next hop; none when the destination is on the link. That of an IPv4 route may be of IPv6 (Linux 5.2), not the
+    /// other way round.
     pub gateway: Option<IpAddr>,
+    /// The next hop is on the link whatever other routes say of it.
+    pub onlink: bool,
     /// The link to leave by.
     pub link: LinkIndex,
     /// The routing table.
@@ -65,6 +75,11 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// Segment size announced to TCP peers, in bytes.
     pub advmss: Option<u32>,
+    /// The tunnel that its packets are put into by the link.
+    pub encap: Option<Tunnel>,
+    /// Its packets are put into something that [`encap`](Self::encap) cannot say. It is only ever read, and makes such a
+    /// route another one than any that was written here.
+    pub opaque: bool,
 }
 
 impl Route {
@@ -72,7 +87,20 @@ impl Route {
     pub fn new(to: IpNetwork, gateway: Option<IpAddr>, link: LinkIndex) -> Self {
         let scope = if gateway.is_some() { SCOPE_UNIVERSE } else { SCOPE_LINK };
         let (table, protocol) = (TABLE_MAIN, PROTOCOL_BOOT);
-        Self { to, gateway, link, table, protocol, scope, priority: None, mtu: None, advmss: None }
+        Self {
+            to,
+            gateway,
+            onlink: false,
+            link,
+            table,
+            protocol,
+            scope,
+            priority: None,
+            mtu: None,
+            advmss: None,
+            encap: None,
+            opaque: false,
+        }
     }
 
     /// Asks for the route; it fails with `EEXIST` when there is one with this destination, table and priority.
@@ -80,12 +108,14 @@ impl Route {
         self.push(batch, RTM_NEWROUTE, CREATE | EXCL)
     }
 
-    /// Asks for the route, in the place of one with this destination, table and priority.
+    /// Asks for the route, in the place of one with this destination, table and priority, wherever that one leads. Of IPv6,
+    /// one with a gateway takes the place of one with a gateway first.
     pub fn replace(&self, batch: &mut Batch) -> u32 {
         self.push(batch, RTM_NEWROUTE, CREATE | REPLACE)
     }
 
-    /// Asks for its removal; it fails with `ESRCH` when there is none.
+    /// Asks for its removal; it fails with `ESRCH` when there is none. A route of IPv6 goes whatever its tunnel is, one of
+    /// IPv4 only with this tunnel.
     pub fn delete(&self, batch: &mut Batch) -> u32 {
         self.push(batch, RTM_DELROUTE, 0)
     }
@@ -101,9 +131,13 @@ impl Route {
             if family == INET { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let to = attributes.get(RTA_DST).map_or(Some(everywhere), read_ip)?;
         let metrics = attributes.get_nest(RTA_METRICS);
+        // The kernel says there too whether there is a carrier, among others.
+        let flags = u32::from_ne_bytes(reply.body.get(8..RTM_LENGTH)?.try_into().ok()?);
+        let (tunnelled, encap) = Tunnel::read(attributes);
         Some(Self {
             to: IpNetwork::new(to, length).ok()?,
-            gateway: attributes.get(RTA_GATEWAY).and_then(read_ip),
+            gateway: read_gateway(attributes),
+            onlink: flags & ONLINK != 0,
             link: LinkIndex(attributes.get_u32(RTA_OIF)?),
             table: attributes.get_u32(RTA_TABLE).unwrap_or(u32::from(table)),
             protocol,
@@ -111,19 +145,16 @@ impl Route {
             priority: attributes.get_u32(RTA_PRIORITY),
             mtu: metrics.and_then(|m| m.get_u32(RTAX_MTU)),
             advmss: metrics.and_then(|m| m.get_u32(RTAX_ADVMSS)),
+            encap,
+            opaque: tunnelled && encap.is_none(),
         })
     }
 
     fn push(&self, batch: &mut Batch, kind: u16, flags: u16) -> u32 {
-        // The header has eight bits for the table; `RTA_TABLE` is what counts.
-        let table = u8::try_from(self.table).unwrap_or(0);
-        let to = self.to;
-        let header =
-            [family(to.ip()), to.prefix(), 0, 0, table, self.protocol, self.scope, RTN_UNICAST, 0, 0, 0, 0];
-        batch.push(kind, flags | ACK, &header, |w| {
-            put_ip(w, RTA_DST, to.network());
+        batch.push(kind, flags | ACK, &self.header(), |w| {
+            put_ip(w, RTA_DST, self.to.network());
             if let Some(gateway) = self.gateway {
-                put_ip(w, RTA_GATEWAY, gateway);
+                self.put_gateway(w, gateway);
             }
             w.put_u32(RTA_OIF, self.link.0);
             w.put_u32(RTA_TABLE, self.table);
@@ -136,8 +167,37 @@ impl Route {
                     metrics.iter().filter_map(|(k, v)| Some((*k, (*v)?))).for_each(|(k, v)| w.put_u32(k, v));
                 });
             }
+            if let Some(tunnel) = self.encap {
+                tunnel.put(w);
+            }
         })
     }
+
+    fn header(&self) -> [u8; RTM_LENGTH] {
+        // The header has eight bits for the table; `RTA_TABLE` is what counts.
+        let table = u8::try_from(self.table).unwrap_or(0);
+        let [a, b, c, d] = if self.onlink { ONLINK } else { 0 }.to_ne_bytes();
+        let to = self.to;
+        [family(to.ip()), to.prefix(), 0, 0, table, self.protocol, self.scope, RTN_UNICAST, a, b, c, d]
+    }
+
+    fn put_gateway(&self, w: &mut Writer<'_>, gateway: IpAddr) {
+        if gateway.is_ipv4() == self.to.is_ipv4() {
+            return put_ip(w, RTA_GATEWAY, gateway);
+        }
+        let mut via = u16::from(family(gateway)).to_ne_bytes().to_vec();
+        match gateway {
+            IpAddr::V4(ip) => via.extend(ip.octets()),
+            IpAddr::V6(ip) => via.extend(ip.octets()),
+        }
+        w.put(RTA_VIA, &via);
+    }
+}
+
+/// The next hop, of the route's own family or of the other one (`struct rtvia`: a family, then an address).
+fn read_gateway(attributes: Attributes<'_>) -> Option<IpAddr> {
+    let via = || attributes.get(RTA_VIA)?.get(2..);
+    read_ip(attributes.get(RTA_GATEWAY).or_else(via)?)
 }
 
 /// Lists the routes of both families and all tables that lead to one link each.
