@@ -3,17 +3,19 @@
 //! Only entries that are set by hand and never asked for on the wire (`NUD_PERMANENT`). Numbers are those of
 //! `linux/neighbour.h`.
 
-use crate::address::{family, put_ip};
+use crate::address::{family, put_ip, read_ip};
 use crate::link::{LinkIndex, Mac};
-use crate::message::{ACK, Batch, CREATE, REPLACE};
+use crate::message::{ACK, Attributes, Batch, CREATE, DUMP, REPLACE, Reply};
 use crate::socket::{Error, Socket};
 use rustix::io::Errno;
 use std::net::IpAddr;
 
 const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
 const RTM_GETNEIGH: u16 = 30;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+const NDA_IFINDEX: u16 = 8;
 const NUD_PERMANENT: u16 = 0x80;
 const NDMSG: usize = 12;
 
@@ -37,6 +39,29 @@ impl Neighbour {
             w.put(NDA_LLADDR, &self.mac.0);
         })
     }
+
+    /// Asks for the removal of what the link knows of this address, whatever its Ethernet address; it fails with `ENOENT`
+    /// when that is nothing.
+    pub fn delete(&self, batch: &mut Batch) -> u32 {
+        let header = header(self.address, self.link, 0);
+        batch.push(RTM_DELNEIGH, ACK, &header, |w| put_ip(w, NDA_DST, self.address))
+    }
+
+    /// Reads an `RTM_NEWNEIGH` message; `None` when it is something else, or an entry that is not known for good.
+    pub fn read(reply: Reply<'_>) -> Option<Self> {
+        let header: [u8; NDMSG] = *reply.body.first_chunk()?;
+        let [_, _, _, _, a, b, c, d, state, more, ..] = header;
+        if reply.kind != RTM_NEWNEIGH || u16::from_ne_bytes([state, more]) & NUD_PERMANENT == 0 {
+            return None;
+        }
+        let attributes = reply.attributes(NDMSG);
+        let address = read_ip(attributes.get(NDA_DST)?)?;
+        Some(Self { link: LinkIndex(u32::from_ne_bytes([a, b, c, d])), address, mac: read_mac(attributes)? })
+    }
+}
+
+fn read_mac(attributes: Attributes<'_>) -> Option<Mac> {
+    attributes.get(NDA_LLADDR)?.try_into().ok().map(Mac)
 }
 
 fn header(address: IpAddr, LinkIndex(link): LinkIndex, state: u16) -> [u8; NDMSG] {
@@ -45,6 +70,19 @@ fn header(address: IpAddr, LinkIndex(link): LinkIndex, state: u16) -> [u8; NDMSG
     bytes[4..8].copy_from_slice(&link.to_ne_bytes());
     bytes[8..10].copy_from_slice(&state.to_ne_bytes());
     bytes
+}
+
+/// Lists what a link knows for good, of both families.
+///
+/// # Errors
+/// As [`Socket::dump`].
+pub fn list(socket: &mut Socket, link: LinkIndex) -> Result<Vec<Neighbour>, Error> {
+    let mut batch = Batch::new();
+    batch.push(RTM_GETNEIGH, DUMP, &[0; NDMSG], |w| w.put_u32(NDA_IFINDEX, link.0));
+    let all =
+        socket.dump(&mut batch, |found: &mut Vec<Neighbour>, reply| found.extend(Neighbour::read(reply)))?;
+    // A kernel may send more than was asked for.
+    Ok(all.into_iter().filter(|neighbour| neighbour.link == link).collect())
 }
 
 /// Asks which Ethernet address a link knows for an address; `None` when it knows none.
@@ -57,7 +95,7 @@ pub fn fetch(socket: &mut Socket, link: LinkIndex, address: IpAddr) -> Result<Op
     let mut found = None;
     let asked = socket.transact(&mut batch, |reply| {
         if reply.kind == RTM_NEWNEIGH {
-            found = reply.attributes(NDMSG).get(NDA_LLADDR).and_then(|mac| mac.try_into().ok()).map(Mac);
+            found = read_mac(reply.attributes(NDMSG));
         }
     });
     match asked {
