@@ -21,7 +21,7 @@ const IFA_F_NODAD: u8 = 0x02;
 const IFADDRMSG: usize = 8;
 /// `AF_INET` and `AF_INET6` as rtnetlink's headers hold them.
 pub(crate) const INET: u8 = 2;
-const INET6: u8 = 10;
+pub(crate) const INET6: u8 = 10;
 
 /// `AF_INET` or `AF_INET6`, as the headers of rtnetlink hold it.
 pub(crate) fn family(ip: IpAddr) -> u8 {

@@ -13,6 +13,7 @@
 //! | [`qdisc`] | limits of what a link sends |
 //! | `protocol` | transport protocols that have ports |
 //! | [`route`] | routes, and the tunnels that they lead into |
+//! | [`rule`] | rules of policy routing |
 //! | [`tuning`] | what may be changed about any link |
 //! | [`vlan`] | VLANs of a bridge and of its ports |
 //! | [`vxlan`] | the device at this end of VXLAN tunnels |
@@ -33,6 +34,7 @@ pub mod nft;
 mod protocol;
 pub mod qdisc;
 pub mod route;
+pub mod rule;
 pub mod socket;
 pub mod tuning;
 pub mod vlan;

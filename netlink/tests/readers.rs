@@ -4,6 +4,7 @@ use heddle_netlink::Reply;
 use heddle_netlink::link::Link;
 use heddle_netlink::neighbour::Neighbour;
 use heddle_netlink::route::Route;
+use heddle_netlink::rule::Rule;
 use proptest::prelude::*;
 
 /// Attributes that may hold attributes, three deep, each with a number and a value that may be cut.
@@ -39,7 +40,7 @@ proptest! {
                 body.extend(&attributes);
                 for body in [&body[..], &header[..]] {
                     let reply = Reply { kind, flags: 0, seq: 1, port: 0, body };
-                    let _ = (Link::read(reply), Route::read(reply), Neighbour::read(reply));
+                    let _ = (Link::read(reply), Route::read(reply), Neighbour::read(reply), Rule::read(reply));
                 }
             }
         }
