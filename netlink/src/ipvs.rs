@@ -1,19 +1,13 @@
 //! IPVS, the load balancer in the kernel: emptying it.
 //!
-//! Not its services one by one. Numbers are those of `linux/genetlink.h` and `linux/ip_vs.h`.
+//! Not its services one by one. Numbers are those of `linux/ip_vs.h`.
 
-use crate::Errno;
+use crate::generic;
 use crate::message::{ACK, Batch};
 use crate::socket::{Error, Socket};
 
-/// `GENL_ID_CTRL`, the family that knows the numbers of the others.
-const CONTROL: u16 = 0x10;
-/// `CTRL_CMD_GETFAMILY`, version 1.
-const GET_FAMILY: [u8; 4] = [3, 1, 0, 0];
-const ATTR_FAMILY_ID: u16 = 1;
-const ATTR_FAMILY_NAME: u16 = 2;
 /// `IPVS_CMD_FLUSH`, version 1.
-const FLUSH: [u8; 4] = [17, 1, 0, 0];
+const FLUSH: [u8; generic::HEADER] = [17, 1, 0, 0];
 
 /// Removes every virtual server; false when the kernel has no IPVS. The socket is one of
 /// [`Family::Generic`](crate::Family::Generic).
@@ -21,37 +15,8 @@ const FLUSH: [u8; 4] = [17, 1, 0, 0];
 /// # Errors
 /// When the process may not do that.
 pub fn flush(socket: &mut Socket) -> Result<bool, Error> {
-    let Some(family) = family(socket, "IPVS")? else { return Ok(false) };
+    let Some(family) = generic::family(socket, "IPVS")? else { return Ok(false) };
     let mut batch = Batch::new();
     batch.push(family, ACK, &FLUSH, |_| ());
     socket.request(&mut batch).map(|()| true)
-}
-
-/// The number of a family; `None` when the kernel does not have it.
-fn family(socket: &mut Socket, name: &str) -> Result<Option<u16>, Error> {
-    let mut batch = Batch::new();
-    batch.push(CONTROL, ACK, &GET_FAMILY, |w| w.put_str(ATTR_FAMILY_NAME, name));
-    let mut found = None;
-    let visit = |reply: crate::Reply<'_>| {
-        let id = reply.attributes(GET_FAMILY.len()).get(ATTR_FAMILY_ID);
-        found = id.and_then(|id| id.try_into().ok()).map(u16::from_ne_bytes);
-    };
-    match socket.transact(&mut batch, visit) {
-        Ok(()) => Ok(found),
-        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Family;
-
-    #[test]
-    fn a_family_is_known_by_its_name_or_is_not_there() {
-        let mut socket = Socket::open(Family::Generic).unwrap();
-        assert_eq!(family(&mut socket, "nlctrl").unwrap(), Some(CONTROL));
-        assert_eq!(family(&mut socket, "heddle-has-none").unwrap(), None);
-    }
 }

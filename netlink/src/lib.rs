@@ -7,6 +7,7 @@
 //! | [`ipset`] | sets of ipset, by name: listing them, destroying some |
 //! | [`ipvs`] | IPVS: emptying it |
 //! | [`message`] | requests as bytes: a [`message::Batch`] of messages, and the reading of attributes |
+//! | `generic` | families of generic netlink, by name |
 //! | [`link`] | links: veth pairs, bridges and their ports |
 //! | [`address`] | addresses on links |
 //! | [`neighbour`] | neighbours that are known for good |
@@ -24,6 +25,7 @@
 
 pub mod address;
 pub mod conntrack;
+mod generic;
 pub mod ipset;
 pub mod ipvs;
 pub mod link;
