@@ -7,6 +7,7 @@
 //! | [`ipset`] | sets of ipset, by name: listing them, destroying some |
 //! | [`ipvs`] | IPVS: emptying it |
 //! | [`message`] | requests as bytes: a [`message::Batch`] of messages, and the reading of attributes |
+//! | [`features`] | what a link's driver does, by ethtool's names |
 //! | `generic` | families of generic netlink, by name |
 //! | [`link`] | links: veth pairs, bridges and their ports |
 //! | [`address`] | addresses on links |
@@ -25,6 +26,7 @@
 
 pub mod address;
 pub mod conntrack;
+pub mod features;
 mod generic;
 pub mod ipset;
 pub mod ipvs;
