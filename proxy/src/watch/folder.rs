@@ -8,20 +8,16 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
-use rustix::io::Errno;
+use rustix::event::Timespec;
+use rustix::fs::inotify::{self, ReadFlags};
 
 use super::documents::Format;
+use super::inotify::{AWAY, Watch, is_loss};
 
-/// How often a folder that went away is looked for.
-const AWAY: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// How long a file must be gone to count as gone: editors move the old file away before they write the new one, and
 /// its Services must not be refused in between.
 const GRACE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
@@ -58,45 +54,40 @@ impl Scope {
 /// The folder and its watch.
 #[derive(Debug)]
 pub(super) struct Folder {
-    path: PathBuf,
     scope: Scope,
-    inotify: OwnedFd,
-    /// The kernel's number of the watch; none while the folder is away.
-    watch: Option<i32>,
+    watch: Watch,
 }
 
 impl Folder {
     /// Starts to watch. Whatever changes after this is seen by [`Folder::wait`].
     pub(super) fn watch(path: &Path, scope: Scope) -> io::Result<Self> {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let watch = Some(add_watch(&inotify, path)?);
-        Ok(Self { path: path.to_owned(), scope, inotify, watch })
+        Ok(Self { scope, watch: Watch::open(path)? })
     }
 
     /// The files in the folder that are looked at.
     pub(super) fn files(&self) -> io::Result<BTreeSet<String>> {
-        let names = self.path.read_dir()?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        let names = self.watch.path().read_dir()?.map(|entry| Ok(entry?.file_name().into_string().ok()));
         let names: BTreeSet<String> = names.filter_map(Result::transpose).collect::<io::Result<_>>()?;
         Ok(names.into_iter().filter(|name| self.scope.covers(name)).collect())
     }
 
     /// Where a file is.
     pub(super) fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.watch.path().join(name)
     }
 
     /// Waits until there is something to do. `known` are the files that were read before. A folder that cannot be
     /// listed any more is looked for until it can.
     pub(super) fn wait(&mut self, known: &BTreeSet<String>) -> io::Result<Round> {
         loop {
-            if self.watch.is_none() {
+            if !self.watch.is_on() {
                 return self.find_again(known);
             }
-            self.readable(None)?;
+            self.watch.readable(None)?;
             let mut events = Events::default();
             self.gather(&mut events)?;
             for _ in 0..GRACES {
-                if events.removed.is_empty() || !self.readable(Some(&GRACE))? {
+                if events.removed.is_empty() || !self.watch.readable(Some(&GRACE))? {
                     break;
                 }
                 self.gather(&mut events)?;
@@ -109,26 +100,19 @@ impl Folder {
             match round {
                 Ok(round) if round == Round::default() => {}
                 Ok(round) => return Ok(round),
-                Err(_) => self.leave(),
+                Err(_) => self.watch.leave(),
             }
-        }
-    }
-
-    fn leave(&mut self) {
-        if let Some(watch) = self.watch.take() {
-            // The kernel has removed it already if the folder was deleted rather than moved.
-            let _ = inotify::remove_watch(&self.inotify, watch);
         }
     }
 
     fn find_again(&mut self, known: &BTreeSet<String>) -> io::Result<Round> {
         loop {
-            self.watch = add_watch(&self.inotify, &self.path).ok();
+            let is_there = self.watch.find();
             match self.everything(known) {
-                Ok(round) if self.watch.is_some() => return Ok(round),
-                _ => self.leave(),
+                Ok(round) if is_there => return Ok(round),
+                _ => self.watch.leave(),
             }
-            if self.readable(Some(&AWAY))? {
+            if self.watch.readable(Some(&AWAY))? {
                 // What is left of the old watch would end every wait at once.
                 self.gather(&mut Events::default())?;
             }
@@ -163,38 +147,8 @@ impl Folder {
     }
 
     fn gather(&self, events: &mut Events) -> io::Result<()> {
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
-        loop {
-            match reader.next() {
-                Ok(event) => events.add(&event, self.watch, &self.scope),
-                Err(Errno::WOULDBLOCK) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.watch.gather(|event, is_present| events.add(event, is_present, &self.scope))
     }
-
-    fn readable(&self, timeout: Option<&Timespec>) -> io::Result<bool> {
-        loop {
-            match poll(&mut [PollFd::from_borrowed_fd(self.inotify.as_fd(), PollFlags::IN)], timeout) {
-                Ok(ready) => return Ok(ready > 0),
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-fn add_watch(inotify: &OwnedFd, path: &Path) -> io::Result<i32> {
-    let flags = WatchFlags::ONLYDIR
-        | WatchFlags::CLOSE_WRITE
-        | WatchFlags::CREATE
-        | WatchFlags::DELETE
-        | WatchFlags::MOVE
-        | WatchFlags::DELETE_SELF
-        | WatchFlags::MOVE_SELF;
-    Ok(inotify::add_watch(inotify, path, flags)?)
 }
 
 /// Events that were read from the queue, sorted by what they ask for.
@@ -213,13 +167,13 @@ struct Events {
 }
 
 impl Events {
-    fn add(&mut self, event: &inotify::Event<'_>, watch: Option<i32>, scope: &Scope) {
+    fn add(&mut self, event: &inotify::Event<'_>, is_present: bool, scope: &Scope) {
         let flags = event.events();
         self.is_overflown |= flags.contains(ReadFlags::QUEUE_OVERFLOW);
-        if Some(event.wd()) != watch {
+        if !is_present {
             return;
         }
-        self.is_lost |= flags.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED);
+        self.is_lost |= is_loss(flags);
         let Some(name) = event.file_name() else { return };
         let name = OsStr::from_bytes(name.to_bytes()).to_str().filter(|name| scope.covers(name));
         let Some(name) = name.map(str::to_owned) else {
