@@ -6,14 +6,16 @@
 use crate::board::Board;
 use crate::cluster::Cluster;
 use crate::diff::{Steps, diff};
-use crate::kernel::Kernel;
+use crate::kernel::{Failure, Kernel};
 use crate::plan::{Plan, Settings, plan};
+use crate::problem::Problem;
 use crate::view::{Turn, View};
 use heddle_proxy::backoff::Backoff;
 use heddle_proxy::causes;
 use heddle_proxy::doubts::{Doubts, News};
 use heddle_proxy::model::Change;
 use jiff::Timestamp;
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
@@ -25,6 +27,8 @@ pub enum Event {
     Change(Change),
     /// Somebody else changed something of the node's network.
     Doubt,
+    /// What is wrong now with the plugin's supply.
+    Supply(BTreeSet<Problem>),
 }
 
 /// The agent.
@@ -93,6 +97,9 @@ impl<K: Kernel> Agent<K> {
         match event {
             Event::Change(change) => self.dirty |= self.cluster.apply(change),
             Event::Doubt => self.doubts.hear(),
+            Event::Supply(wrong) => {
+                self.views.post(self.views.now().value.with_supply(&wrong, Timestamp::now()));
+            }
         }
     }
 
@@ -138,16 +145,17 @@ impl<K: Kernel> Agent<K> {
                 false
             }
         };
+        let is_usable = is_usable(&failures, self.planned.routes.len());
         let failures: Vec<String> = failures.iter().map(|failure| causes::line(failure)).collect();
         failures.iter().for_each(|failure| error!("{failure}; it is tried again"));
-        self.show(is_router, &failures);
+        self.show((is_router, is_usable), &failures);
         self.retry = self.backoff.after(!failures.is_empty()).map(|wait| now + wait);
         repaired
     }
 
-    fn show(&self, forwards: bool, failures: &[String]) {
+    fn show(&self, (forwards, usable): (bool, bool), failures: &[String]) {
         let (cluster, settings, plan) = (&self.cluster, &self.settings, &self.planned);
-        let turn = Turn { cluster, settings, plan, forwards, failures };
+        let turn = Turn { cluster, settings, plan, forwards, failures, usable };
         self.views.post(self.views.now().value.after(turn, Timestamp::now()));
     }
 
@@ -169,6 +177,11 @@ impl<K: Kernel> Agent<K> {
             );
         }
     }
+}
+
+/// Whether pods have a network: at most the ways to some of the other nodes were refused.
+fn is_usable(failures: &[Failure], routes: usize) -> bool {
+    failures.is_empty() || failures.len() < routes && failures.iter().all(Failure::is_of_one_route)
 }
 
 fn say_of_edits(news: News) {

@@ -47,6 +47,13 @@ pub enum Failure {
     Forward(#[from] forwarding::Unset),
 }
 
+impl Failure {
+    /// Whether it is about the way to one range of pods, and all others are as planned.
+    pub fn is_of_one_route(&self) -> bool {
+        matches!(self, Self::Route { .. })
+    }
+}
+
 /// The door: the kernel, or something that behaves like it.
 pub trait Kernel {
     /// Reads what decides about our routes and tables.

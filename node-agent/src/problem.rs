@@ -3,6 +3,7 @@
 use ipnetwork::IpNetwork;
 use std::fmt;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Something that cannot be done as the cluster asks. Everything else goes on.
@@ -61,6 +62,45 @@ pub enum Problem {
         /// Its metric.
         metric: u32,
     },
+    /// The plugin's program is not as it should be.
+    NoProgram {
+        /// Why.
+        why: String,
+    },
+    /// The plugin's configuration is not as it should be.
+    NoConfiguration {
+        /// Why.
+        why: String,
+    },
+    /// The container runtime takes another configuration than ours.
+    OtherConfiguration {
+        /// Its file.
+        file: PathBuf,
+    },
+    /// The plugin is not told that pods have a network.
+    NoHeartbeat {
+        /// Why.
+        why: String,
+    },
+    /// What pods left that are gone is not given back.
+    NoSweep {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Problem {
+    /// Whether it is one of the plugin's supply, and not of routes and tables.
+    pub fn is_of_supply(&self) -> bool {
+        matches!(
+            self,
+            Self::NoProgram { .. }
+                | Self::NoConfiguration { .. }
+                | Self::OtherConfiguration { .. }
+                | Self::NoHeartbeat { .. }
+                | Self::NoSweep { .. }
+        )
+    }
 }
 
 impl fmt::Display for Problem {
@@ -100,6 +140,27 @@ impl fmt::Display for Problem {
                 f,
                 "another program's route to {range} (metric {metric}) goes before ours to Node {node}, which is left to it"
             ),
+            Self::NoProgram { why } => {
+                write!(f, "the plugin is not in place as it should be, and it is tried again: {why}")
+            }
+            Self::NoConfiguration { why } => write!(
+                f,
+                "the plugin's configuration is not in place as it should be, and it is tried again: {why}"
+            ),
+            Self::OtherConfiguration { file } => write!(
+                f,
+                "the container runtime takes {} before ours, so that new pods have another network (remove it, or start \
+                 with --cni-exclusive=true)",
+                file.display()
+            ),
+            Self::NoHeartbeat { why } => write!(
+                f,
+                "the plugin does not hear that this node's pods have a network, so that the runtime will call the node not \
+                 ready: {why}"
+            ),
+            Self::NoSweep { why } => {
+                write!(f, "what pods left that are gone is not given back, and it is tried again: {why}")
+            }
         }
     }
 }

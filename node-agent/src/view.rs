@@ -10,7 +10,7 @@ use heddle_netlink::link::LinkIndex;
 use heddle_proxy::model::Node;
 use ipnetwork::IpNetwork;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -31,6 +31,8 @@ pub enum Standing {
 pub struct View {
     /// How the last turn ended.
     pub standing: Standing,
+    /// Whether the kernel has what all pods need: it refused at most the ways to some of the other nodes.
+    pub usable: bool,
     /// When it ended.
     pub at: Option<Timestamp>,
     /// When the kernel last had all that was planned.
@@ -105,12 +107,14 @@ pub struct Turn<'a> {
     pub forwards: bool,
     /// What the kernel refused, a sentence each.
     pub failures: &'a [String],
+    /// Whether that is at most the ways to some of the other nodes.
+    pub usable: bool,
 }
 
 impl View {
     /// The view after another turn, which ended now.
     pub fn after(&self, turn: Turn<'_>, now: Timestamp) -> Self {
-        let Turn { cluster, settings, plan, forwards, failures } = turn;
+        let Turn { cluster, settings, plan, forwards, failures, usable } = turn;
         let is_whole = failures.is_empty();
         let own = cluster.node(&settings.node);
         let own = own.map(|node| Own { ranges: node.pod_cidrs.clone(), addresses: node.addresses.clone() });
@@ -119,16 +123,32 @@ impl View {
         let last_failure = failures.last().map(|failure| (now, failure.clone()));
         Self {
             standing: if is_whole { Standing::Whole } else { Standing::Failing },
+            usable,
             at: Some(now),
             whole: if is_whole { Some(now) } else { self.whole },
             masquerades: settings.masquerades && own.as_ref().is_some_and(|own| !own.ranges.is_empty()),
             own,
             peers: peers.collect(),
             forwards,
-            problems: plan.problems.iter().map(|problem| (problem.clone(), since(problem))).collect(),
+            problems: self
+                .problems
+                .keys()
+                .filter(|problem| problem.is_of_supply())
+                .chain(&plan.problems)
+                .map(|problem| (problem.clone(), since(problem)))
+                .collect(),
             failures: failures.to_owned(),
             last_failure: last_failure.or_else(|| self.last_failure.clone()),
         }
+    }
+
+    /// The same, with what is wrong now with the plugin's supply.
+    #[must_use]
+    pub fn with_supply(&self, wrong: &BTreeSet<Problem>, now: Timestamp) -> Self {
+        let mut problems = self.problems.clone();
+        problems.retain(|problem, _| !problem.is_of_supply() || wrong.contains(problem));
+        wrong.iter().for_each(|problem| _ = problems.entry(problem.clone()).or_insert(now));
+        Self { problems, ..self.clone() }
     }
 
     /// All paths to other nodes.

@@ -1,5 +1,4 @@
 use super::*;
-use crate::kernel::Failure;
 use crate::plan::METRIC;
 use crate::seen::Seen;
 use crate::view::Standing;
@@ -139,4 +138,16 @@ fn a_change_that_says_nothing_new_costs_no_look() {
     agent.take(node(2));
     agent.turn(now);
     assert_eq!(agent.kernel.looks, 1);
+}
+
+#[test]
+fn one_route_of_many_that_is_refused_leaves_pods_their_network() {
+    let route = || {
+        let why = Refusal { index: 0, errno: Errno::NOMEM, text: None };
+        Failure::Route { to: "10.244.2.0/24".parse().unwrap(), why }
+    };
+    assert!(is_usable(&[], 0) && is_usable(&[route()], 2));
+    assert!(!is_usable(&[route()], 1), "no other node is reached");
+    let all = Failure::Routes(NetlinkError::Refused { refusals: Vec::new() });
+    assert!(!is_usable(&[route(), all], 9));
 }

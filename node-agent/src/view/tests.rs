@@ -43,7 +43,8 @@ fn look(before: &View, cluster: &Cluster, failures: &[&str], now: Timestamp) -> 
     let settings = settings();
     let plan = plan(cluster, &settings, &seen);
     let failures: Vec<String> = failures.iter().map(|failure| (*failure).to_owned()).collect();
-    let turn = Turn { cluster, settings: &settings, plan: &plan, forwards: true, failures: &failures };
+    let turn =
+        Turn { cluster, settings: &settings, plan: &plan, forwards: true, failures: &failures, usable: true };
     before.after(turn, now)
 }
 
@@ -84,4 +85,16 @@ fn what_lasts_has_the_time_of_its_beginning_and_what_failed_is_remembered() {
 fn a_node_without_an_object_or_ranges_has_nothing_to_masquerade() {
     let view = look(&View::default(), &cluster([]), &[], at(1));
     assert!(view.own.is_none() && !view.masquerades);
+}
+
+#[test]
+fn what_is_wrong_with_the_supply_outlasts_turns_and_ends_when_it_is_said() {
+    let wrong = Problem::NoProgram { why: "disk full".to_owned() };
+    let one = View::default().with_supply(&[wrong.clone()].into(), at(1));
+    assert_eq!(one.standing, Standing::Waiting, "that is known before the Nodes are");
+    let two = look(&one, &cluster([]), &[], at(2)).with_supply(&[wrong.clone()].into(), at(3));
+    assert_eq!((two.problems.len(), two.problems[&wrong]), (2, at(1)));
+    let three = two.with_supply(&[].into(), at(4));
+    assert_eq!(three.problems.keys().filter(|problem| problem.is_of_supply()).count(), 0);
+    assert_eq!((three.problems.len(), three.standing), (1, Standing::Whole));
 }
