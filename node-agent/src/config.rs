@@ -1,6 +1,7 @@
 //! The command line: flags → [`Config`], validated, nothing started.
 
 use crate::plan::Settings;
+use crate::supply;
 use clap::{ArgAction, Parser};
 use heddle_netlink::nft::TableFamily;
 use heddle_proxy::config::LogFormat;
@@ -42,6 +43,8 @@ pub struct Flags {
     /// Where the kernel's settings are written: in a container, whose /proc/sys is read-only, the node's, mounted elsewhere.
     #[arg(long, value_name = "DIR", default_value = "/proc/sys")]
     sysctl_dir: PathBuf,
+    #[command(flatten)]
+    supply: supply::Flags,
     /// Remove our routes and tables, and exit. Nothing else removes them.
     #[arg(long)]
     cleanup: bool,
@@ -86,6 +89,8 @@ pub struct Config {
     pub probes: Option<SocketAddr>,
     /// Where the kernel's settings are written.
     pub sysctl: PathBuf,
+    /// What the plugin is supplied with.
+    pub supply: supply::Settings,
     /// Remove everything instead.
     pub cleans_up: bool,
     /// klog's number for how much is logged.
@@ -101,6 +106,8 @@ pub struct Surroundings {
     pub node_name: Option<String>,
     /// The host's own name.
     pub host_name: String,
+    /// The folder of our own program.
+    pub beside: PathBuf,
     /// The families that the kernel has.
     pub families: Vec<TableFamily>,
 }
@@ -114,6 +121,7 @@ impl Flags {
             Some(folder) => Source::Manifests(folder),
             None => Source::ApiServer { kubeconfig: self.kubeconfig, master: self.master },
         };
+        let supply = self.supply.settings(&around.beside, &around.families);
         let settings = Settings {
             node: node.into(),
             masquerades: self.masquerade,
@@ -126,6 +134,7 @@ impl Flags {
             source,
             probes: self.healthz_bind_address,
             sysctl: self.sysctl_dir,
+            supply,
             cleans_up: self.cleanup,
             verbosity: self.verbosity,
             log_format,
@@ -144,6 +153,7 @@ mod tests {
             node_name,
             host_name: "Host".to_owned(),
             families: vec![TableFamily::Ip],
+            ..Surroundings::default()
         })
     }
 

@@ -26,6 +26,7 @@
 //! | [`listen`] | hears what others change |
 //! | [`view`] | what the agent believes after a turn, for everybody else |
 //! | [`board`] | where it shows it, and where others wait for news |
+//! | [`supply`] | the plugin and its configuration, kept where the container runtime finds them |
 //! | [`health`] | whether the kernel has what was planned, for probes |
 //! | [`agent`] | the loop: gather, look, plan, apply, retry |
 
@@ -44,4 +45,5 @@ pub mod problem;
 pub mod ruleset;
 pub mod run;
 pub mod seen;
+pub mod supply;
 pub mod view;

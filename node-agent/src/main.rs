@@ -6,6 +6,7 @@ use heddle_node::config::{Config, Flags, Surroundings};
 use heddle_node::run;
 use heddle_proxy::nft::probe;
 use heddle_proxy::{causes, logging, memory};
+use std::path::Path;
 use std::process::ExitCode;
 use tracing::{error, info};
 
@@ -35,5 +36,8 @@ fn surroundings() -> Surroundings {
     let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let has_ipv6 = probe::has_ipv6("/proc".as_ref());
     let families = TableFamily::ALL.into_iter().filter(|family| has_ipv6 || *family == TableFamily::Ip);
-    Surroundings { node_name, host_name, families: families.collect() }
+    // Where it is not known, the plugin's file is named by its flag.
+    let own = std::env::current_exe().unwrap_or_default();
+    let beside = own.parent().map(Path::to_owned).unwrap_or_default();
+    Surroundings { node_name, host_name, beside, families: families.collect() }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | agent | [`Agent::run`] |
 //! | network, tables | hear what others change |
+//! | supply, and more | what [`supply`] says |
 //! | this one | the API server's watch, the probes, the signals; the folder's watch blocks and has one of its own |
 //!
 //! Stopping leaves routes and tables standing: pods go on.
@@ -16,6 +17,7 @@ use crate::health;
 use crate::kernel::{Failure, Kernel, Netlink};
 use crate::listen::{Network, listen_to_tables};
 use crate::plan::Plan;
+use crate::supply;
 use crate::view::View;
 use heddle_netlink::nft::Listener;
 use heddle_proxy::causes;
@@ -74,6 +76,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let views: Board<View> = Board::default();
     let agent = Agent::new(config.settings.clone(), kernel).with_views(views.clone());
     let (doubts, more_doubts) = (events.clone(), events.clone());
+    supply::start(&config.supply, &views, &events)?;
     spawn("agent", move || agent.run(&inbox))?;
     spawn("network", move || network.listen(own_routes, &doubts))?;
     spawn("tables", move || listen_to_tables(tables, own_tables, &more_doubts))?;
