@@ -4,6 +4,7 @@
 
 use crate::agent::Event;
 use crate::ruleset::TABLE;
+use heddle_cni::hostports;
 use heddle_netlink::nft::{Heard, Listener};
 use heddle_netlink::{Error, Family, Socket};
 use std::sync::mpsc::Sender;
@@ -46,15 +47,19 @@ impl Network {
     }
 }
 
-/// Tells the agent of every change of our tables that was not made through the socket with the port `own`.
-pub fn listen_to_tables(mut listener: Listener, own: u32, events: &Sender<Event>) {
+/// Tells the agent of every change of our tables that was not made through the socket with the port `own`, and who keeps pods'
+/// host ports of every change of theirs.
+pub fn listen_to_tables(mut listener: Listener, own: u32, events: &Sender<Event>, ports: &Sender<()>) {
     loop {
-        let doubt = match listener.next(own) {
-            Ok(Heard::Changed(tables)) => tables.iter().any(|(_, name)| name == TABLE),
-            Ok(Heard::Lost) => true,
+        let (is_ours, is_of_ports) = match listener.next(own) {
+            Ok(Heard::Changed(tables)) => {
+                let has = |wanted: &str| tables.iter().any(|(_, name)| name == wanted);
+                (has(TABLE), has(hostports::ruleset::TABLE))
+            }
+            Ok(Heard::Lost) => (true, true),
             Err(error) => return warn!("changes of our tables are not heard any more: {error}"),
         };
-        if doubt && events.send(Event::Doubt).is_err() {
+        if is_ours && events.send(Event::Doubt).is_err() || is_of_ports && ports.send(()).is_err() {
             return;
         }
     }

@@ -77,9 +77,10 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let agent = Agent::new(config.settings.clone(), kernel).with_views(views.clone());
     let (doubts, more_doubts) = (events.clone(), events.clone());
     supply::start(&config.supply, &views, &events)?;
+    let ports = supply::keep_ports()?;
     spawn("agent", move || agent.run(&inbox))?;
     spawn("network", move || network.listen(own_routes, &doubts))?;
-    spawn("tables", move || listen_to_tables(tables, own_tables, &more_doubts))?;
+    spawn("tables", move || listen_to_tables(tables, own_tables, &more_doubts, &ports))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ProcessError::of("the runtime"))?;
     runtime.block_on(async {

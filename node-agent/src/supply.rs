@@ -10,6 +10,7 @@
 //! | `gateways` | the bridge's addresses when the node's ranges change |
 //! | [`heartbeat`] | the sign of life that STATUS asks for |
 //! | [`sweep`] | what pods left that are gone is given back |
+//! | `ports` | host ports of pods that run, when their table is flushed |
 //!
 //! It never delays the agent: it reads the agent's view on the board, and what is wrong goes to the agent as one more event,
 //! so that the view has it. How a file is put in place is [`install`](heddle_cni::install)'s. Invariant: the program is there
@@ -21,6 +22,7 @@
 //! | cni-views | tells it of each view |
 //! | cni-bin, cni-conf | tell it when somebody changes a file of the folder |
 //! | sweep | looks for what pods left, waits for the lock of leases |
+//! | host-ports | waits for changes of their table |
 
 pub mod conflist;
 pub mod flags;
@@ -28,6 +30,7 @@ mod gateways;
 pub mod heartbeat;
 mod list;
 mod mtu;
+mod ports;
 mod program;
 pub mod sweep;
 
@@ -45,6 +48,7 @@ use heddle_proxy::doubts::{Doubts, News as Edits};
 use heddle_proxy::process::{ProcessError, spawn};
 use heddle_proxy::watch::follow_folder;
 use list::List;
+use ports::Ports;
 use program::Program;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -125,6 +129,16 @@ pub fn start(
     let views = views.clone();
     spawn("cni-views", move || tell_of_views(&views, &news))?;
     Ok(counts)
+}
+
+/// Starts the thread that keeps pods' host ports. Returns where it is told that somebody changed them.
+///
+/// # Errors
+/// When the kernel gives no thread.
+pub fn keep_ports() -> Result<Sender<()>, ProcessError> {
+    let (changed, inbox) = channel();
+    spawn("host-ports", move || Ports::new().run(&inbox))?;
+    Ok(changed)
 }
 
 fn watch(name: &'static str, folder: &Path, news: Sender<News>) -> Result<(), ProcessError> {
