@@ -45,7 +45,8 @@ pub struct Flags {
     sysctl_dir: PathBuf,
     #[command(flatten)]
     supply: supply::Flags,
-    /// Remove our routes and tables, and exit. Nothing else removes them.
+    /// Remove our routes and tables, and the plugin's files from the folders that are named, and exit. Nothing else removes
+    /// them. The plugin itself stays while a pod needs it for its end.
     #[arg(long)]
     cleanup: bool,
     /// How much is logged: 0 says what happens, 4 each sync, 6 everything.

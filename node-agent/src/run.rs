@@ -92,18 +92,19 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     })
 }
 
-/// Removes our routes and tables.
+/// Removes what the plugin was supplied with, then our routes and tables.
 ///
 /// # Errors
 /// When something is still there.
 pub fn clean_up(config: &Config) -> Result<(), RunError> {
+    let supply = supply::clean_up(&config.supply).map_err(|failure| error!("{}", failure.to_line()));
     let mut kernel = Netlink::open(&config.settings.families).map_err(RunError::Open)?;
     let seen = kernel.look().map_err(RunError::Look)?;
     let steps = diff(&seen, &Plan::default());
     let failures = kernel.apply(&steps);
     failures.iter().for_each(|failure| error!("{}", causes::line(failure)));
     info!(routes = steps.routes.len(), tables = steps.tables.len(), "removed what heddle-node made");
-    let left = failures.len();
+    let left = failures.len() + usize::from(supply.is_err());
     if left == 0 { Ok(()) } else { Err(RunError::Left { left }) }
 }
 

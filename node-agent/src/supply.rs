@@ -10,6 +10,7 @@
 //! | `gateways` | the bridge's addresses when the node's ranges change |
 //! | [`heartbeat`] | the sign of life that STATUS asks for |
 //! | [`sweep`] | what pods left that are gone is given back |
+//! | `removal` | all of it taken away |
 //! | `ports` | host ports of pods that run, when their table is flushed |
 //!
 //! It never delays the agent: it reads the agent's view on the board, and what is wrong goes to the agent as one more event,
@@ -32,9 +33,11 @@ mod list;
 mod mtu;
 mod ports;
 mod program;
+mod removal;
 pub mod sweep;
 
 pub use flags::{Flags, Settings};
+pub use removal::clean_up;
 
 use crate::agent::Event;
 use crate::board::Board;
