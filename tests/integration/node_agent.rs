@@ -4,6 +4,8 @@
 mod nodes;
 #[path = "node_agent/others.rs"]
 mod others;
+#[path = "node_agent/supply.rs"]
+mod supply;
 #[path = "node_agent/told.rs"]
 mod told;
 #[path = "node_agent/traffic.rs"]
