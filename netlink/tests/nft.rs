@@ -7,6 +7,7 @@ mod refused;
 #[path = "nft/sent.rs"]
 mod sent;
 
+use heddle_netlink::Protocol;
 use heddle_netlink::nft::{
     Cells, Chain, Data, DataType, End, Field, Hook, HookKind, HookPoint, Op, Policy, Sense, Set, SetType,
     Statement, Table, TableFamily, Transaction, Type,
@@ -70,6 +71,11 @@ fn matches(family: TableFamily, fields: &[Field]) -> Vec<Vec<Statement>> {
         vec![
             Statement::Iif(Sense::Is, "cni0".into()),
             Statement::Iif(Sense::IsNot, "veth*".into()),
+            Statement::Drop,
+        ],
+        vec![
+            Statement::Port(Protocol::Sctp, 65535),
+            Statement::NotInSet(vec![Field::Saddr], "nodes".into()),
             Statement::Drop,
         ],
     ]
@@ -136,6 +142,7 @@ fn full_table(family: TableFamily) -> Table {
             clients.kind.dynamic = Some(65_536);
             clients
         }),
+        ("nodes".into(), set(&[kind], DataType::None, vec![(Cells::default().address(ip), Data::None)])),
         (
             "hairpin".into(),
             set(&[kind, kind], DataType::None, vec![(Cells::default().address(ip).address(ip), Data::None)]),
@@ -150,6 +157,10 @@ fn full_table(family: TableFamily) -> Table {
         vec![Statement::Dnat(client.clone(), "clients".into())],
     ];
     let remember = vec![vec![Statement::Remember(client, endpoint, "clients".into(), 10_800)]];
+    let raw = |point| {
+        let hook = Hook { kind: HookKind::Filter, point, priority: -300, policy: Policy::Accept };
+        chain(Some(hook), vec![vec![Statement::Port(Protocol::Udp, 4789), Statement::Notrack]])
+    };
     let mut forward = vec![vec![Statement::StateNew, Statement::Reject]];
     forward.extend(matches(family, &fields));
     table.chains = BTreeMap::from([
@@ -174,13 +185,9 @@ fn full_table(family: TableFamily) -> Table {
                 ]],
             ),
         ),
-        (
-            "forward".into(),
-            chain(
-                hook(HookKind::Filter, HookPoint::Forward),
-                vec![vec![Statement::StateNew, Statement::Reject]],
-            ),
-        ),
+        ("forward".into(), chain(hook(HookKind::Filter, HookPoint::Forward), forward)),
+        ("raw-prerouting".into(), raw(HookPoint::Prerouting)),
+        ("raw-output".into(), raw(HookPoint::Output)),
     ]);
     table
 }

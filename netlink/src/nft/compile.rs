@@ -65,6 +65,12 @@ impl Statement {
                 out.push(end.field().load(family, 0));
                 compile_network(*sense, *network, out);
             }
+            Self::Port(protocol, port) => {
+                out.push(Field::L4Proto.load(family, 0));
+                out.push(Expression::Compare { equal: true, value: vec![protocol.number()] });
+                out.push(Field::Dport.load(family, 0));
+                out.push(Expression::Compare { equal: true, value: port.to_be_bytes().to_vec() });
+            }
             Self::Iif(sense, name) => {
                 out.push(Expression::Meta { register: 0, key: META_IIFNAME });
                 out.push(Expression::Compare { equal: *sense == Sense::Is, value: interface_bytes(name) });
@@ -95,6 +101,7 @@ impl Statement {
                 out.push(Expression::Dnat { family: family.number(), port: address_registers(family) });
             }
             Self::Masquerade => out.push(Expression::Masquerade { flags: FULLY_RANDOM }),
+            Self::Notrack => out.push(Expression::Notrack),
             Self::Reject => {
                 // Port unreachable: ICMP code 3, ICMPv6 code 4.
                 let code = if family == TableFamily::Ip { 3 } else { 4 };

@@ -99,6 +99,8 @@ pub(super) enum Expression {
     Masquerade {
         flags: u32,
     },
+    /// Takes the packet from connection tracking.
+    Notrack,
     Reject {
         kind: u32,
         code: u8,
@@ -166,6 +168,7 @@ impl Expression {
             Self::Lookup { .. } => "lookup",
             Self::Dnat { .. } => "nat",
             Self::Masquerade { .. } => "masq",
+            Self::Notrack => "notrack",
             Self::Reject { .. } => "reject",
             Self::Unknown => "",
         }
@@ -228,7 +231,7 @@ impl Expression {
                 w.put_be32(1, kind);
                 w.put_u8(2, code);
             }
-            Self::Unknown => {}
+            Self::Notrack | Self::Unknown => {}
         }
     }
 
@@ -287,6 +290,7 @@ impl Expression {
                 Self::Dnat { family: u8::try_from(number(2)?).ok()?, port: register(5)? }
             }
             "masq" => Self::Masquerade { flags: number(1).unwrap_or(0) },
+            "notrack" => Self::Notrack,
             "reject" => Self::Reject { kind: number(1)?, code: *body.get(2)?.first()? },
             _ => return None,
         })

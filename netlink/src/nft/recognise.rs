@@ -6,6 +6,7 @@
 use super::compile::{CT_LABELS, CT_MARK, CT_STATE, CT_STATUS, NAME_WIDTH, NETWORK_HEADER, TRANSPORT_HEADER};
 use super::expression::{Expression, FIB_SADDR, Found, META_IIFNAME, META_L4PROTO, decode_list};
 use super::{End, Field, Name, Rule, Sense, Statement, TableFamily};
+use crate::Protocol;
 use crate::message::Attributes;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
@@ -51,6 +52,16 @@ fn candidate(expressions: &[Expression], family: TableFamily) -> Option<Statemen
         [Expression::Meta { key: META_IIFNAME, .. }, Expression::Compare { equal, value }, ..] => {
             Some(Statement::Iif(sense(*equal), interface_name(value)?))
         }
+        [
+            Expression::Meta { key: META_L4PROTO, .. },
+            Expression::Compare { value: protocol, .. },
+            Expression::Payload { base: TRANSPORT_HEADER, .. },
+            Expression::Compare { value: port, .. },
+            ..,
+        ] => {
+            let port = u16::from_be_bytes(port[..].try_into().ok()?);
+            Some(Statement::Port(transport(protocol)?, port))
+        }
         [load, Expression::Mask { bits }, Expression::Compare { equal, value }, ..] => {
             let network = IpNetwork::with_netmask(address(value)?, address(bits)?).ok()?;
             Some(Statement::Address(end(load, family)?, sense(*equal), network))
@@ -59,6 +70,7 @@ fn candidate(expressions: &[Expression], family: TableFamily) -> Option<Statemen
             Some(Statement::Address(end(load, family)?, sense(*equal), address(value)?.into()))
         }
         [Expression::Masquerade { .. }, ..] => Some(Statement::Masquerade),
+        [Expression::Notrack, ..] => Some(Statement::Notrack),
         [Expression::Reject { .. }, ..] => Some(Statement::Reject),
         [Expression::Drop, ..] => Some(Statement::Drop),
         [Expression::Goto { chain }, ..] => Some(Statement::Goto(chain.clone())),
@@ -100,6 +112,10 @@ fn end(load: &Expression, family: TableFamily) -> Option<End> {
         Field::Daddr => Some(End::Destination),
         _ => None,
     }
+}
+
+fn transport(bytes: &[u8]) -> Option<Protocol> {
+    Protocol::ALL.into_iter().find(|protocol| bytes == [protocol.number()])
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
@@ -174,6 +190,12 @@ mod tests {
                 Statement::Local(End::Destination, Sense::IsNot),
                 Statement::Goto("away".into()),
             ],
+            vec![Statement::Port(Protocol::Udp, 4789), Statement::Notrack],
+            vec![
+                Statement::Port(Protocol::Tcp, 80),
+                Statement::NotInSet(vec![Field::Saddr], "nodes".into()),
+                Statement::Drop,
+            ],
             vec![Statement::Iif(Sense::Is, "cni0".into()), Statement::Iif(Sense::IsNot, "veth*".into())],
         ]
     }
@@ -233,6 +255,8 @@ mod tests {
                 "update @clients { ip6 saddr . meta l4proto . ct mark timeout 10800s : ip6 daddr . th dport }",
                 "fib saddr type local ct label set 127",
                 "ct label 127 fib daddr type != local goto away",
+                "udp dport 4789 notrack",
+                "tcp dport 80 ip6 saddr != @nodes drop",
                 "iifname \"cni0\" iifname != \"veth*\"",
             ]
         );

@@ -4,6 +4,7 @@
 //! expressions, and is recognised in them, is next door.
 
 use super::{Hook, HookKind, HookPoint, Name, TableFamily};
+use crate::Protocol;
 use ipnetwork::IpNetwork;
 use std::fmt;
 
@@ -79,6 +80,8 @@ pub enum Statement {
     StatusDnat,
     /// The source, or destination, address is in the network, or is not.
     Address(End, Sense, IpNetwork),
+    /// `udp dport 4789`: the packet is of this protocol and goes to this port.
+    Port(Protocol, u16),
     /// The packet came in by this interface, or did not; a name that ends in `*` stands for all that begin so.
     Iif(Sense, Name),
     /// The address is, or is not, one of this host's.
@@ -102,6 +105,9 @@ pub enum Statement {
     Dnat(Vec<Field>, Name),
     /// Source NAT to an address of the outgoing interface, port chosen at random.
     Masquerade,
+    /// The packet belongs to no connection, and connection tracking does not look at it. Only before it has: in chains of
+    /// [`HookKind::Filter`] with a priority below -200 (`NF_IP_PRI_CONNTRACK`), else it does nothing.
+    Notrack,
     /// Answer with ICMP port unreachable.
     Reject,
     /// Drop the packet.
@@ -137,6 +143,7 @@ impl Statement {
                 end.field().write(family, f)?;
                 write!(f, " {}{}", sense.operator(), Shortest(*network))
             }
+            Self::Port(protocol, port) => write!(f, "{protocol} dport {port}"),
             Self::Iif(sense, name) => write!(f, "iifname {}\"{name}\"", sense.operator()),
             Self::Local(end, sense) => {
                 let side = if *end == End::Source { "saddr" } else { "daddr" };
@@ -165,6 +172,7 @@ impl Statement {
                 write!(f, " map @{map}")
             }
             Self::Masquerade => f.write_str("masquerade fully-random"),
+            Self::Notrack => f.write_str("notrack"),
             Self::Reject => f.write_str("reject"),
             Self::Drop => f.write_str("drop"),
             Self::Goto(chain) => write!(f, "goto {chain}"),

@@ -36,6 +36,9 @@ impl<'a> Travel<'a> {
             Statement::StateNew => Step::Next,
             Statement::StatusDnat => matched(self.destination_translated),
             Statement::Address(side, sense, network) => self.is_in(*side, *sense, *network),
+            Statement::Port(protocol, port) => {
+                matched(self.packet.protocol == *protocol && self.packet.port == *port)
+            }
             Statement::Iif(sense, name) => matched(self.came_in_by(name) == (*sense == Sense::Is)),
             Statement::Local(side, sense) => {
                 matched(self.is_local(self.address(*side)) == (*sense == Sense::Is))
@@ -85,7 +88,10 @@ impl<'a> Travel<'a> {
             Statement::Reject => return Err(End::Rejected),
             Statement::Drop => return Err(End::Dropped),
             Statement::Goto(target) => Step::Goto(target.clone()),
-            Statement::Foreign => return Err(Fault::Foreign { chain: chain.clone() }.into()),
+            // A packet without a connection is not the first of one.
+            Statement::Notrack | Statement::Foreign => {
+                return Err(Fault::Foreign { chain: chain.clone() }.into());
+            }
         })
     }
 

@@ -206,7 +206,9 @@ fn a_table_that_does_not_hold_together_is_a_fault() {
         let table = with([("in", base(HookKind::Filter, HookPoint::Forward, 0, vec![rule]))]);
         pass(&[table], &packet(Some("eth0"), "10.0.0.2"), 0).unwrap_err()
     };
-    assert_eq!(fault(vec![Statement::Foreign]), Fault::Foreign { chain: "in".into() });
+    for unread in [Statement::Foreign, Statement::Notrack] {
+        assert_eq!(fault(vec![unread]), Fault::Foreign { chain: "in".into() });
+    }
     let key = vec![Field::Daddr];
     assert_eq!(fault(vec![Statement::InSet(key, "gone".into())]), Fault::NoSet { set: "gone".into() });
     let mut table = with([("in", base(HookKind::Filter, HookPoint::Forward, 0, vec![to_services()]))]);
@@ -252,6 +254,14 @@ fn addresses_are_matched_by_network_and_by_whose_they_are() {
     assert!(!matches(&[Statement::Local(End::Destination, Sense::Is)], &abroad));
     assert!(!matches(&[Statement::Local(End::Source, Sense::Is)], &home));
     assert!(matches(&[Statement::Local(End::Destination, Sense::Is)], &packet(Some("eth0"), "127.0.0.2")));
+}
+
+#[test]
+fn a_port_is_matched_with_its_protocol() {
+    let packet = packet(Some("eth0"), "10.0.0.1");
+    assert!(matches(&[Statement::Port(Protocol::Tcp, 80)], &packet));
+    assert!(!matches(&[Statement::Port(Protocol::Udp, 80)], &packet));
+    assert!(!matches(&[Statement::Port(Protocol::Tcp, 81)], &packet));
 }
 
 #[test]
