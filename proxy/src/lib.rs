@@ -33,6 +33,7 @@
 //! | [`status`] | what the parts tell of themselves, kept in one place |
 //! | [`history`] | what the agent did and heard |
 //! | [`look`] | looking inside: status, trace, dump |
+//! | [`door`] | the socket on which a process is asked: one side and the other |
 //! | [`packet`] | a packet, and what may become of it |
 //! | [`process`] | threads with names, and the signals that stop a daemon |
 //! | [`causes`] | an error and what caused it, in one line |
@@ -47,6 +48,7 @@ pub mod conntrack;
 pub mod convert;
 pub mod dataplane;
 pub mod delta;
+pub mod door;
 pub mod doubts;
 pub mod events;
 pub mod frontends;

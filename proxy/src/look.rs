@@ -8,8 +8,8 @@
 //! | [`words`] | who and where, as people write it, into a packet |
 //! | [`trace`](mod@trace) | what would become of a packet, and why |
 //! | [`dump`] | model, frontends, plan and kernel as text or JSON |
-//! | [`protocol`] | a question and its answer, as they go over the socket |
-//! | [`socket`] | the door of the running process |
+//! | [`protocol`] | what can be asked over the socket |
+//! | [`socket`] | what the running process answers |
 //! | [`status`] | how the process does |
 //! | [`offline`] | the same answers from a folder of manifests, without a process |
 //! | [`command`] | the subcommands |

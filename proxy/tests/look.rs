@@ -3,12 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 #![expect(clippy::disallowed_methods, reason = "a test's switch comes from the environment")]
 
+use heddle_proxy::door::Output;
 use heddle_proxy::frontends::{Frontend, IpFamily, Place};
 use heddle_proxy::health::{FamilyReport, Report};
 use heddle_proxy::history::{History, Sync};
 use heddle_proxy::look::dump::{self, Part};
 use heddle_proxy::look::offline::Offline;
-use heddle_proxy::look::protocol::Output;
 use heddle_proxy::look::socket::answer_trace;
 use heddle_proxy::look::status::{Holds, Process, Status};
 use heddle_proxy::look::words::Words;

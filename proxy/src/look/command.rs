@@ -2,22 +2,19 @@
 
 use super::dump::{self, Part};
 use super::offline::Offline;
-use super::protocol::{Answer, Ask, Output, Request};
-use super::socket::{self, answer_trace, pretty};
+use super::protocol::{Ask, PROXY};
+use super::socket::{self, answer_trace};
 use super::words::Words;
 use crate::config::{CommandLine, Config, Source};
+use crate::door::shown::pretty;
+use crate::door::{Answer, Output, ask};
 use crate::problems::News;
 use crate::watch::Manifests;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
-use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
-
-/// For how long an answer is awaited.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks a running heddle-proxy. Without a subcommand, heddle-proxy is the daemon: see `heddle-proxy --help`.
 #[derive(Debug, Parser)]
@@ -117,12 +114,10 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
         Ok(flags) => answer(flags.command),
         Err(error) => error.exit(),
     };
-    let printed = match answer {
-        Ok(text) => io::stdout().write_all(text.as_bytes()).map(|()| ExitCode::SUCCESS),
-        Err(sentence) => writeln!(io::stderr(), "error: {sentence}").map(|()| ExitCode::FAILURE),
-    };
-    // Whoever reads our output, as `head` does, may have read enough.
-    printed.unwrap_or(ExitCode::SUCCESS)
+    match answer {
+        Ok(text) => ask::print(&text, None),
+        Err(sentence) => ask::print("", Some(&sentence)),
+    }
 }
 
 fn answer(command: Command) -> Answer {
@@ -146,33 +141,7 @@ fn answer(command: Command) -> Answer {
 }
 
 fn ask(door: &Door, ask: &Ask) -> Answer {
-    let path = door.status_socket.as_path();
-    let stream = UnixStream::connect(path).map_err(|error| unreachable(path, &error))?;
-    let broken =
-        |error: io::Error| format!("the heddle-proxy at {} does not answer: {error}", path.display());
-    converse(&stream, &Request::new(ask, door.output)).map_err(broken)?
-}
-
-fn converse(mut stream: &UnixStream, request: &Request) -> io::Result<Answer> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer)?;
-    Ok(serde_json::from_str(&answer)?)
-}
-
-fn unreachable(path: &Path, error: &io::Error) -> String {
-    let path = path.display();
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            format!("no heddle-proxy answers at {path}: is it running, and with this --status-socket?")
-        }
-        io::ErrorKind::PermissionDenied => format!("{path} may be opened by root alone"),
-        _ => format!("{path}: {error}"),
-    }
+    ask::ask(PROXY, &door.status_socket, ask, door.output)
 }
 
 impl OfflineFlags {

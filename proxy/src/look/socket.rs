@@ -1,13 +1,14 @@
-//! The door of the running process: a Unix socket that only root may open.
+//! What the running process answers, and where.
 //!
-//! Questions come one after the other. A stale file of a process that was killed is replaced, in one step; the file of one
-//! that lives is left to it, and looked at again later. Invariant: nobody but root, or the process's own user, is answered.
+//! Invariant: nothing is answered from anything but what the agent holds at that moment, and the kernel.
 
-use super::protocol::{Answer, Ask, LONGEST, Output, Request};
+use super::protocol::{Ask, PROXY};
 use super::status::{Holds, Process, Status};
 use super::words::{Here, Words};
 use super::{Inside, Question, dump, trace::trace};
 use crate::agent::Event;
+use crate::door::shown::pretty;
+use crate::door::{Answer, Output, listen};
 use crate::health::Pulse;
 use crate::nft::{Kernel, Netlink, Settings};
 use crate::status::{Report, Reports};
@@ -16,26 +17,16 @@ use heddle_netlink::{Family, Socket, address};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, Permissions};
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
-use tracing::{debug, info, warn};
+use tokio::time::timeout;
 
 /// Where the socket is unless somebody says otherwise.
 pub const DEFAULT: &str = "/run/heddle/proxy.sock";
-/// How soon a door that could not be opened is tried again.
-const AGAIN: Duration = Duration::from_secs(5);
-/// For how long one conversation may hold up the next.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// How long the agent may be busy with something else.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -56,71 +47,7 @@ pub struct Door {
 
 /// Answers for ever.
 pub async fn serve(path: &Path, door: &Door) {
-    let mut said = false;
-    let listener = loop {
-        match open(path) {
-            Ok(listener) => break listener,
-            Err(error) if said => debug!(?path, "the status socket is still not open: {error}"),
-            Err(error) => warn!(?path, "no status socket, it is tried again: {error}"),
-        }
-        said = true;
-        sleep(AGAIN).await;
-    };
-    if said {
-        info!(?path, "the status socket is open");
-    }
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => match timeout(PATIENCE, converse(stream, door)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!("a question was not answered: {error}"),
-                Err(_) => debug!("a question was not answered in time"),
-            },
-            Err(error) => {
-                warn!("accept on the status socket: {error}");
-                sleep(AGAIN).await;
-            }
-        }
-    }
-}
-
-/// Binds beside the path and moves there, so that the socket is never seen with other rights than its own.
-fn open(path: &Path) -> io::Result<UnixListener> {
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another heddle-proxy answers there"));
-    }
-    if let Some(folder) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&new)?;
-    fs::set_permissions(&new, Permissions::from_mode(0o600))?;
-    fs::rename(&new, path)?;
-    Ok(listener)
-}
-
-async fn converse(stream: UnixStream, door: &Door) -> io::Result<()> {
-    let peer = stream.peer_cred()?.uid();
-    let (read, mut write) = stream.into_split();
-    let mut line = String::new();
-    BufReader::new(read.take(LONGEST)).read_line(&mut line).await?;
-    let answer = if peer == 0 || peer == rustix::process::geteuid().as_raw() {
-        match Request::read(&line) {
-            Ok((ask, output)) => door.answer(ask, output).await,
-            Err(refusal) => Err(refusal),
-        }
-    } else {
-        Err("only root may ask".to_owned())
-    };
-    let mut answer = serde_json::to_vec(&answer)?;
-    answer.push(b'\n');
-    write.write_all(&answer).await?;
-    write.shutdown().await
+    listen::serve(path, PROXY, async |ask, output| door.answer(ask, output).await).await;
 }
 
 impl Door {
@@ -239,11 +166,6 @@ pub fn answer_trace(
         Output::Text => traced.to_string(),
         Output::Json => pretty(&traced.json()),
     })
-}
-
-/// JSON for eyes and for `diff`.
-pub fn pretty(value: &Value) -> String {
-    format!("{value:#}\n")
 }
 
 /// The addresses that the node has now.

@@ -2,6 +2,7 @@
 
 use super::Inside;
 use super::protocol::VERSION;
+use crate::door::shown;
 use crate::frontends::IpFamily;
 use crate::health::{FamilyReport, Report};
 use crate::history::History;
@@ -71,13 +72,7 @@ pub struct Status {
 
 impl Status {
     fn ago(&self, then: Timestamp) -> String {
-        let seconds = self.now.as_second().saturating_sub(then.as_second()).max(0);
-        match seconds {
-            0..120 => format!("{seconds} s ago"),
-            120..7200 => format!("{} min ago", seconds / 60),
-            7200..172_800 => format!("{} h ago", seconds / 3600),
-            _ => format!("{} d ago", seconds / 86_400),
-        }
+        shown::ago(self.now, then)
     }
 
     fn state(&self) -> &'static str {
