@@ -112,15 +112,16 @@ impl<K: Kernel> Agent<K> {
         let retried = self.retry.take_if(|retry| *retry <= now).is_some();
         if self.dirty || doubted || retried {
             let was_told = std::mem::take(&mut self.dirty) || retried;
-            let repaired = self.sync(now) && !was_told;
+            let repaired = self.sync(now, was_told);
             let news = doubted.then(|| self.doubts.found(repaired, now)).flatten();
             news.into_iter().for_each(say_of_edits);
         }
         self.doubts.rest(now).into_iter().for_each(say_of_edits);
     }
 
-    /// Brings the kernel to what the cluster says. Returns whether there was anything to do that the last plan had too.
-    fn sync(&mut self, now: Instant) -> bool {
+    /// Brings the kernel to what the cluster says. Returns whether that undid what somebody else had changed: there was
+    /// something to do that the last plan had too, and nobody `was_told` of anything.
+    fn sync(&mut self, now: Instant, was_told: bool) -> bool {
         let (mut failures, mut is_router, start) = (Vec::new(), false, Instant::now());
         let repaired = match self.kernel.look() {
             Ok(seen) => {
@@ -138,7 +139,7 @@ impl<K: Kernel> Agent<K> {
                 self.report(&plan, &steps, start.elapsed());
                 let is_planned_again = self.planned == plan;
                 self.planned = plan;
-                is_planned_again && !steps.is_empty()
+                is_planned_again && !steps.is_empty() && !was_told
             }
             Err(failure) => {
                 failures.push(failure);
@@ -148,14 +149,14 @@ impl<K: Kernel> Agent<K> {
         let is_usable = is_usable(&failures, self.planned.routes.len());
         let failures: Vec<String> = failures.iter().map(|failure| causes::line(failure)).collect();
         failures.iter().for_each(|failure| error!("{failure}; it is tried again"));
-        self.show((is_router, is_usable), &failures);
+        self.show((is_router, is_usable, repaired), &failures);
         self.retry = self.backoff.after(!failures.is_empty()).map(|wait| now + wait);
         repaired
     }
 
-    fn show(&self, (forwards, usable): (bool, bool), failures: &[String]) {
+    fn show(&self, (forwards, usable, repaired): (bool, bool, bool), failures: &[String]) {
         let (cluster, settings, plan) = (&self.cluster, &self.settings, &self.planned);
-        let turn = Turn { cluster, settings, plan, forwards, failures, usable };
+        let turn = Turn { cluster, settings, plan, forwards, failures, usable, repaired };
         self.views.post(self.views.now().value.after(turn, Timestamp::now()));
     }
 

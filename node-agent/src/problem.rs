@@ -101,6 +101,36 @@ impl Problem {
                 | Self::NoSweep { .. }
         )
     }
+
+    /// One word for it, as Kubernetes writes reasons.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoOwnNode { .. } => "NodeMissing",
+            Self::NoOwnRanges { .. } => "PodCIDRNotAvailable",
+            Self::NoAddress { .. } => "NodeAddressMissing",
+            Self::NotOnLink { .. } => "NoRouteToNode",
+            Self::IsThisHost { .. } => "NodeAddressConflict",
+            Self::Overlap { .. } => "PodCIDROverlap",
+            Self::OtherRoute { .. } => "RouteConflict",
+            Self::NoProgram { .. } => "PluginNotInstalled",
+            Self::NoConfiguration { .. } => "PluginNotConfigured",
+            Self::OtherConfiguration { .. } => "PluginConfigurationConflict",
+            Self::NoHeartbeat { .. } => "PluginNotTold",
+            Self::NoSweep { .. } => "LeftoversNotSwept",
+        }
+    }
+
+    /// Whether it is about the way to this range of another node.
+    pub fn is_about(&self, other: &str, to: IpNetwork) -> bool {
+        match self {
+            Self::IsThisHost { node, .. } => **node == *other,
+            Self::NoAddress { node, range }
+            | Self::NotOnLink { node, range, .. }
+            | Self::Overlap { node, range, .. }
+            | Self::OtherRoute { node, range, .. } => **node == *other && *range == to,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Problem {

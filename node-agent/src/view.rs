@@ -33,6 +33,8 @@ pub struct View {
     pub standing: Standing,
     /// Whether the kernel has what all pods need: it refused at most the ways to some of the other nodes.
     pub usable: bool,
+    /// Since when turns end so. None while there was none.
+    pub since: Option<Timestamp>,
     /// When it ended.
     pub at: Option<Timestamp>,
     /// When the kernel last had all that was planned.
@@ -51,6 +53,10 @@ pub struct View {
     pub failures: Vec<String>,
     /// What it refused last, and when, whether that is over or not.
     pub last_failure: Option<(Timestamp, String)>,
+    /// How many times changes that somebody else made were undone.
+    pub repairs: u64,
+    /// When the last time.
+    pub repaired: Option<Timestamp>,
 }
 
 /// What the object of our own node says.
@@ -82,6 +88,13 @@ pub struct Path {
     pub mtu: Option<u32>,
 }
 
+impl Path {
+    /// One word for how it goes, or that it does not.
+    pub fn kind(&self) -> &'static str {
+        self.way.as_ref().map_or("none", Way::kind)
+    }
+}
+
 /// A way to another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -92,6 +105,29 @@ pub enum Way {
         /// The link.
         link: LinkIndex,
     },
+}
+
+impl Way {
+    /// One word for its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Direct { .. } => "direct",
+        }
+    }
+
+    /// The link that packets leave by.
+    pub fn link(&self) -> LinkIndex {
+        match self {
+            Self::Direct { link, .. } => *link,
+        }
+    }
+
+    /// What people call it, by a link of this name.
+    pub fn name(&self, link: &str) -> String {
+        match self {
+            Self::Direct { via, .. } => format!("direct via {via} dev {link}"),
+        }
+    }
 }
 
 /// What a turn found and did.
@@ -109,20 +145,24 @@ pub struct Turn<'a> {
     pub failures: &'a [String],
     /// Whether that is at most the ways to some of the other nodes.
     pub usable: bool,
+    /// Whether it undid what somebody else had changed.
+    pub repaired: bool,
 }
 
 impl View {
     /// The view after another turn, which ended now.
     pub fn after(&self, turn: Turn<'_>, now: Timestamp) -> Self {
-        let Turn { cluster, settings, plan, forwards, failures, usable } = turn;
+        let Turn { cluster, settings, plan, forwards, failures, usable, repaired } = turn;
         let is_whole = failures.is_empty();
+        let standing = if is_whole { Standing::Whole } else { Standing::Failing };
         let own = cluster.node(&settings.node);
         let own = own.map(|node| Own { ranges: node.pod_cidrs.clone(), addresses: node.addresses.clone() });
         let peers = cluster.others(&settings.node).map(|node| (node.name.clone(), Peer::of(node, plan)));
         let since = |problem: &Problem| self.problems.get(problem).copied().unwrap_or(now);
         let last_failure = failures.last().map(|failure| (now, failure.clone()));
         Self {
-            standing: if is_whole { Standing::Whole } else { Standing::Failing },
+            standing,
+            since: self.since.filter(|_| self.standing == standing).or(Some(now)),
             usable,
             at: Some(now),
             whole: if is_whole { Some(now) } else { self.whole },
@@ -139,6 +179,8 @@ impl View {
                 .collect(),
             failures: failures.to_owned(),
             last_failure: last_failure.or_else(|| self.last_failure.clone()),
+            repairs: self.repairs + u64::from(repaired),
+            repaired: if repaired { Some(now) } else { self.repaired },
         }
     }
 

@@ -43,8 +43,8 @@ fn look(before: &View, cluster: &Cluster, failures: &[&str], now: Timestamp) -> 
     let settings = settings();
     let plan = plan(cluster, &settings, &seen);
     let failures: Vec<String> = failures.iter().map(|failure| (*failure).to_owned()).collect();
-    let turn =
-        Turn { cluster, settings: &settings, plan: &plan, forwards: true, failures: &failures, usable: true };
+    let (settings, plan, failures) = (&settings, &plan, &failures);
+    let turn = Turn { cluster, settings, plan, forwards: true, failures, usable: true, repaired: false };
     before.after(turn, now)
 }
 
@@ -75,6 +75,8 @@ fn what_lasts_has_the_time_of_its_beginning_and_what_failed_is_remembered() {
     assert_eq!(two.problems.values().copied().collect::<Vec<_>>(), [at(1)]);
     assert_eq!((two.whole, two.failures.len()), (Some(at(2)), 0));
     assert_eq!(two.last_failure, Some((at(1), "no memory".to_owned())));
+    assert_eq!((one.since, two.since), (Some(at(1)), Some(at(2))));
+    assert_eq!(look(&two, &with_far, &[], at(9)).since, Some(at(2)));
     let three = look(&two, &cluster(near), &["busy"], at(3));
     assert!(three.problems.is_empty());
     assert_eq!((three.whole, three.at), (Some(at(2)), Some(at(3))));
