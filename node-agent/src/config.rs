@@ -1,8 +1,9 @@
 //! The command line: flags → [`Config`], validated, nothing started.
 
+use crate::look;
 use crate::plan::Settings;
 use crate::supply;
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Parser, Subcommand};
 use heddle_netlink::nft::TableFamily;
 use heddle_proxy::config::LogFormat;
 use ipnetwork::IpNetwork;
@@ -14,8 +15,11 @@ use std::path::PathBuf;
 /// Nodes come from the API server (--kubeconfig, or the in-cluster credentials without it) or from a folder of manifests
 /// (--manifests). Routes and tables stay when heddle-node stops; the next start takes them over.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "heddle-node", version, max_term_width = 100)]
+#[command(name = "heddle-node", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub struct Flags {
+    /// What is asked in place of running.
+    #[command(subcommand)]
+    pub command: Option<Command>,
     /// Name of this node; without it, the variable NODE_NAME, and without that, the host's name.
     #[arg(long, value_name = "NAME")]
     hostname_override: Option<String>,
@@ -40,6 +44,9 @@ pub struct Flags {
     /// Where /healthz is answered, such as 127.0.0.1:10270; nowhere without it.
     #[arg(long, value_name = "ADDRESS")]
     healthz_bind_address: Option<SocketAddr>,
+    /// Socket on which `heddle-node status` is answered; an empty one for nowhere.
+    #[arg(long, value_name = "PATH", default_value = look::DEFAULT)]
+    status_socket: String,
     /// Where the kernel's settings are written: in a container, whose /proc/sys is read-only, the node's, mounted elsewhere.
     #[arg(long, value_name = "DIR", default_value = "/proc/sys")]
     sysctl_dir: PathBuf,
@@ -55,6 +62,13 @@ pub struct Flags {
     /// How it is logged: text or json.
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
     logging_format: String,
+}
+
+/// What else the program is started for.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    #[expect(missing_docs, reason = "its text for --help is its type's")]
+    Status(look::command::Flags),
 }
 
 fn mode(text: &str) -> Result<String, &'static str> {
@@ -86,8 +100,12 @@ pub struct Config {
     pub settings: Settings,
     /// Where Nodes come from.
     pub source: Source,
+    /// How other nodes' pods are reached.
+    pub mode: String,
     /// Where probes are answered.
     pub probes: Option<SocketAddr>,
+    /// Where questions are answered.
+    pub status_socket: Option<PathBuf>,
     /// Where the kernel's settings are written.
     pub sysctl: PathBuf,
     /// What the plugin is supplied with.
@@ -133,7 +151,9 @@ impl Flags {
         Config {
             settings,
             source,
+            mode: self.mode,
             probes: self.healthz_bind_address,
+            status_socket: Some(self.status_socket).filter(|path| !path.is_empty()).map(PathBuf::from),
             sysctl: self.sysctl_dir,
             supply,
             cleans_up: self.cleanup,
@@ -171,6 +191,22 @@ mod tests {
         let error = Flags::try_parse_from(["heddle-node", "--mode", "vxlan"]).unwrap_err().to_string();
         assert!(error.contains("heddle-node has no VXLAN yet"), "{error}");
         assert!(Flags::try_parse_from(["heddle-node", "--mode", "routes"]).is_ok());
+    }
+
+    #[test]
+    fn questions_are_answered_in_run_unless_that_is_said_otherwise() {
+        let socket = |flags: &[&str]| config(flags, None).status_socket;
+        assert_eq!(socket(&[]), Some("/run/heddle/node.sock".into()));
+        assert_eq!(socket(&["--status-socket", "/a/b"]), Some("/a/b".into()));
+        assert_eq!(socket(&["--status-socket", ""]), None);
+    }
+
+    #[test]
+    fn a_subcommand_has_flags_of_its_own() {
+        let read = |words: &[&str]| Flags::try_parse_from([&["heddle-node"], words].concat());
+        assert!(matches!(read(&["status", "-o", "json"]).unwrap().command, Some(Command::Status(_))));
+        assert!(read(&[]).unwrap().command.is_none());
+        assert!(read(&["--cleanup", "status"]).is_err() && read(&["status", "--cleanup"]).is_err());
     }
 
     #[test]

@@ -27,6 +27,7 @@
 //! | [`view`] | what the agent believes after a turn, for everybody else |
 //! | [`board`] | where it shows it, and where others wait for news |
 //! | [`supply`] | the plugin and its configuration, kept where the container runtime finds them |
+//! | [`look`] | what the running agent answers to `heddle-node status` |
 //! | [`health`] | whether the kernel has what was planned, for probes |
 //! | [`agent`] | the loop: gather, look, plan, apply, retry |
 
@@ -40,6 +41,7 @@ pub mod forwarding;
 pub mod health;
 pub mod kernel;
 pub mod listen;
+pub mod look;
 pub mod plan;
 pub mod problem;
 pub mod ruleset;

@@ -2,8 +2,8 @@
 
 use clap::Parser;
 use heddle_netlink::nft::TableFamily;
-use heddle_node::config::{Config, Flags, Surroundings};
-use heddle_node::run;
+use heddle_node::config::{Command, Config, Flags, Surroundings};
+use heddle_node::{look, run};
 use heddle_proxy::nft::probe;
 use heddle_proxy::{causes, logging, memory};
 use std::path::Path;
@@ -12,7 +12,11 @@ use tracing::{error, info};
 
 fn main() -> ExitCode {
     memory::return_large_blocks();
-    let config = Flags::parse().config(surroundings());
+    let flags = Flags::parse();
+    if let Some(Command::Status(asked)) = &flags.command {
+        return look::command::run(asked);
+    }
+    let config = flags.config(surroundings());
     logging::start(config.log_format, config.verbosity);
     match work(&config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@
 //! | agent | [`Agent::run`] |
 //! | network, tables | hear what others change |
 //! | supply, and more | what [`supply`] says |
-//! | this one | the API server's watch, the probes, the signals; the folder's watch blocks and has one of its own |
+//! | this one | the API server's watch, the probes, the questions, the signals; the folder's watch blocks and has one of its own |
 //!
 //! Stopping leaves routes and tables standing: pods go on.
 
@@ -16,6 +16,8 @@ use crate::diff::diff;
 use crate::health;
 use crate::kernel::{Failure, Kernel, Netlink};
 use crate::listen::{Network, listen_to_tables};
+use crate::look::Door;
+use crate::look::status::Process;
 use crate::plan::Plan;
 use crate::supply;
 use crate::view::View;
@@ -26,6 +28,7 @@ use heddle_proxy::model::{Change, Kind};
 use heddle_proxy::problems::{News, Subject};
 use heddle_proxy::process::{ProcessError, spawn, stopped};
 use heddle_proxy::watch::{self, Manifests};
+use jiff::Timestamp;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use tokio::sync::oneshot;
@@ -81,15 +84,22 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     spawn("agent", move || agent.run(&inbox))?;
     spawn("network", move || network.listen(own_routes, &doubts))?;
     spawn("tables", move || listen_to_tables(tables, own_tables, &more_doubts, &ports))?;
+    let door = Door { process: process(config), views: views.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ProcessError::of("the runtime"))?;
     runtime.block_on(async {
         tokio::select! {
             ended = follow(&config.source, events) => ended,
             ended = stopped() => Ok(ended?),
+            () = door.serve(config.status_socket.as_deref()) => Err(RunError::Ended("the status socket")),
             () = health::serve(config.probes, views) => Err(RunError::Ended("the health server")),
         }
     })
+}
+
+fn process(config: &Config) -> Process {
+    let node = config.settings.node.to_string();
+    Process { node, mode: config.mode.clone(), started: Timestamp::now() }
 }
 
 /// Removes what the plugin was supplied with, then our routes and tables.

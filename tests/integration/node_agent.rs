@@ -4,6 +4,8 @@
 mod nodes;
 #[path = "node_agent/others.rs"]
 mod others;
+#[path = "node_agent/status.rs"]
+mod status;
 #[path = "node_agent/supply.rs"]
 mod supply;
 #[path = "node_agent/told.rs"]
@@ -11,6 +13,7 @@ mod told;
 #[path = "node_agent/traffic.rs"]
 mod traffic;
 
+use heddle_tests::cluster::agent_socket;
 use heddle_tests::lab::{Lab, Node, Underlay};
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::{Invocation, Process};
@@ -46,8 +49,8 @@ impl Stage {
     }
 
     fn agent(&self, node: &str, flags: &[&str]) -> Result<Process, Box<dyn Error>> {
-        let folder = self.manifests.folder();
-        let fixed = ["--manifests", &folder, "--hostname-override", node];
+        let (folder, socket) = (self.manifests.folder(), agent_socket(self.node(node)?));
+        let fixed = ["--manifests", &folder, "--hostname-override", node, "--status-socket", &socket];
         Ok(self.node(node)?.start("heddle-node", fixed.iter().chain(flags).copied())?)
     }
 }

@@ -21,6 +21,11 @@ pub const PODS: &str = "10.244.0.0/16,fd00:244::/48";
 /// What an agent says when its first turn is done.
 const FIRST_TURN: &str = "the pods of other nodes are reached as far as they can be";
 
+/// The socket on which a node's agent answers questions.
+pub fn agent_socket(node: &Node) -> String {
+    node.directory().join("agent/status.sock").to_string_lossy().into_owned()
+}
+
 /// Why there is no cluster, or it did not do what was awaited.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -125,8 +130,10 @@ impl Cluster {
     pub fn start_agent(&mut self, name: &str) -> Result<(), Error> {
         self.agents.remove(name);
         let kubeconfig = self.kubeconfig(name)?.to_string_lossy().into_owned();
+        let socket = agent_socket(self.lab.node(name)?);
         let fixed = ["--kubeconfig", &kubeconfig, "--hostname-override", name, "-v", "4"];
-        let flags = fixed.into_iter().chain(self.flags.iter().map(String::as_str));
+        let fixed = fixed.into_iter().chain(["--status-socket", &socket]);
+        let flags = fixed.chain(self.flags.iter().map(String::as_str));
         let agent = self.lab.node(name)?.start("heddle-node", flags)?;
         self.agents.insert(name.to_owned(), agent);
         Ok(())
