@@ -13,7 +13,7 @@ help:
 	@awk '/^$$/ { text = "" } /^# / { text = substr($$0, 3) } \
 	  /^[a-z]+:/ { if (text) printf "  make %-8s %s\n", substr($$1, 1, length($$1) - 1), text; text = "" }' $(MAKEFILE_LIST)
 
-# Two pods and a Service in a lab of one node, told step by step; cleans up behind itself (needs root)
+# Nodes with pods and a Service, damaged and whole again, told step by step; cleans up behind itself (needs root)
 demo: deps
 	cargo build --quiet --profile $(CARGO_PROFILE) --bins
 	$(BIN)/heddle-lab demo

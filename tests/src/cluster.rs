@@ -116,11 +116,21 @@ impl Cluster {
     /// # Errors
     /// When there is no such node, or a program does not start.
     pub fn boot(&mut self, name: &str) -> Result<(), Error> {
+        self.start_proxy(name)?;
+        self.start_agent(name)
+    }
+
+    /// Starts the proxy of a node, in place of the one that was.
+    ///
+    /// # Errors
+    /// As [`boot`](Self::boot).
+    pub fn start_proxy(&mut self, name: &str) -> Result<(), Error> {
+        self.proxies.remove(name);
         let kubeconfig = self.kubeconfig(name)?.to_string_lossy().into_owned();
         let source = ["--kubeconfig", &kubeconfig, "--cluster-cidr", PODS];
         let proxy = Proxy::start_with(self.lab.node(name)?, &source)?;
         self.proxies.insert(name.to_owned(), proxy);
-        self.start_agent(name)
+        Ok(())
     }
 
     /// Starts the agent of a node, in place of the one that was.
@@ -155,6 +165,15 @@ impl Cluster {
     /// When the kernel does not.
     pub fn kill_agent(&mut self, name: &str) -> Result<(), Error> {
         self.agents.remove(name).map_or(Ok(()), |mut agent| agent.kill().map(drop))?;
+        Ok(())
+    }
+
+    /// Kills the proxy of a node and waits until it is gone.
+    ///
+    /// # Errors
+    /// When the kernel does not.
+    pub fn kill_proxy(&mut self, name: &str) -> Result<(), Error> {
+        self.proxies.remove(name).map_or(Ok(()), |mut proxy| proxy.process().kill().map(drop))?;
         Ok(())
     }
 

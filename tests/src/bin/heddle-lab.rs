@@ -7,9 +7,9 @@ use std::io::{self, Write, stdout};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A node, two pods and a Service in network namespaces of their own, with heddle at work in them.
+/// Nodes with pods and a Service in network namespaces of their own, with heddle at work in them.
 ///
-/// Needs root, heddle-cni and heddle-proxy beside it. Nothing is left of it when it ends, however it ends.
+/// Needs root, and heddle-cni, heddle-node and heddle-proxy beside it. Nothing is left of it when it ends, however it ends.
 #[derive(Debug, Parser)]
 #[command(name = "heddle-lab", version, max_term_width = 100)]
 struct Flags {
@@ -44,7 +44,6 @@ fn main() -> ExitCode {
 
 fn stand() -> Result<(), Box<dyn Error>> {
     let stage = Stage::build()?;
-    stage.serve_all()?;
     let mut out = stdout();
     stage.show_ways_in(&mut out)?;
     writeln!(out, "\nIt stands until Ctrl-C.")?;
