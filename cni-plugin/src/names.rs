@@ -51,7 +51,7 @@ fn fold(hash: u64) -> u64 {
 }
 
 /// A hash of the parts, each with a separator that no part contains.
-fn hash(parts: &[&str]) -> u64 {
+pub fn hash(parts: &[&str]) -> u64 {
     mix(parts.iter().flat_map(|part| part.bytes().chain([0])))
 }
 

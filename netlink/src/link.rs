@@ -356,6 +356,16 @@ pub fn fetch(socket: &mut Socket, link: Which<'_>) -> Result<Option<Link>, Error
     }
 }
 
+/// Lists all links.
+///
+/// # Errors
+/// As [`Socket::dump`].
+pub fn list_all(socket: &mut Socket) -> Result<Vec<Link>, Error> {
+    let mut batch = Batch::new();
+    batch.push(RTM_GETLINK, DUMP, &header(0, 0, 0), |w| w.put_u32(IFLA_EXT_MASK, SKIP_STATS));
+    socket.dump(&mut batch, |found: &mut Vec<Link>, reply| found.extend(Link::read(reply)))
+}
+
 /// Lists the links of one kind ("veth", …).
 ///
 /// # Errors

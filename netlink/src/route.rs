@@ -22,6 +22,7 @@ const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
 const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
 const RTA_METRICS: u16 = 8;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
@@ -63,6 +64,9 @@ pub struct Route {
     pub onlink: bool,
     /// The link to leave by.
     pub link: LinkIndex,
+    /// The address that the node's own packets come from, where nobody has chosen another; it must be the node's. The kernel
+    /// drops an IPv4 route together with this address.
+    pub source: Option<IpAddr>,
     /// The routing table.
     pub table: u32,
     /// Who made it (`rtm_protocol`).
@@ -92,6 +96,7 @@ impl Route {
             gateway,
             onlink: false,
             link,
+            source: None,
             table,
             protocol,
             scope,
@@ -139,6 +144,7 @@ impl Route {
             gateway: read_gateway(attributes),
             onlink: flags & ONLINK != 0,
             link: LinkIndex(attributes.get_u32(RTA_OIF)?),
+            source: attributes.get(RTA_PREFSRC).and_then(read_ip),
             table: attributes.get_u32(RTA_TABLE).unwrap_or(u32::from(table)),
             protocol,
             scope,
@@ -157,6 +163,9 @@ impl Route {
                 self.put_gateway(w, gateway);
             }
             w.put_u32(RTA_OIF, self.link.0);
+            if let Some(source) = self.source {
+                put_ip(w, RTA_PREFSRC, source);
+            }
             w.put_u32(RTA_TABLE, self.table);
             if let Some(priority) = self.priority {
                 w.put_u32(RTA_PRIORITY, priority);

@@ -9,6 +9,8 @@ use crate::link::{
     RTM_NEWLINK, header,
 };
 use crate::message::{ACK, Attributes, Batch, CREATE, EXCL};
+use crate::socket::{Error, Socket};
+use rustix::io::Errno;
 
 const IFLA_VXLAN_ID: u16 = 1;
 const IFLA_VXLAN_LEARNING: u16 = 7;
@@ -81,5 +83,27 @@ impl VxlanKind {
             metadata: on(IFLA_VXLAN_COLLECT_METADATA),
             learning: on(IFLA_VXLAN_LEARNING),
         })
+    }
+}
+
+/// Whether the kernel has VXLAN. Nothing is made: the kernel is asked for a device with a name that no link can have, which
+/// it refuses (`EINVAL`) after it has looked for the kind, and loaded its module where there is one.
+///
+/// # Errors
+/// When the kernel refuses for another reason.
+pub fn is_supported(socket: &mut Socket) -> Result<bool, Error> {
+    let mut batch = Batch::new();
+    batch.push(RTM_NEWLINK, CREATE | EXCL | ACK, &header(0, 0, 0), |w| {
+        w.put_str(IFLA_IFNAME, "/");
+        w.nest(IFLA_LINKINFO, |w| {
+            w.put_str(IFLA_INFO_KIND, KIND);
+            w.nest(IFLA_INFO_DATA, |w| w.put_u8(IFLA_VXLAN_COLLECT_METADATA, 1));
+        });
+    });
+    match socket.request(&mut batch) {
+        Ok(()) => Err(Error::Malformed { what: "a refusal of a device named \"/\"" }),
+        Err(e) if e.errno() == Some(Errno::INVAL) => Ok(true),
+        Err(e) if e.errno() == Some(Errno::OPNOTSUPP) => Ok(false),
+        Err(e) => Err(e),
     }
 }

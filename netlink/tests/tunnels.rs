@@ -3,11 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests too")]
 
+use heddle_netlink::address::Address;
 use heddle_netlink::link::{self, LinkIndex, Mac, Which};
 use heddle_netlink::neighbour::{self, Neighbour};
 use heddle_netlink::route::{self, PROTOCOL_HEDDLE_NODE, Route, Tunnel};
 use heddle_netlink::tuning::Tuning;
-use heddle_netlink::vxlan::{Vxlan, VxlanKind};
+use heddle_netlink::vxlan::{self, Vxlan, VxlanKind};
 use heddle_netlink::{Batch, Errno, Error, Family, Socket};
 use std::net::{IpAddr, UdpSocket};
 
@@ -168,6 +169,30 @@ fn routes_into_tunnels_are_read_back_as_they_were_written() {
             });
         }
     }
+}
+
+#[test]
+fn a_route_says_which_address_the_hosts_own_packets_have() {
+    for (to, source) in [("10.244.7.0/24", "192.0.2.1"), ("fd00:7::/64", "2001:db8::1")] {
+        in_a_namespace(move |socket| {
+            let link = device(socket);
+            let route = Route { source: Some(ip(source)), ..tunnelled(link, to, "192.0.2.7") };
+            assert_eq!(errno(request(socket, |batch| route.add(batch))), Some(Errno::INVAL), "whose is it?");
+            let address = Address { link, address: ip(source).into() };
+            request(socket, |batch| address.add(batch)).unwrap();
+            request(socket, |batch| route.add(batch)).unwrap();
+            assert_eq!(ours(socket), [route]);
+        });
+    }
+}
+
+#[test]
+fn this_kernel_has_vxlan_and_asking_makes_nothing() {
+    in_a_namespace(|socket| {
+        assert!(vxlan::is_supported(socket).unwrap());
+        let links = link::list_all(socket).unwrap();
+        assert_eq!(links, [link::fetch(socket, Which::Name("lo")).unwrap().unwrap()]);
+    });
 }
 
 /// From one way to the other, as when a node moves to another subnet or back.

@@ -9,6 +9,7 @@ use crate::diff::{Steps, diff};
 use crate::kernel::{Failure, Kernel};
 use crate::plan::{Plan, Settings, plan};
 use crate::problem::Problem;
+use crate::seen::Seen;
 use crate::view::{Turn, View};
 use heddle_proxy::backoff::Backoff;
 use heddle_proxy::causes;
@@ -123,35 +124,51 @@ impl<K: Kernel> Agent<K> {
     /// something to do that the last plan had too, and nobody `was_told` of anything.
     fn sync(&mut self, now: Instant, was_told: bool) -> bool {
         let (mut failures, mut is_router, start) = (Vec::new(), false, Instant::now());
-        let repaired = match self.kernel.look() {
-            Ok(seen) => {
-                let own = self.cluster.node(&self.settings.node).map_or(&[][..], |node| &node.addresses);
-                let uplinks = seen.uplinks(own);
-                let forwards = self.kernel.forward(&uplinks).map_err(|failure| failures.push(failure));
-                let plan = plan(&self.cluster, &self.settings, &seen);
-                let steps = diff(&seen, &plan);
-                failures.extend(self.kernel.apply(&steps));
-                is_router = forwards.is_ok();
-                forwards
-                    .unwrap_or_default()
-                    .iter()
-                    .for_each(|setting| info!("this node forwards: {setting}"));
-                self.report(&plan, &steps, start.elapsed());
-                let is_planned_again = self.planned == plan;
-                self.planned = plan;
-                is_planned_again && !steps.is_empty() && !was_told
+        let (mut planned, mut done) = (None, Steps::default());
+        // What leaves by the device is planned when that is there.
+        for _ in 0..=1 {
+            match self.kernel.look() {
+                Ok(seen) => {
+                    is_router = self.forward(&seen, &mut failures);
+                    let plan = plan(&self.cluster, &self.settings, &seen);
+                    let steps = diff(&seen, &plan);
+                    failures.extend(self.kernel.apply(&steps));
+                    planned = Some(plan);
+                    let made = steps.makes_device() && failures.is_empty();
+                    done.join(steps);
+                    if !made {
+                        break;
+                    }
+                }
+                Err(failure) => {
+                    failures.push(failure);
+                    break;
+                }
             }
-            Err(failure) => {
-                failures.push(failure);
-                false
-            }
-        };
-        let is_usable = is_usable(&failures, self.planned.routes.len());
+        }
+        let is_usable = is_usable(&failures, planned.as_ref().unwrap_or(&self.planned).routes.len());
+        let is_again = planned.is_some_and(|plan| self.report(plan, &done, start.elapsed()));
+        let repaired = is_again && !was_told;
         let failures: Vec<String> = failures.iter().map(|failure| causes::line(failure)).collect();
         failures.iter().for_each(|failure| error!("{failure}; it is tried again"));
         self.show((is_router, is_usable, repaired), &failures);
         self.retry = self.backoff.after(!failures.is_empty()).map(|wait| now + wait);
         repaired
+    }
+
+    /// Makes the node a router. Returns whether it is one.
+    fn forward(&mut self, seen: &Seen, failures: &mut Vec<Failure>) -> bool {
+        let own = self.cluster.node(&self.settings.node).map_or(&[][..], |node| &node.addresses);
+        match self.kernel.forward(&seen.uplinks(own)) {
+            Ok(changed) => {
+                changed.iter().for_each(|setting| info!("this node forwards: {setting}"));
+                true
+            }
+            Err(failure) => {
+                failures.push(failure);
+                false
+            }
+        }
     }
 
     fn show(&self, (forwards, usable, repaired): (bool, bool, bool), failures: &[String]) {
@@ -160,7 +177,9 @@ impl<K: Kernel> Agent<K> {
         self.views.post(self.views.now().value.after(turn, Timestamp::now()));
     }
 
-    fn report(&mut self, plan: &Plan, steps: &Steps, elapsed: Duration) {
+    /// Says what is new about a plan, and keeps it. Returns whether it is the last one, and there was something to do all the
+    /// same.
+    fn report(&mut self, plan: Plan, steps: &Steps, elapsed: Duration) -> bool {
         let said = &self.planned.problems;
         plan.problems.difference(said).for_each(|problem| warn!("{problem}"));
         said.difference(&plan.problems).for_each(|problem| info!("no longer so: {problem}"));
@@ -177,6 +196,9 @@ impl<K: Kernel> Agent<K> {
                 "the pods of other nodes are reached as far as they can be"
             );
         }
+        let is_planned_again = self.planned == plan;
+        self.planned = plan;
+        is_planned_again && !steps.is_empty()
     }
 }
 

@@ -1,9 +1,10 @@
 //! The command line: flags → [`Config`], validated, nothing started.
 
 use crate::look;
-use crate::plan::Settings;
+use crate::overlay::{self, Vxlan};
+use crate::plan::{Mode, Settings};
 use crate::supply;
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand, value_parser};
 use heddle_netlink::nft::TableFamily;
 use heddle_proxy::config::LogFormat;
 use ipnetwork::IpNetwork;
@@ -32,9 +33,19 @@ pub struct Flags {
     /// Read Nodes from the YAML and JSON files of this folder, and follow its changes.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["kubeconfig", "master"])]
     manifests: Option<PathBuf>,
-    /// How other nodes' pods are reached: routes, or auto, which is the same until there is VXLAN.
+    /// How other nodes' pods are reached: auto (straight where a link leads to the node, else over VXLAN), routes (straight
+    /// or not at all) or vxlan (always).
     #[arg(long, value_name = "MODE", default_value = "auto", value_parser = mode)]
-    mode: String,
+    mode: Mode,
+    /// UDP port of VXLAN, the same on all nodes.
+    #[arg(long, value_name = "PORT", default_value_t = overlay::PORT)]
+    vxlan_port: u16,
+    /// Network identifier (VNI) of VXLAN, the same on all nodes.
+    #[arg(long, value_name = "ID", default_value_t = overlay::ID, value_parser = value_parser!(u32).range(1..1 << 24))]
+    vxlan_id: u32,
+    /// Leave checksums of packets inside VXLAN to the hardware. Off helps where packets arrive damaged, and costs speed.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    vxlan_checksum_offload: bool,
     /// Give what leaves the cluster the node's address.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     masquerade: bool,
@@ -71,11 +82,12 @@ pub enum Command {
     Status(look::command::Flags),
 }
 
-fn mode(text: &str) -> Result<String, &'static str> {
+fn mode(text: &str) -> Result<Mode, &'static str> {
     match text {
-        "auto" | "routes" => Ok(text.to_owned()),
-        "vxlan" => Err("heddle-node has no VXLAN yet"),
-        _ => Err("the modes are auto and routes"),
+        "auto" => Ok(Mode::Auto),
+        "routes" => Ok(Mode::Routes),
+        "vxlan" => Ok(Mode::Vxlan),
+        _ => Err("the modes are auto, routes and vxlan"),
     }
 }
 
@@ -143,6 +155,8 @@ impl Flags {
         let supply = self.supply.settings(&around.beside, &around.families);
         let settings = Settings {
             node: node.into(),
+            mode: self.mode,
+            vxlan: Vxlan { port: self.vxlan_port, id: self.vxlan_id, offload: self.vxlan_checksum_offload },
             masquerades: self.masquerade,
             seen_by: self.non_masquerade_cidrs,
             families: around.families,
@@ -187,10 +201,15 @@ mod tests {
     }
 
     #[test]
-    fn vxlan_is_refused_in_a_sentence() {
-        let error = Flags::try_parse_from(["heddle-node", "--mode", "vxlan"]).unwrap_err().to_string();
-        assert!(error.contains("heddle-node has no VXLAN yet"), "{error}");
-        assert!(Flags::try_parse_from(["heddle-node", "--mode", "routes"]).is_ok());
+    fn modes_and_numbers_of_vxlan_are_what_they_can_be() {
+        let given = config(&["--mode", "vxlan", "--vxlan-port", "8472", "--vxlan-id", "7"], None).settings;
+        assert_eq!((given.mode, given.vxlan), (Mode::Vxlan, Vxlan { port: 8472, id: 7, offload: true }));
+        assert_eq!(config(&[], None).settings.mode, Mode::Auto);
+        for refused in
+            [["--mode", "ipip"], ["--vxlan-id", "0"], ["--vxlan-id", "16777216"], ["--vxlan-port", "65536"]]
+        {
+            assert!(Flags::try_parse_from(["heddle-node", refused[0], refused[1]]).is_err(), "{refused:?}");
+        }
     }
 
     #[test]

@@ -1,13 +1,18 @@
 //! The steps from what the kernel has to what it is to have.
 //!
-//! Pure. Tables come before routes, so that no packet to a new node is masqueraded; what replaces comes before what goes.
-//! Invariant: no step touches a route or a table that is not ours.
+//! Pure. Tables come before routes, so that no packet to a new node is masqueraded; the device comes before what leaves by it,
+//! and what replaces before what goes. Invariant: no step touches a route, a rule, a link or a table that is not ours.
 
-use crate::plan::Plan;
+mod overlay;
+
+pub use overlay::OverlayStep;
+
+use crate::plan::{Plan, place_of};
 use crate::ruleset;
 use crate::seen::{Seen, is_same_slot};
 use heddle_netlink::nft::{Chain, Elements, Name, Op, Set, Table, TableFamily, Transaction};
 use heddle_netlink::route::Route;
+use heddle_netlink::rule::Rule;
 use heddle_proxy::delta::Delta;
 
 /// What to do with one route.
@@ -21,19 +26,52 @@ pub enum RouteStep {
     Delete(Route),
 }
 
+/// What to do with one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleStep {
+    /// Make it.
+    Add(Rule),
+    /// Take it away.
+    Delete(Rule),
+}
+
 /// All that is to be done, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Steps {
     /// At most one for each family, each all or nothing.
     pub tables: Vec<Transaction>,
+    /// Then the device, as far as routes need it.
+    pub overlay: Vec<OverlayStep>,
     /// Then these.
     pub routes: Vec<RouteStep>,
+    /// Then these.
+    pub rules: Vec<RuleStep>,
+    /// Then what routes have left.
+    pub leaving: Vec<OverlayStep>,
 }
 
 impl Steps {
     /// True when the kernel has what it is to have.
     pub fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.routes.is_empty()
+        self.tables.is_empty()
+            && self.overlay.is_empty()
+            && self.routes.is_empty()
+            && self.rules.is_empty()
+            && self.leaving.is_empty()
+    }
+
+    /// Adds what was done after these.
+    pub fn join(&mut self, later: Self) {
+        self.tables.extend(later.tables);
+        self.overlay.extend(later.overlay);
+        self.routes.extend(later.routes);
+        self.rules.extend(later.rules);
+        self.leaving.extend(later.leaving);
+    }
+
+    /// Whether there is more to be done once these are: what leaves by the device is planned when it is there.
+    pub fn makes_device(&self) -> bool {
+        self.overlay.iter().any(|step| matches!(step, OverlayStep::Make(_)))
     }
 }
 
@@ -43,21 +81,29 @@ pub fn diff(seen: &Seen, plan: &Plan) -> Steps {
         let ops = table_ops(seen.tables.get(&family), plan.tables.get(&family));
         (!ops.is_empty()).then(|| Transaction { ops, ..ruleset::transaction(family) })
     });
-    Steps { tables: tables.collect(), routes: route_steps(seen, plan) }
+    let (overlay, leaving) = overlay::steps(seen.vxlan.device.as_ref(), plan.overlay.as_ref());
+    let (routes, rules) = (route_steps(seen, plan), rule_steps(seen, plan));
+    Steps { tables: tables.collect(), overlay, routes, rules, leaving }
+}
+
+fn rule_steps(seen: &Seen, plan: &Plan) -> Vec<RuleStep> {
+    let missing = plan.rules.values().filter(|rule| !seen.rules.contains(rule)).copied().map(RuleStep::Add);
+    let gone = seen.rules.iter().filter(|rule| plan.rules.get(&rule.from) != Some(rule));
+    missing.chain(gone.copied().map(RuleStep::Delete)).collect()
 }
 
 fn route_steps(seen: &Seen, plan: &Plan) -> Vec<RouteStep> {
     let mut missing = plan.routes.clone();
     let (mut replaced, mut gone) = (Vec::new(), Vec::new());
     let (right, wrong): (Vec<&Route>, Vec<&Route>) =
-        seen.ours().partition(|route| plan.routes.get(&route.to) == Some(route));
+        seen.ours().partition(|route| plan.routes.get(&place_of(route)) == Some(route));
     for route in right {
-        missing.remove(&route.to);
+        missing.remove(&place_of(route));
     }
     for route in wrong {
-        match missing.get(&route.to) {
+        match missing.get(&place_of(route)) {
             Some(wanted) if is_same_slot(wanted, route) => {
-                replaced.extend(missing.remove(&route.to).map(RouteStep::Replace));
+                replaced.extend(missing.remove(&place_of(route)).map(RouteStep::Replace));
             }
             _ => gone.push(RouteStep::Delete(*route)),
         }

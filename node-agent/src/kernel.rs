@@ -3,15 +3,20 @@
 //! Nothing here decides. Invariant: what is applied is asked for by name, metric and protocol, so that nothing of others can
 //! be meant.
 
-use crate::diff::{RouteStep, Steps};
+mod look;
+mod overlay;
+
+use crate::diff::{RouteStep, RuleStep, Steps};
 use crate::forwarding;
-use crate::ruleset;
 use crate::seen::Seen;
 use heddle_netlink::link::{self, LinkIndex, Which};
 use heddle_netlink::nft::{self, CommitError, TableFamily};
-use heddle_netlink::{Batch, Errno, Error, Family, Refusal, Socket, address, route};
+use heddle_netlink::{Batch, Errno, Error, Family, Refusal, Socket};
+use look::Eyes;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The answers to one batch must fit into the socket's queue (212 992 bytes by default, and each takes most of one kilobyte).
 const ROUTES_PER_BATCH: usize = 100;
@@ -42,6 +47,15 @@ pub enum Failure {
     /// Routes could not be asked for at all.
     #[error("change routes")]
     Routes(#[source] Error),
+    /// Something about our device or our rules was refused.
+    #[error("{what}")]
+    Step {
+        /// What was to be done.
+        what: String,
+        /// Why it was not.
+        #[source]
+        source: Error,
+    },
     /// The node does not forward.
     #[error(transparent)]
     Forward(#[from] forwarding::Unset),
@@ -50,7 +64,7 @@ pub enum Failure {
 impl Failure {
     /// Whether it is about the way to one range of pods, and all others are as planned.
     pub fn is_of_one_route(&self) -> bool {
-        matches!(self, Self::Route { .. })
+        matches!(self, Self::Route { .. } | Self::Step { .. })
     }
 }
 
@@ -77,8 +91,12 @@ pub trait Kernel {
 pub struct Netlink {
     routes: Socket,
     tables: Socket,
+    /// ethtool's settings of links.
+    features: Socket,
     families: Vec<TableFamily>,
     sysctl: PathBuf,
+    /// Where the number of our device is told.
+    device: Arc<AtomicU32>,
 }
 
 impl Netlink {
@@ -88,7 +106,15 @@ impl Netlink {
     /// When the kernel has no such sockets or the process may not open them.
     pub fn open(families: &[TableFamily]) -> Result<Self, Error> {
         let (routes, tables) = (Socket::open(Family::Route)?, Socket::open(Family::Netfilter)?);
-        Ok(Self { routes, tables, families: families.to_owned(), sysctl: "/proc/sys".into() })
+        let features = Socket::open(Family::Generic)?;
+        Ok(Self {
+            routes,
+            tables,
+            features,
+            families: families.to_owned(),
+            sysctl: "/proc/sys".into(),
+            device: Arc::default(),
+        })
     }
 
     /// The same, which writes settings below this folder.
@@ -97,9 +123,29 @@ impl Netlink {
         Self { sysctl, ..self }
     }
 
+    /// The same, which tells here the number of our VXLAN device, for those who hear of its neighbours.
+    #[must_use]
+    pub fn with_device(self, device: Arc<AtomicU32>) -> Self {
+        Self { device, ..self }
+    }
+
     /// The netlink ports by which notifications of our own changes are known: of routes, and of tables.
     pub fn ports(&self) -> (u32, u32) {
         (self.routes.port(), self.tables.port())
+    }
+
+    fn change_rule(&mut self, step: &RuleStep) -> Result<(), Failure> {
+        let mut batch = Batch::new();
+        let (rule, is_so) = match step {
+            RuleStep::Add(rule) => (rule, Some(Errno::EXIST)),
+            RuleStep::Delete(rule) => (rule, Some(Errno::NOENT)),
+        };
+        match step {
+            RuleStep::Add(rule) => rule.add(&mut batch),
+            RuleStep::Delete(rule) => rule.delete(&mut batch),
+        };
+        let what = || format!("change the routing rule for packets from {}", rule.from);
+        unless(self.routes.request(&mut batch), is_so, what)
     }
 
     fn change_routes(&mut self, steps: &[RouteStep]) -> Vec<Failure> {
@@ -121,6 +167,20 @@ impl Netlink {
     }
 }
 
+/// A refusal that says that it is so already is none.
+fn unless(
+    result: Result<(), Error>,
+    is_so: Option<Errno>,
+    what: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    match result {
+        Err(source) if is_so.is_none() || source.errno() != is_so => {
+            Err(Failure::Step { what: what(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// That a route which is to go is gone already is no failure.
 fn refused(step: &RouteStep, why: Refusal) -> Option<Failure> {
     match step {
@@ -133,18 +193,10 @@ fn refused(step: &RouteStep, why: Refusal) -> Option<Failure> {
 
 impl Kernel for Netlink {
     fn look(&mut self) -> Result<Seen, Failure> {
-        let failed = |what| move |source| Failure::Look { what, source };
-        let addresses = address::list_all(&mut self.routes).map_err(failed("the addresses of this node"))?;
-        let mut seen = Seen {
-            routes: route::list(&mut self.routes).map_err(failed("the routes of this node"))?,
-            addresses: addresses.iter().map(|found| (found.address.ip(), found.link)).collect(),
-            ..Seen::default()
-        };
-        for family in &self.families {
-            let table = nft::load(&mut self.tables, *family, ruleset::TABLE);
-            let table = table.map_err(failed("our table"))?;
-            seen.tables.extend(table.map(|table| (*family, table)));
-        }
+        let Self { routes, tables, features, families, .. } = self;
+        let seen = Eyes { routes, tables, features, families }.look()?;
+        let number = seen.vxlan.device.as_ref().map_or(0, |device| device.link.0);
+        self.device.store(number, Ordering::Relaxed);
         Ok(seen)
     }
 
@@ -163,9 +215,12 @@ impl Kernel for Netlink {
         for transaction in &steps.tables {
             failures.extend(nft::commit(&mut self.tables, transaction).err().map(Failure::Table));
         }
+        failures.extend(steps.overlay.iter().filter_map(|step| self.change_overlay(step).err()));
         for some in steps.routes.chunks(ROUTES_PER_BATCH) {
             failures.extend(self.change_routes(some));
         }
+        failures.extend(steps.rules.iter().filter_map(|step| self.change_rule(step).err()));
+        failures.extend(steps.leaving.iter().filter_map(|step| self.change_overlay(step).err()));
         failures
     }
 }

@@ -19,6 +19,7 @@
 //! | [`plan`](mod@plan) | what it is to have: routes and tables, and what cannot be |
 //! | [`claims`] | whose pods have which addresses |
 //! | [`problem`] | what is wrong, one sentence each |
+//! | [`overlay`] | the device that carries packets to nodes that no link leads to |
 //! | [`ruleset`] | the table that masquerades |
 //! | [`diff`](mod@diff) | the steps from what the kernel has to what it is to have |
 //! | [`kernel`] | the door: look, forward, apply |
@@ -42,6 +43,7 @@ pub mod health;
 pub mod kernel;
 pub mod listen;
 pub mod look;
+pub mod overlay;
 pub mod plan;
 pub mod problem;
 pub mod ruleset;

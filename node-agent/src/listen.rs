@@ -1,4 +1,4 @@
-//! Hears what others change: routes, links, addresses, settings, tables.
+//! Hears what others change: routes, rules, links, addresses, neighbours, settings, tables.
 //!
 //! Not what it was: whatever it is, the agent looks. Our own changes are known by the port of the socket that made them.
 
@@ -6,36 +6,45 @@ use crate::agent::Event;
 use crate::ruleset::TABLE;
 use heddle_cni::hostports;
 use heddle_netlink::nft::{Heard, Listener};
-use heddle_netlink::{Error, Family, Socket};
+use heddle_netlink::{Error, Family, Reply, Socket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
 use tracing::warn;
 
-/// `RTNLGRP_LINK`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_IPV4_NETCONF` and `_IPV6_NETCONF`. The
-/// kernel drops IPv4 routes with their link or address and says nothing of the routes.
-const GROUPS: [u32; 7] = [1, 5, 7, 9, 11, 24, 25];
+/// `RTNLGRP_LINK`, `_NEIGH`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV4_RULE`, `_IPV6_IFADDR`, `_IPV6_ROUTE`, `_IPV6_RULE`,
+/// `_IPV4_NETCONF` and `_IPV6_NETCONF`. The kernel drops IPv4 routes with their link or address and says nothing of the
+/// routes.
+const GROUPS: [u32; 10] = [1, 3, 5, 7, 8, 9, 11, 19, 24, 25];
+/// `RTM_NEWNEIGH` and `RTM_DELNEIGH`.
+const NEIGHBOURS: [u16; 2] = [28, 29];
 
 /// Follows the network of a node.
 #[derive(Debug)]
 pub struct Network {
     socket: Socket,
+    /// The number of our VXLAN device.
+    device: Arc<AtomicU32>,
 }
 
 impl Network {
-    /// Opens it in the calling thread's network namespace. Changes from now on are heard.
+    /// Opens it in the calling thread's network namespace. Changes from now on are heard, those of neighbours only on the
+    /// device that has this number at the time: all links tell of their neighbours, all the time.
     ///
     /// # Errors
     /// When the kernel has no such notifications.
-    pub fn open() -> Result<Self, Error> {
+    pub fn open(device: Arc<AtomicU32>) -> Result<Self, Error> {
         let mut socket = Socket::open(Family::Route)?;
         GROUPS.into_iter().try_for_each(|group| socket.subscribe(group))?;
-        Ok(Self { socket })
+        Ok(Self { socket, device })
     }
 
     /// Tells the agent of every change that was not made through the socket with the port `own`.
     pub fn listen(mut self, own: u32, events: &Sender<Event>) {
         loop {
             let mut foreign = false;
-            match self.socket.listen(|reply| foreign |= reply.port != own) {
+            let device = self.device.load(Ordering::Relaxed);
+            match self.socket.listen(|reply| foreign |= reply.port != own && matters(reply, device)) {
                 // Notifications that were lost may have been anything.
                 Ok(complete) => foreign |= !complete,
                 Err(error) => return warn!("changes of the network are not heard any more: {error}"),
@@ -45,6 +54,10 @@ impl Network {
             }
         }
     }
+}
+
+fn matters(reply: Reply<'_>, device: u32) -> bool {
+    !NEIGHBOURS.contains(&reply.kind) || reply.body.get(4..8) == Some(&device.to_ne_bytes()[..])
 }
 
 /// Tells the agent of every change of our tables that was not made through the socket with the port `own`, and who keeps pods'

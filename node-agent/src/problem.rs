@@ -1,5 +1,6 @@
 //! What is wrong, one sentence each, with what follows from it.
 
+use crate::overlay::Obstacle;
 use ipnetwork::IpNetwork;
 use std::fmt;
 use std::net::IpAddr;
@@ -26,7 +27,7 @@ pub enum Problem {
         /// Its range.
         range: IpNetwork,
     },
-    /// A node's address is not on a link of ours.
+    /// A node's address is not on a link of ours, and there is to be no other way than a link.
     NotOnLink {
         /// The node.
         node: Arc<str>,
@@ -35,6 +36,15 @@ pub enum Problem {
         /// Its address.
         address: IpAddr,
     },
+    /// A node has no address that any route leads to.
+    NoWay {
+        /// The node.
+        node: Arc<str>,
+        /// Its range.
+        range: IpNetwork,
+    },
+    /// Nodes that are reached in no other way than by VXLAN are not reached.
+    NoTunnels(Obstacle),
     /// Another node has an address of this host.
     IsThisHost {
         /// The node.
@@ -153,8 +163,16 @@ impl fmt::Display for Problem {
             }
             Self::NotOnLink { node, range, address } => write!(
                 f,
-                "Node {node} ({address}) is not on a link of this node, so no route leads to its pods in {range}: that \
-                 takes VXLAN, which heddle-node does not have yet"
+                "Node {node} ({address}) is not on a link of this node, so no route leads to its pods in {range}: with \
+                 --mode auto, VXLAN would"
+            ),
+            Self::NoWay { node, range } => write!(
+                f,
+                "no route of this node leads to any address of Node {node}: its pods in {range} are not reached"
+            ),
+            Self::NoTunnels(obstacle) => write!(
+                f,
+                "{obstacle}: pods of nodes that are reached over VXLAN alone are not reached until then"
             ),
             Self::IsThisHost { node, address } => write!(
                 f,
@@ -170,6 +188,19 @@ impl fmt::Display for Problem {
                 f,
                 "another program's route to {range} (metric {metric}) goes before ours to Node {node}, which is left to it"
             ),
+            Self::NoProgram { .. }
+            | Self::NoConfiguration { .. }
+            | Self::OtherConfiguration { .. }
+            | Self::NoHeartbeat { .. }
+            | Self::NoSweep { .. } => self.fmt_of_supply(f),
+        }
+    }
+}
+
+impl Problem {
+    /// What is wrong with the plugin's supply; of all else, nothing.
+    fn fmt_of_supply(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::NoProgram { why } => {
                 write!(f, "the plugin is not in place as it should be, and it is tried again: {why}")
             }
@@ -191,6 +222,7 @@ impl fmt::Display for Problem {
             Self::NoSweep { why } => {
                 write!(f, "what pods left that are gone is not given back, and it is tried again: {why}")
             }
+            _ => Ok(()),
         }
     }
 }

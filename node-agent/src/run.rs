@@ -30,6 +30,7 @@ use heddle_proxy::process::{ProcessError, spawn, stopped};
 use heddle_proxy::watch::{self, Manifests};
 use jiff::Timestamp;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -70,10 +71,11 @@ pub enum RunError {
 pub fn run(config: &Config) -> Result<(), RunError> {
     info!(node = %config.settings.node, source = ?config.source, "heddle-node {}", env!("CARGO_PKG_VERSION"));
     // The listeners first, so that no change falls between them and the first look.
-    let network = Network::open().map_err(RunError::Open)?;
+    let device = Arc::default();
+    let network = Network::open(Arc::clone(&device)).map_err(RunError::Open)?;
     let tables = Listener::open().map_err(RunError::Open)?;
     let kernel = Netlink::open(&config.settings.families).map_err(RunError::Open)?;
-    let kernel = kernel.with_sysctl(config.sysctl.clone());
+    let kernel = kernel.with_sysctl(config.sysctl.clone()).with_device(device);
     let (own_routes, own_tables) = kernel.ports();
     let (events, inbox) = channel();
     let views: Board<View> = Board::default();
@@ -113,7 +115,9 @@ pub fn clean_up(config: &Config) -> Result<(), RunError> {
     let steps = diff(&seen, &Plan::default());
     let failures = kernel.apply(&steps);
     failures.iter().for_each(|failure| error!("{}", causes::line(failure)));
-    info!(routes = steps.routes.len(), tables = steps.tables.len(), "removed what heddle-node made");
+    let (routes, rules, tables) = (steps.routes.len(), steps.rules.len(), steps.tables.len());
+    let devices = steps.leaving.len();
+    info!(routes, rules, tables, devices, "removed what heddle-node made");
     let left = failures.len() + usize::from(supply.is_err());
     if left == 0 { Ok(()) } else { Err(RunError::Left { left }) }
 }

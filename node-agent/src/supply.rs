@@ -6,7 +6,6 @@
 //! | `program` | the program, kept as it is in our image |
 //! | [`conflist`] | the configuration's text; pure |
 //! | `list` | the configuration in the runtime's folder, among those of others |
-//! | `mtu` | the largest packet of pods |
 //! | `gateways` | the bridge's addresses when the node's ranges change |
 //! | [`heartbeat`] | the sign of life that STATUS asks for |
 //! | [`sweep`] | what pods left that are gone is given back |
@@ -30,7 +29,6 @@ pub mod flags;
 mod gateways;
 pub mod heartbeat;
 mod list;
-mod mtu;
 mod ports;
 mod program;
 mod removal;
@@ -207,7 +205,7 @@ impl Supply {
         match news {
             News::View(view) => {
                 if let Some(list) = &mut self.list {
-                    list.see(&view, mtu::pod_mtu(&view));
+                    list.see(&view);
                 }
                 if let Some(heartbeat) = &mut self.heartbeat {
                     heartbeat.see(&view, Instant::now());

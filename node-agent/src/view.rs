@@ -7,6 +7,7 @@ use crate::cluster::Cluster;
 use crate::plan::{Plan, Settings};
 use crate::problem::Problem;
 use heddle_netlink::link::LinkIndex;
+use heddle_netlink::route::{Route, TABLE_MAIN};
 use heddle_proxy::model::Node;
 use ipnetwork::IpNetwork;
 use jiff::Timestamp;
@@ -47,6 +48,9 @@ pub struct View {
     pub masquerades: bool,
     /// Whether the node forwards.
     pub forwards: bool,
+    /// The largest packet that a pod of this node can send to every other pod that it reaches, in bytes; none where the
+    /// links' limits are not known.
+    pub mtu: Option<u32>,
     /// What cannot be as the cluster asks, and since when.
     pub problems: BTreeMap<Problem, Timestamp>,
     /// What the kernel refused in this turn, a sentence each.
@@ -105,6 +109,30 @@ pub enum Way {
         /// The link.
         link: LinkIndex,
     },
+    /// In packets between the nodes, by the VXLAN device.
+    Vxlan {
+        /// The address of the other node.
+        to: IpAddr,
+        /// The device.
+        link: LinkIndex,
+    },
+}
+
+impl Way {
+    fn of(route: &Route) -> Option<Self> {
+        let link = route.link;
+        match route.encap {
+            Some(tunnel) => Some(Self::Vxlan { to: tunnel.to, link }),
+            None => Some(Self::Direct { via: route.gateway?, link }),
+        }
+    }
+
+    /// The address of the other node.
+    pub fn to(&self) -> IpAddr {
+        match self {
+            Self::Direct { via: to, .. } | Self::Vxlan { to, .. } => *to,
+        }
+    }
 }
 
 impl Way {
@@ -170,6 +198,7 @@ impl View {
             own,
             peers: peers.collect(),
             forwards,
+            mtu: plan.mtu,
             problems: self
                 .problems
                 .keys()
@@ -202,11 +231,11 @@ impl View {
 impl Peer {
     fn of(node: &Node, plan: &Plan) -> Self {
         let path = |range: &IpNetwork| {
-            let route = plan.routes.get(range);
+            let route = plan.routes.get(&(TABLE_MAIN, *range));
+            let way = route.and_then(Way::of);
             // Where two nodes claim a range, the route is to one of them.
-            let route = route.filter(|route| route.gateway.is_some_and(|via| node.addresses.contains(&via)));
-            let way = route.and_then(|route| Some(Way::Direct { via: route.gateway?, link: route.link }));
-            Path { range: *range, way, mtu: route.and_then(|route| route.mtu) }
+            let way = way.filter(|way| node.addresses.contains(&way.to()));
+            Path { range: *range, way, mtu: way.and(route).and_then(|route| route.mtu) }
         };
         Self { addresses: node.addresses.clone(), paths: node.pod_cidrs.iter().map(path).collect() }
     }

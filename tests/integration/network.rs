@@ -11,6 +11,8 @@ mod nodes;
 mod pods;
 #[path = "network/services.rs"]
 mod services;
+#[path = "network/size.rs"]
+mod size;
 #[path = "network/stage.rs"]
 mod stage;
 
@@ -25,8 +27,11 @@ type Story = fn(&mut Stage) -> Outcomes;
 
 const ON_ONE_SUBNET: &[&[&str]] = &[&["node-1", "node-2", "node-3"]];
 
+/// With a router between, which drops what has a pod's address.
+const ON_TWO_SUBNETS: &[&[&str]] = &[&["node-1", "node-2"], &["node-3"]];
+
 /// What pods' packets may travel over.
-const NETWORKS: [Network; 3] = [
+const NETWORKS: [Network; 7] = [
     Network {
         name: "routes",
         subnets: ON_ONE_SUBNET,
@@ -48,14 +53,43 @@ const NETWORKS: [Network; 3] = [
         pods: Families::Ipv6,
         mode: "auto",
     },
+    Network {
+        name: "router",
+        subnets: ON_TWO_SUBNETS,
+        families: Families::Both,
+        pods: Families::Both,
+        mode: "auto",
+    },
+    Network {
+        name: "vxlan",
+        subnets: ON_ONE_SUBNET,
+        families: Families::Both,
+        pods: Families::Both,
+        mode: "vxlan",
+    },
+    Network {
+        name: "vxlan-over-ipv4",
+        subnets: ON_TWO_SUBNETS,
+        families: Families::Ipv4,
+        pods: Families::Both,
+        mode: "vxlan",
+    },
+    Network {
+        name: "vxlan-over-ipv6",
+        subnets: ON_TWO_SUBNETS,
+        families: Families::Ipv6,
+        pods: Families::Both,
+        mode: "auto",
+    },
 ];
 
-const STORIES: [(&str, Story); 11] = [
+const STORIES: [(&str, Story); 12] = [
     ("pods_of_all_nodes_reach_each_other_and_are_seen_themselves", pods::reach_each_other),
     ("nodes_reach_every_pod_and_pods_every_node", pods::and_nodes),
     ("what_leaves_the_cluster_has_the_nodes_address", pods::leave_the_cluster),
     ("a_service_is_served_by_pods_of_other_nodes_who_see_the_client", services::of_other_nodes),
     ("a_node_port_is_served_from_any_node_and_with_policy_local_shows_the_client", services::node_ports),
+    ("packets_of_full_size_arrive_whole", size::whole_packets),
     ("a_bulk_transfer_through_a_service_arrives_whole", bulk::arrives_whole),
     ("a_node_that_leaves_and_joins_is_followed", nodes::leave_and_join),
     ("a_node_that_gets_other_ranges_is_followed", nodes::get_other_ranges),

@@ -12,6 +12,8 @@ mod supply;
 mod told;
 #[path = "node_agent/traffic.rs"]
 mod traffic;
+#[path = "node_agent/tunnel.rs"]
+mod tunnel;
 
 use heddle_tests::cluster::agent_socket;
 use heddle_tests::lab::{Lab, Node, Underlay};
@@ -32,8 +34,12 @@ struct Stage {
 
 impl Stage {
     fn new(nodes: &[&str]) -> Result<Self, Box<dyn Error>> {
-        let lab = Lab::on(Underlay::flat(nodes))?;
-        let manifests = Manifests::of(lab.node(nodes[0])?)?;
+        Self::on(Underlay::flat(nodes))
+    }
+
+    fn on(underlay: Underlay) -> Result<Self, Box<dyn Error>> {
+        let lab = Lab::on(underlay)?;
+        let manifests = Manifests::of(&lab.nodes()[0])?;
         let stage = Self { lab, manifests };
         stage.lab.nodes().iter().try_for_each(|node| stage.put(&node.object()))?;
         Ok(stage)

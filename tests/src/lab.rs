@@ -13,7 +13,7 @@ pub use pod::Pod;
 pub use underlay::{Families, Underlay};
 
 use crate::namespace::{self, Namespace};
-use crate::process;
+use crate::process::{self, Invocation};
 use crate::wire::{Cable, Wire};
 use heddle_netlink::link;
 use ipnetwork::IpNetwork;
@@ -111,6 +111,9 @@ impl Lab {
             .enter(|| lay_fabric(&underlay.routers()))?
             .map_err(|source| Error::Wire { host: fabric.name().to_owned(), source })?;
         route_between_links(&fabric)?;
+        if underlay.is_routed() {
+            drop_pods_packets(&fabric, &underlay.routers())?;
+        }
         let mut lab = Self { outside: Namespace::new("outside")?, fabric, nodes: Vec::new(), underlay };
         lab.connect(&lab.outside, lab.underlay.outside())?;
         for (name, number, seat) in lab.underlay.nodes() {
@@ -283,6 +286,21 @@ fn connect_here(seat: Seat) -> Result<(), heddle_netlink::Error> {
         .networks()
         .into_iter()
         .try_for_each(|router| wire.route(UPLINK, everything(router.is_ipv6()), router.ip()))
+}
+
+/// Makes a router drop what comes from or goes to pods' addresses, as the networks of clouds do: a packet that passes it did so
+/// inside another one, or with a node's address. What stays on a switch is seen here too, and passes.
+fn drop_pods_packets(router: &Namespace, seats: &[Seat]) -> Result<(), Error> {
+    let stays = |seat: &Seat| format!("iifname {0} oifname {0} accept;", seat.bridge());
+    let rules = format!(
+        "table inet strict {{ chain forward {{ type filter hook forward priority 0; {}
+        ip saddr 10.244.0.0/16 drop; ip daddr 10.244.0.0/16 drop;
+        ip6 saddr fd00:244::/48 drop; ip6 daddr fd00:244::/48 drop; }}; }}",
+        seats.iter().map(stays).collect::<String>()
+    );
+    let done = Invocation::foreign("nft").args(["-f", "-"]).input(rules).run(router)?;
+    assert!(done.status.success(), "nft takes the router's rules: {}", done.stderr);
+    Ok(())
 }
 
 /// Lets a host pass packets on, and answer every undeliverable one: the kernel's limit of about one ICMP error a

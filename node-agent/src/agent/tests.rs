@@ -1,5 +1,6 @@
 use super::*;
-use crate::plan::METRIC;
+use crate::overlay::Vxlan;
+use crate::plan::{METRIC, Mode};
 use crate::seen::Seen;
 use crate::view::Standing;
 use heddle_netlink::link::LinkIndex;
@@ -51,6 +52,8 @@ fn node(number: u8) -> Event {
 fn agent() -> Agent<Fake> {
     let settings = Settings {
         node: "node-1".into(),
+        mode: Mode::default(),
+        vxlan: Vxlan::default(),
         masquerades: true,
         seen_by: Vec::new(),
         families: vec![TableFamily::Ip],

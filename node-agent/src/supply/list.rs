@@ -32,14 +32,17 @@ impl List {
     }
 
     /// Takes in what the agent believes. Before the kernel had all that was planned, pods would have no network.
-    pub(super) fn see(&mut self, view: &View, mtu: Option<u32>) {
+    pub(super) fn see(&mut self, view: &View) {
         let Some(own) = view.own.as_ref().filter(|_| view.whole.is_some()) else { return };
         let known =
             |range: &ipnetwork::IpNetwork| self.settings.families.contains(&TableFamily::of(range.ip()));
         let ranges: Vec<_> = own.ranges.iter().copied().filter(known).collect();
         if !ranges.is_empty() {
-            self.facts =
-                Some(Facts { ranges, mtu, heartbeat: Some((self.settings.heartbeat.clone(), MAX_AGE)) });
+            self.facts = Some(Facts {
+                ranges,
+                mtu: view.mtu,
+                heartbeat: Some((self.settings.heartbeat.clone(), MAX_AGE)),
+            });
         }
     }
 
@@ -128,23 +131,23 @@ mod tests {
         for early in
             [View::default(), view(&[]), view(&["fd00::/64"]), View { whole: None, ..view(&["10.1.0.0/24"]) }]
         {
-            list.see(&early, None);
+            list.see(&early);
             assert_eq!((put(&mut list), list.present()), (Ok(false), None), "{early:?}");
         }
-        list.see(&view(&["10.1.0.0/24", "fd00::/64"]), Some(1450));
+        list.see(&View { mtu: Some(1450), ..view(&["10.1.0.0/24", "fd00::/64"]) });
         assert_eq!(put(&mut list), Ok(false));
         let text = list.present().unwrap();
         assert!(text.contains("10.1.0.0/24") && text.contains("1450"));
         assert!(!text.contains("fd00::"), "the kernel has no IPv6");
-        list.see(&view(&[]), None);
-        list.see(&View::default(), None);
+        list.see(&view(&[]));
+        list.see(&View::default());
         assert_eq!((put(&mut list), list.present()), (Ok(false), Some(text.clone())));
 
         fs::write(list.settings.place(), "{}").unwrap();
         assert_eq!((put(&mut list), list.present()), (Ok(true), Some(text.clone())), "an edit is put back");
         fs::remove_dir_all(root.path().join("net.d")).unwrap();
         assert_eq!((put(&mut list), list.present()), (Ok(true), Some(text)), "with its folder");
-        list.see(&view(&["10.2.0.0/24"]), None);
+        list.see(&view(&["10.2.0.0/24"]));
         assert_eq!(put(&mut list), Ok(false), "another range is no edit");
         assert!(list.present().unwrap().contains("10.2.0.0/24"));
     }
@@ -157,7 +160,7 @@ mod tests {
         fs::create_dir_all(&list.settings.folder).unwrap();
         fs::write(&before, "{}").unwrap();
         assert_eq!(list.other(), None, "as long as ours is not there, the other one is right");
-        list.see(&view(&["10.1.0.0/24"]), None);
+        list.see(&view(&["10.1.0.0/24"]));
         put(&mut list).unwrap();
         fs::write(list.settings.folder.join("87-later.conflist"), "{}").unwrap();
         assert_eq!(list.other(), Some(Problem::OtherConfiguration { file: before.clone() }));
@@ -173,7 +176,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let template = root.path().join("template");
         let mut list = List::new(Settings { template: Some(template.clone()), ..settings(root.path()) });
-        list.see(&view(&["10.1.0.0/24"]), None);
+        list.see(&view(&["10.1.0.0/24"]));
         assert!(put(&mut list).unwrap_err().contains("read the template"));
         fs::write(&template, TEMPLATE).unwrap();
         put(&mut list).unwrap();

@@ -1,5 +1,6 @@
 use super::*;
-use crate::plan::plan;
+use crate::overlay::Vxlan;
+use crate::plan::{Mode, plan};
 use crate::seen::Seen;
 use heddle_netlink::nft::TableFamily;
 use heddle_netlink::route::Route;
@@ -26,6 +27,8 @@ fn cluster(nodes: impl IntoIterator<Item = Change>) -> Cluster {
 fn settings() -> Settings {
     Settings {
         node: "node-1".into(),
+        mode: Mode::default(),
+        vxlan: Vxlan::default(),
         masquerades: true,
         seen_by: Vec::new(),
         families: vec![TableFamily::Ip],

@@ -1,7 +1,7 @@
 //! Much at once, through a Service.
 
 use crate::Outcomes;
-use crate::stage::{Stage, Web, comes_to_answer};
+use crate::stage::{Stage, Web, comes_to_answer, like};
 use heddle_tests::lab::Pod;
 use heddle_tests::patience::PATIENCE;
 use std::error::Error;
@@ -21,11 +21,13 @@ pub(crate) fn arrives_whole(stage: &mut Stage) -> Outcomes {
     let _echo = Echo::start(stage.pod("pod-3")?)?;
     let near = stage.web(("near", 15), &[("node-3", "pod-3")])?;
     stage.serve(&near, |_| ())?;
-    let (pod, node) = (stage.pod("pod-1")?.namespace(), stage.node("node-1")?.namespace());
+    let (pod, node) = (stage.pod("pod-1")?.namespace(), stage.node("node-1")?);
     for (ip, last) in web.addresses.iter().zip(&near.addresses) {
         // The Service that was made last answers: then both are known.
         comes_to_answer(pod, SocketAddr::new(*last, 80), |outcome| outcome.endpoint().is_some())?;
-        for client in [pod, node] {
+        // A node without the family has no way to the Service's address.
+        let node = like(&node.addresses(), ip).map(|_| node.namespace());
+        for client in std::iter::once(pod).chain(node) {
             client.enter(|| transfer(SocketAddr::new(*ip, 80)))??;
         }
     }

@@ -25,12 +25,16 @@ pub(crate) fn of_other_nodes(stage: &mut Stage) -> Outcomes {
     let (pod, node) = (stage.pod("pod-1")?, stage.node("node-1")?);
     for ip in web.addresses {
         let to = SocketAddr::new(ip, 80);
-        comes_to_answer(node.namespace(), to, |outcome| outcome.endpoint().is_some())?;
+        comes_to_answer(pod.namespace(), to, |outcome| outcome.endpoint().is_some())?;
         for transport in BOTH {
             let seen = spread(pod.namespace(), transport, to, MANY)?;
             let source = *like(pod.addresses(), &ip).ok_or("pods have the family")?;
             let wanted: BTreeSet<_> = FAR.iter().map(|(_, name)| answer(name, source)).collect();
             assert!(seen.keys().eq(&wanted), "{transport} {to}: {seen:?}");
+            // A node without the family has no way to the Service's address.
+            if like(&node.addresses(), &ip).is_none() {
+                continue;
+            }
             let seen = spread(node.namespace(), transport, to, MANY)?;
             let own = own_addresses(node);
             let is_own = |outcome: &Outcome| outcome.source().is_some_and(|ip| own.contains(&ip));

@@ -7,6 +7,7 @@ use heddle_tests::namespace::Namespace;
 use heddle_tests::objects::{service, slice_over};
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::traffic::{Outcome, Server, Transport, attempt, attempt_here};
+use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -29,6 +30,23 @@ pub(crate) struct Network {
     pub(crate) mode: &'static str,
 }
 
+impl Network {
+    /// The largest packet between pods of two nodes, in the family of this address: cables take 1500 bytes.
+    pub(crate) fn mtu(&self, nodes: [&str; 2], like: IpAddr) -> u32 {
+        let together = self.subnets.iter().any(|subnet| nodes.iter().all(|node| subnet.contains(node)));
+        let has_family = match self.families {
+            Families::Both => true,
+            Families::Ipv4 => like.is_ipv4(),
+            Families::Ipv6 => like.is_ipv6(),
+        };
+        match self.families {
+            _ if together && has_family && self.mode != "vxlan" => 1500,
+            Families::Both | Families::Ipv4 => 1450,
+            Families::Ipv6 => 1430,
+        }
+    }
+}
+
 /// A Service, for TCP and UDP.
 pub(crate) struct Web<'a> {
     pub(crate) name: &'a str,
@@ -43,13 +61,14 @@ pub(crate) struct Web<'a> {
 pub(crate) struct Stage {
     servers: BTreeMap<String, Vec<Server>>,
     pods: BTreeMap<String, Pod>,
+    pub(crate) network: &'static Network,
     pub(crate) cluster: Cluster,
 }
 
 impl Stage {
-    pub(crate) fn build(network: &Network) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn build(network: &'static Network) -> Result<Self, Box<dyn Error>> {
         let cluster = Cluster::start(network.underlay(), &["--mode", network.mode])?;
-        let mut stage = Self { servers: BTreeMap::new(), pods: BTreeMap::new(), cluster };
+        let mut stage = Self { servers: BTreeMap::new(), pods: BTreeMap::new(), network, cluster };
         for number in 1..=stage.cluster.names().len() {
             stage.add_pod(&format!("node-{number}"), &format!("pod-{number}"))?;
         }
@@ -134,10 +153,11 @@ pub(crate) fn like<'a>(addresses: &'a [IpAddr], other: &IpAddr) -> Option<&'a Ip
     addresses.iter().find(|ip| ip.is_ipv4() == other.is_ipv4())
 }
 
-/// All addresses of a node by which it may be seen: those of its uplink, and the bridge's.
+/// All addresses of a node by which it may be seen: those of its uplink, the bridge's, and the VXLAN device's.
 pub(crate) fn own_addresses(node: &Node) -> Vec<IpAddr> {
-    let bridge = node.pod_ranges().into_iter().filter_map(|range| node.masquerade_towards(range.ip()));
-    node.addresses().into_iter().chain(bridge).collect()
+    let ranges = node.pod_ranges();
+    let bridge = ranges.iter().filter_map(|range| node.masquerade_towards(range.ip()));
+    node.addresses().into_iter().chain(bridge).chain(ranges.iter().map(IpNetwork::network)).collect()
 }
 
 pub(crate) fn answer(endpoint: &str, source: IpAddr) -> Outcome {

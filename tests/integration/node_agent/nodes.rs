@@ -94,7 +94,8 @@ fn a_node_of_the_api_server_waits_for_its_ranges_and_a_far_one_is_reported() -> 
     let kubeconfig = one.directory().join("kubeconfig");
     fs::write(&kubeconfig, server.kubeconfig())?;
     let kubeconfig = kubeconfig.to_string_lossy();
-    let agent = one.start("heddle-node", ["--kubeconfig", &kubeconfig, "--hostname-override", "node-1"])?;
+    let flags = ["--kubeconfig", &kubeconfig, "--hostname-override", "node-1", "--mode", "routes"];
+    let agent = one.start("heddle-node", flags)?;
     agent.prints("Node node-1 has no spec.podCIDRs yet")?;
     agent.prints("Node far (172.16.0.9) is not on a link of this node")?;
     comes_to(one, &towards(&[two]))?;

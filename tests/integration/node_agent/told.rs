@@ -43,8 +43,8 @@ fn the_command_line_says_what_it_is_and_refuses_what_it_cannot() -> Outcomes {
     let run = |flag: &[&str]| Invocation::of("heddle-node")?.args(flag).run(lab.nodes()[0].namespace());
     assert!(run(&["--version"])?.stdout.starts_with("heddle-node "));
     assert!(run(&["--help"])?.stdout.contains("--non-masquerade-cidrs"));
-    let refused = run(&["--mode", "vxlan"])?;
+    let refused = run(&["--mode", "ipip"])?;
     assert!(!refused.status.success());
-    assert!(refused.stderr.contains("heddle-node has no VXLAN yet"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("the modes are auto, routes and vxlan"), "{}", refused.stderr);
     Ok(())
 }

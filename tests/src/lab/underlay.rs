@@ -53,7 +53,8 @@ impl Underlay {
         Self::routed(&[nodes])
     }
 
-    /// Subnets with these nodes, and a router between. The router knows the subnets and nothing of pods.
+    /// Subnets with these nodes, and a router between. The router knows the subnets and nothing of pods; between several
+    /// subnets it drops packets that have pods' addresses.
     pub fn routed(subnets: &[&[&str]]) -> Self {
         let names = |nodes: &&[&str]| nodes.iter().map(|&name| name.to_owned()).collect();
         Self {
@@ -80,6 +81,11 @@ impl Underlay {
     #[must_use]
     pub fn with_mtu(self, mtu: u32) -> Self {
         Self { mtu: Some(mtu), ..self }
+    }
+
+    /// Whether packets between nodes may have to pass the router.
+    pub(super) fn is_routed(&self) -> bool {
+        self.subnets.len() > 1
     }
 
     /// The router's seats: one on each subnet, of which there is at least one.
