@@ -112,8 +112,6 @@ pub struct Config {
     pub settings: Settings,
     /// Where Nodes come from.
     pub source: Source,
-    /// How other nodes' pods are reached.
-    pub mode: String,
     /// Where probes are answered.
     pub probes: Option<SocketAddr>,
     /// Where questions are answered.
@@ -165,7 +163,6 @@ impl Flags {
         Config {
             settings,
             source,
-            mode: self.mode,
             probes: self.healthz_bind_address,
             status_socket: Some(self.status_socket).filter(|path| !path.is_empty()).map(PathBuf::from),
             sysctl: self.sysctl_dir,

@@ -20,6 +20,7 @@ use heddle_netlink::rule::Rule;
 use heddle_proxy::model::Node;
 use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -37,6 +38,16 @@ pub enum Mode {
     Routes,
     /// Always over VXLAN.
     Vxlan,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Routes => "routes",
+            Self::Vxlan => "vxlan",
+        })
+    }
 }
 
 /// What does not come from the cluster.

@@ -118,7 +118,8 @@ impl Problem {
             Self::NoOwnNode { .. } => "NodeMissing",
             Self::NoOwnRanges { .. } => "PodCIDRNotAvailable",
             Self::NoAddress { .. } => "NodeAddressMissing",
-            Self::NotOnLink { .. } => "NoRouteToNode",
+            Self::NotOnLink { .. } | Self::NoWay { .. } => "NoRouteToNode",
+            Self::NoTunnels(_) => "VXLANNotAvailable",
             Self::IsThisHost { .. } => "NodeAddressConflict",
             Self::Overlap { .. } => "PodCIDROverlap",
             Self::OtherRoute { .. } => "RouteConflict",
@@ -136,6 +137,7 @@ impl Problem {
             Self::IsThisHost { node, .. } => **node == *other,
             Self::NoAddress { node, range }
             | Self::NotOnLink { node, range, .. }
+            | Self::NoWay { node, range }
             | Self::Overlap { node, range, .. }
             | Self::OtherRoute { node, range, .. } => **node == *other && *range == to,
             _ => false,

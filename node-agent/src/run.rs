@@ -101,7 +101,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
 
 fn process(config: &Config) -> Process {
     let node = config.settings.node.to_string();
-    Process { node, mode: config.mode.clone(), started: Timestamp::now() }
+    Process { node, mode: config.settings.mode.to_string(), started: Timestamp::now() }
 }
 
 /// Removes what the plugin was supplied with, then our routes and tables.

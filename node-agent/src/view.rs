@@ -133,20 +133,19 @@ impl Way {
             Self::Direct { via: to, .. } | Self::Vxlan { to, .. } => *to,
         }
     }
-}
 
-impl Way {
     /// One word for its kind.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Direct { .. } => "direct",
+            Self::Vxlan { .. } => "vxlan",
         }
     }
 
     /// The link that packets leave by.
     pub fn link(&self) -> LinkIndex {
         match self {
-            Self::Direct { link, .. } => *link,
+            Self::Direct { link, .. } | Self::Vxlan { link, .. } => *link,
         }
     }
 
@@ -154,6 +153,7 @@ impl Way {
     pub fn name(&self, link: &str) -> String {
         match self {
             Self::Direct { via, .. } => format!("direct via {via} dev {link}"),
+            Self::Vxlan { to, .. } => format!("vxlan to {to}"),
         }
     }
 }
