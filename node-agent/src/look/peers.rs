@@ -31,7 +31,10 @@ struct Known<'a> {
 
 impl<'a> Known<'a> {
     fn of((view, links): (&View, &Links), node: &str, path: &'a Path) -> Self {
-        let about = view.problems.keys().filter(|problem| problem.is_about(node, path.range));
+        let is_without = path.way.is_none();
+        let about = view.problems.keys().filter(|problem| {
+            problem.is_about(node, path.range) || is_without && matches!(problem, Problem::NoTunnels(_))
+        });
         Self {
             path,
             name: path.way.map(|way| way.name(&links.name(way.link()))),

@@ -47,7 +47,7 @@ fn whole(node: &Node) -> Result<Vec<String>, Box<dyn std::error::Error>> {
     Ok(seen)
 }
 
-/// `cni:13` of the gaps: whatever is gone is found by what is there, not by what was done.
+/// Whatever is gone is found by what is there, not by what was done.
 #[test]
 fn what_others_do_to_device_neighbours_rules_and_routes_is_undone() -> Outcomes {
     let stage = Stage::on(Underlay::routed(TWO_SUBNETS))?;
@@ -71,6 +71,23 @@ fn what_others_do_to_device_neighbours_rules_and_routes_is_undone() -> Outcomes 
     ] {
         ip(one, damage)?;
         comes_back(one, &wanted, damage)?;
+    }
+    Ok(())
+}
+
+/// What fits is computed from the link as it is now.
+#[test]
+fn the_largest_packet_follows_the_nodes_link() -> Outcomes {
+    let stage = Stage::on(Underlay::routed(TWO_SUBNETS))?;
+    let one = stage.node("node-1")?;
+    let _agent = stage.agent("node-1", &[])?;
+    whole(one)?;
+    for (link, device) in [("1400", "mtu 1350"), ("9000", "mtu 8950"), ("1300", "mtu 1280")] {
+        ip(one, &format!("link set eth0 mtu {link}"))?;
+        eventually(&format!("a device with {device}"), PATIENCE, || {
+            let now = ip(one, "link show heddle-vxlan")?;
+            if now.contains(device) { Ok(()) } else { Err(now) }
+        })?;
     }
     Ok(())
 }
