@@ -9,6 +9,7 @@ use crate::diff::{Steps, diff};
 use crate::kernel::{Failure, Kernel};
 use crate::plan::{Plan, Settings, plan};
 use crate::problem::Problem;
+use crate::pulse::Pulse;
 use crate::seen::Seen;
 use crate::view::{Turn, View};
 use heddle_proxy::backoff::Backoff;
@@ -49,6 +50,7 @@ pub struct Agent<K> {
     synced_once: bool,
     /// Where everybody else sees what came of a turn.
     views: Board<View>,
+    pulse: Pulse,
 }
 
 impl<K: Kernel> Agent<K> {
@@ -65,6 +67,7 @@ impl<K: Kernel> Agent<K> {
             planned: Plan::default(),
             synced_once: false,
             views: Board::default(),
+            pulse: Pulse::default(),
         }
     }
 
@@ -73,14 +76,21 @@ impl<K: Kernel> Agent<K> {
         Self { views, ..self }
     }
 
+    /// The same, whose thread can be watched.
+    pub fn with_pulse(self, pulse: Pulse) -> Self {
+        Self { pulse, ..self }
+    }
+
     /// Works until nobody can tell it anything any more.
     pub fn run(mut self, inbox: &Receiver<Event>) {
         loop {
+            self.pulse.rest();
             let next = self.retry.into_iter().chain(self.doubts.next()).min();
             let first = match next {
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
+            self.pulse.step();
             match first {
                 Ok(event) => {
                     self.take(event);

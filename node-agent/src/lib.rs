@@ -29,7 +29,8 @@
 //! | [`board`] | where it shows it, and where others wait for news |
 //! | [`supply`] | the plugin and its configuration, kept where the container runtime finds them |
 //! | [`look`] | what the running agent answers to `heddle-node status` |
-//! | [`health`] | whether the kernel has what was planned, for probes |
+//! | [`health`] | whether the agent works, for probes |
+//! | [`pulse`] | whether its thread goes on |
 //! | [`agent`] | the loop: gather, look, plan, apply, retry |
 
 pub mod agent;
@@ -46,6 +47,7 @@ pub mod look;
 pub mod overlay;
 pub mod plan;
 pub mod problem;
+pub mod pulse;
 pub mod ruleset;
 pub mod run;
 pub mod seen;

@@ -16,6 +16,7 @@ pub mod peers;
 pub mod status;
 
 use crate::board::Board;
+use crate::pulse::Pulse;
 use crate::view::View;
 use heddle_proxy::door::shown::pretty;
 use heddle_proxy::door::{Answer, Output, Program, listen};
@@ -57,6 +58,8 @@ pub struct Door {
     pub process: Process,
     /// What the agent believes.
     pub views: Board<View>,
+    /// Whether it goes on.
+    pub pulse: Pulse,
 }
 
 impl Door {
@@ -70,7 +73,8 @@ impl Door {
         let view = self.views.now().value;
         let asked = view.clone();
         let links = spawn_blocking(move || Links::of(&asked)).await.map_err(|error| error.to_string())?;
-        let status = Status { process: &self.process, view: &view, links: &links, now: Timestamp::now() };
+        let (process, busy) = (&self.process, self.pulse.busy());
+        let status = Status { process, view: &view, links: &links, busy, now: Timestamp::now() };
         let text = match output {
             Output::Text => status.text(all),
             Output::Json => pretty(&status.json()),

@@ -19,6 +19,7 @@ use crate::listen::{Network, listen_to_tables};
 use crate::look::Door;
 use crate::look::status::Process;
 use crate::plan::Plan;
+use crate::pulse::{Attended, Pulse};
 use crate::supply;
 use crate::view::View;
 use heddle_netlink::nft::Listener;
@@ -78,15 +79,16 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let kernel = kernel.with_sysctl(config.sysctl.clone()).with_device(device);
     let (own_routes, own_tables) = kernel.ports();
     let (events, inbox) = channel();
-    let views: Board<View> = Board::default();
-    let agent = Agent::new(config.settings.clone(), kernel).with_views(views.clone());
+    let (views, pulse) = (Board::<View>::default(), Pulse::default());
+    let agent = Agent::new(config.settings.clone(), Attended::new(kernel, pulse.clone()));
+    let agent = agent.with_views(views.clone()).with_pulse(pulse.clone());
     let (doubts, more_doubts) = (events.clone(), events.clone());
     supply::start(&config.supply, &views, &events)?;
     let ports = supply::keep_ports()?;
     spawn("agent", move || agent.run(&inbox))?;
     spawn("network", move || network.listen(own_routes, &doubts))?;
     spawn("tables", move || listen_to_tables(tables, own_tables, &more_doubts, &ports))?;
-    let door = Door { process: process(config), views: views.clone() };
+    let door = Door { process: process(config), views: views.clone(), pulse: pulse.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ProcessError::of("the runtime"))?;
     runtime.block_on(async {
@@ -94,7 +96,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
             ended = follow(&config.source, events) => ended,
             ended = stopped() => Ok(ended?),
             () = door.serve(config.status_socket.as_deref()) => Err(RunError::Ended("the status socket")),
-            () = health::serve(config.probes, views) => Err(RunError::Ended("the health server")),
+            () = health::serve(config.probes, views, pulse) => Err(RunError::Ended("the health server")),
         }
     })
 }

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 const ETH0: LinkIndex = LinkIndex(2);
 
@@ -74,10 +75,14 @@ fn links() -> Links {
     Links { known: [(ETH0, eth0)].into(), own: [ETH0].into() }
 }
 
+fn process() -> Process {
+    Process { node: "node-1".into(), mode: "auto".into(), started: at(-9_000) }
+}
+
 /// What a status of this view makes of it: a text, which may have all, JSON, and a sentence.
 fn told(view: &View, all: bool) -> (String, Value, Option<String>) {
-    let process = Process { node: "node-1".into(), mode: "auto".into(), started: at(-9_000) };
-    let status = Status { process: &process, view, links: &links(), now: at(3_600) };
+    let process = process();
+    let status = Status { process: &process, view, links: &links(), busy: None, now: at(3_600) };
     (status.text(all), status.json(), status.amiss())
 }
 
@@ -122,6 +127,21 @@ fn an_agent_that_fails_says_at_what() {
 }
 
 #[test]
+fn an_agent_that_is_long_at_one_step_is_at_work_and_then_stuck() {
+    let (process, view, links) = (process(), view(), links());
+    let after = |seconds| {
+        let busy = Some(Duration::from_secs(seconds));
+        Status { process: &process, view: &view, links: &links, busy, now: at(3_600) }
+    };
+    assert_eq!(after(0).text(false), text(&view));
+    assert!(after(7).text(false).contains("state       whole\n"));
+    assert!(after(7).text(false).contains("at work     for 7 s at one step\n"));
+    assert!(after(360).text(false).contains("state       stuck: it has been at one step for 360 s"));
+    let why = "heddle-node on node-1 is stuck: it has been at one step for 360 s, and /livez fails";
+    assert_eq!((after(7).amiss(), after(360).amiss().as_deref()), (None, Some(why)));
+}
+
+#[test]
 fn of_many_nodes_those_that_are_not_well_come_first_and_all_on_request() {
     let mut many = view();
     many.peers = (2..=200).map(|number| peer(number, number % 100 != 0)).collect();
@@ -141,8 +161,8 @@ fn of_many_nodes_those_that_are_not_well_come_first_and_all_on_request() {
 #[test]
 fn a_link_that_is_gone_has_its_number_and_nothing_is_known_of_its_mtu() {
     let (view, links) = (view(), Links::default());
-    let process = Process { node: "node-1".into(), mode: "auto".into(), started: at(0) };
-    let status = Status { process: &process, view: &view, links: &links, now: at(-60) };
+    let process = process();
+    let status = Status { process: &process, view: &view, links: &links, busy: None, now: at(-60) };
     assert!(status.text(false).contains("node-2  10.244.2.0/24  -     direct via 192.168.0.2 dev #2\n"));
     assert!(status.text(false).contains("(0 s ago)"), "a clock that was set back");
 }

@@ -6,11 +6,16 @@ use super::AGENT;
 use super::links::Links;
 use super::peers::{self, MOST};
 use crate::problem::Problem;
+use crate::pulse::STUCK;
 use crate::view::{Standing, View};
 use heddle_proxy::door::shown::ago;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fmt::{self, Display, Write};
+use std::time::Duration;
+
+/// An agent that is at one step for longer is said to be.
+const LONG: Duration = Duration::from_secs(1);
 
 /// What the process is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +37,8 @@ pub struct Status<'a> {
     pub view: &'a View,
     /// The links of that.
     pub links: &'a Links,
+    /// For how long it has been at one step of its work; none while it waits for events.
+    pub busy: Option<Duration>,
     /// When this was asked.
     pub now: Timestamp,
 }
@@ -45,13 +52,21 @@ impl Status<'_> {
 
     fn state(&self) -> &'static str {
         match self.view.standing {
+            _ if self.stuck().is_some() => "stuck",
             Standing::Waiting => "waiting",
             Standing::Whole => "whole",
             Standing::Failing => "failing",
         }
     }
 
+    fn stuck(&self) -> Option<Duration> {
+        self.busy.filter(|busy| *busy >= STUCK)
+    }
+
     fn why(&self) -> Option<String> {
+        if let Some(busy) = self.stuck() {
+            return Some(format!("it has been at one step for {} s, and /livez fails", busy.as_secs()));
+        }
         match (self.view.standing, &self.view.failures[..]) {
             (Standing::Waiting, _) => {
                 Some("not every Node is known yet, and nothing is written before".to_owned())
@@ -102,6 +117,9 @@ impl Status<'_> {
         let why = self.why().map_or(String::new(), |why| format!(": {why}"));
         field(f, "state", format!("{}{why}", self.state()))?;
         field(f, "since", self.moment(view.since.unwrap_or(process.started)))?;
+        if let Some(busy) = self.busy.filter(|busy| *busy >= LONG) {
+            field(f, "at work", format!("for {} s at one step", busy.as_secs()))?;
+        }
         field(f, "started", self.moment(process.started))?;
         let moment = |at: Option<Timestamp>| at.map_or("none yet".to_owned(), |at| self.moment(at));
         field(f, "last sync", moment(view.at))?;
@@ -143,6 +161,7 @@ impl Status<'_> {
             "state": self.state(),
             "why": self.why(),
             "since": view.since.unwrap_or(self.process.started).to_string(),
+            "busySeconds": self.busy.map(|busy| busy.as_secs()),
             "lastSync": moment(view.at),
             "lastWhole": moment(view.whole),
             "repairs": view.repairs,

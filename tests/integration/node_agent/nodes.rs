@@ -2,6 +2,7 @@
 
 use crate::{Outcomes, Stage, comes_to, routes, tables, towards};
 use heddle_tests::apiserver::{ApiServer, Options};
+use heddle_tests::cluster::agent_socket;
 use heddle_tests::lab::{Lab, Underlay};
 use heddle_tests::objects::list;
 use heddle_tests::patience::{PATIENCE, eventually};
@@ -94,7 +95,9 @@ fn a_node_of_the_api_server_waits_for_its_ranges_and_a_far_one_is_reported() -> 
     let kubeconfig = one.directory().join("kubeconfig");
     fs::write(&kubeconfig, server.kubeconfig())?;
     let kubeconfig = kubeconfig.to_string_lossy();
+    let socket = agent_socket(one);
     let flags = ["--kubeconfig", &kubeconfig, "--hostname-override", "node-1", "--mode", "routes"];
+    let flags = flags.into_iter().chain(["--status-socket", &socket]);
     let agent = one.start("heddle-node", flags)?;
     agent.prints("Node node-1 has no spec.podCIDRs yet")?;
     agent.prints("Node far (172.16.0.9) is not on a link of this node")?;

@@ -19,7 +19,7 @@ fn asked(node: &Node, flags: &[&str]) -> Result<Output, Box<dyn Error>> {
 }
 
 /// The answer once it has all of these parts.
-fn told(node: &Node, parts: &[&str]) -> Result<Output, Box<dyn Error>> {
+pub(crate) fn told(node: &Node, parts: &[&str]) -> Result<Output, Box<dyn Error>> {
     Ok(eventually(&format!("a status with {parts:?}"), PATIENCE, || {
         let output = asked(node, &[]).map_err(|error| error.to_string())?;
         let printed = format!("{}{}", output.stdout, output.stderr);

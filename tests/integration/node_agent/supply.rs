@@ -6,6 +6,7 @@ mod files;
 mod pods;
 
 use crate::{Outcomes, Stage};
+use heddle_tests::cluster::agent_socket;
 use heddle_tests::cni::{Attachment, Level, List, Runtime};
 use heddle_tests::lab::Node;
 use heddle_tests::namespace::Namespace;
@@ -63,7 +64,9 @@ impl Host {
             "clusters": [{ "name": "away", "cluster": { "server": "http://127.0.0.1:1" } }], "users": [{ "name": "", "user": {} }],
         });
         fs::write(&kubeconfig, text.to_string())?;
-        let fixed = ["--hostname-override", node.name(), "--kubeconfig", &kubeconfig];
+        let socket = agent_socket(node);
+        let fixed =
+            ["--hostname-override", node.name(), "--kubeconfig", &kubeconfig, "--status-socket", &socket];
         let flags = self.flags();
         Ok(node.start("heddle-node", fixed.into_iter().chain(flags.iter().map(String::as_str)))?)
     }

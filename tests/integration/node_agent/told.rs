@@ -1,9 +1,12 @@
 //! What it tells who asks: probes, and the command line.
 
+use crate::status::told;
 use crate::{Outcomes, Stage, comes_to, ip, towards};
 use heddle_tests::lab::{Lab, Node, Underlay};
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::Invocation;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
@@ -20,6 +23,16 @@ fn probe(node: &Node, port: u16, path: &str) -> Result<String, String> {
     asked.map_err(|error| error.to_string())
 }
 
+/// Waits until `/healthz`, `/readyz` and `/livez` answer so.
+fn come_to(node: &Node, wanted: [&str; 3]) -> Outcomes {
+    eventually(&format!("answers {wanted:?}"), PATIENCE, || {
+        let ask = |path| probe(node, 10270, path).map(|line| line.replace("HTTP/1.1 ", ""));
+        let answers = [ask("/healthz")?, ask("/readyz")?, ask("/livez")?];
+        if answers == wanted { Ok(()) } else { Err(format!("{answers:?}")) }
+    })?;
+    Ok(())
+}
+
 #[test]
 fn probes_hear_whether_the_kernel_has_what_was_planned() -> Outcomes {
     let stage = Stage::new(&["node-1", "node-2"])?;
@@ -27,14 +40,52 @@ fn probes_hear_whether_the_kernel_has_what_was_planned() -> Outcomes {
     // A place that is taken is reported, and no failure.
     ip(one, "route add 10.244.2.0/24 via 192.168.0.1 metric 4096")?;
     let agent = stage.agent("node-1", &["--healthz-bind-address", "127.0.0.1:10270"])?;
-    let healthy = || {
-        let line = probe(one, 10270, "/healthz")?;
-        if line == "HTTP/1.1 200 OK" { Ok(()) } else { Err(line) }
-    };
-    eventually("a healthy agent", PATIENCE, healthy)?;
+    come_to(one, ["200 OK"; 3])?;
     assert_eq!(probe(one, 10270, "/else")?, "HTTP/1.1 404 Not Found");
     agent.prints("another program's route to 10.244.2.0/24 (metric 4096) goes before ours")?;
     comes_to(one, &towards(&[two])[1..])
+}
+
+const BAD: &str = "503 Service Unavailable";
+
+/// A restart would not help against what the kernel refuses.
+#[test]
+fn an_agent_that_is_refused_is_live_and_ready_once_it_was_not() -> Outcomes {
+    let stage = Stage::new(&["node-1", "node-2"])?;
+    let one = stage.node("node-1")?;
+    let refuse = || ip(one, "rule add pref 10 to 192.168.0.12 prohibit");
+    refuse()?;
+    let _agent = stage.agent("node-1", &["--mode", "routes", "--healthz-bind-address", "127.0.0.1:10270"])?;
+    come_to(one, [BAD, BAD, "200 OK"])?;
+    ip(one, "rule del pref 10")?;
+    come_to(one, ["200 OK"; 3])?;
+    refuse()?;
+    ip(one, "-4 route flush proto 110")?;
+    come_to(one, [BAD, "200 OK", "200 OK"])
+}
+
+/// A file that nobody writes to stands for a kernel that does not answer.
+#[test]
+fn an_agent_that_the_kernel_holds_up_answers_all_the_same_and_goes_on_when_it_is_let() -> Outcomes {
+    let stage = Stage::new(&["node-1", "node-2"])?;
+    let one = stage.node("node-1")?;
+    let settings = one.directory().join("sys");
+    let setting = settings.join("net/ipv4/ip_forward");
+    fs::create_dir_all(settings.join("net/ipv4"))?;
+    mknodat(CWD, &setting, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
+    let flags = ["--sysctl-dir", &settings.to_string_lossy(), "--healthz-bind-address", "127.0.0.1:10270"];
+    let _agent = stage.agent("node-1", &flags)?;
+    // It is at it for so short a time that it is not taken to hang.
+    told(one, &["state       waiting: ", "at work     for ", " s at one step"])?;
+    come_to(one, [BAD, BAD, "200 OK"])?;
+    let mut pipe = fs::File::options().write(true).open(&setting)?;
+    fs::write(settings.join("new"), "1\n")?;
+    fs::rename(settings.join("new"), &setting)?;
+    pipe.write_all(b"1\n")?;
+    drop(pipe);
+    come_to(one, ["200 OK"; 3])?;
+    assert!(!told(one, &["state       whole"])?.stdout.contains("at work"));
+    Ok(())
 }
 
 #[test]
