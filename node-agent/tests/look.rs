@@ -49,8 +49,9 @@ fn view() -> View {
         ranges: ["10.244.1.0/24", "fd00:10:244:1::/64"].map(|range| range.parse().unwrap()).into(),
         addresses: ["192.168.0.1", "fd00:192::1"].map(|address| address.parse().unwrap()).into(),
     };
-    let mut narrow = peer(4, true);
-    narrow.1.paths[0].mtu = Some(1450);
+    let mut far = peer(4, true);
+    (far.1.paths[0].way, far.1.paths[0].mtu) =
+        (Some(Way::Vxlan { to: [192, 168, 0, 4].into(), link: LinkIndex(7) }), Some(1450));
     let new = ("node-5".into(), Peer { addresses: vec![[192, 168, 0, 5].into()], paths: Vec::new() });
     View {
         standing: Standing::Whole,
@@ -58,9 +59,10 @@ fn view() -> View {
         at: Some(at(3_590)),
         whole: Some(at(3_590)),
         own: Some(own),
-        peers: [peer(2, true), peer(3, false), narrow, new].into(),
+        peers: [peer(2, true), peer(3, false), far, new].into(),
         masquerades: true,
         forwards: true,
+        mtu: Some(1450),
         problems: [(lost(3), at(3_000))].into(),
 
         last_failure: Some((at(0), "route to 10.244.2.0/24: no such device".to_owned())),
@@ -72,7 +74,7 @@ fn view() -> View {
 
 fn links() -> Links {
     let eth0 = Link { name: "eth0".to_owned(), mtu: 1500 };
-    Links { known: [(ETH0, eth0)].into(), own: [ETH0].into() }
+    Links([(ETH0, eth0)].into())
 }
 
 fn process() -> Process {

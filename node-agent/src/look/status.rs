@@ -134,8 +134,7 @@ impl Status<'_> {
         let own = self.view.own.as_ref();
         field(f, "ranges", joined(own.map_or(&[][..], |own| &own.ranges)))?;
         field(f, "addresses", joined(own.map_or(&[][..], |own| &own.addresses)))?;
-        let mtu = self.links.mtu(self.view);
-        field(f, "mtu", mtu.map_or("unknown".to_owned(), |mtu| mtu.to_string()))?;
+        field(f, "mtu", self.view.mtu.map_or("unknown".to_owned(), |mtu| mtu.to_string()))?;
         let word = |is: bool| if is { "yes" } else { "no" };
         field(f, "masquerade", word(self.view.masquerades))?;
         field(f, "forwarding", word(self.view.forwards))
@@ -168,7 +167,7 @@ impl Status<'_> {
             "lastRepair": moment(view.repaired),
             "ranges": own.map_or(Vec::new(), |own| texts(&own.ranges)),
             "addresses": own.map_or(Vec::new(), |own| texts(&own.addresses)),
-            "mtu": self.links.mtu(view),
+            "mtu": view.mtu,
             "masquerade": view.masquerades,
             "forwarding": view.forwards,
             "peers": peers::json((view, self.links)),
