@@ -39,7 +39,7 @@ pub(super) fn others_flush(stage: &Stage, teller: &mut Teller<'_>) -> Result<(),
             Err(error) => Err(error.to_string()),
         })?;
     }
-    teller.say("  (heddle-node looks at most five times a second: it does not fight with others.)")
+    teller.show(near.name(), "heddle-node status", (&stage.status(near)?, "drift"))
 }
 
 /// All that heddle-node keeps on the client's node, as `ip` and `nft` print it.

@@ -1,31 +1,30 @@
 //! Nodes, and pods that reach each other and what is outside.
 
-use crate::demo::Error;
 use crate::demo::stage::Stage;
 use crate::demo::teller::{Teller, milliseconds};
 use crate::demo::way::Way;
+use crate::demo::{Error, SUBNETS};
 use crate::lab::Node;
 use std::net::IpAddr;
 use std::time::Instant;
 
-/// What shows the ways to other nodes' pods.
-const ROUTES: [&str; 2] = ["ip route show proto 110", "ip -6 route show proto 110"];
-
 pub(super) fn nodes_come_up(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<(), Error> {
-    teller.say("Nodes in network namespaces of their own. Nothing between them knows where pods are.")?;
+    let (nodes, subnets) = (stage.cluster.names().len(), SUBNETS.len());
+    teller.say(&format!(
+        "{nodes} nodes on {subnets} subnets, each a network namespace. The router between knows nothing of pods."
+    ))?;
     stage.cluster.lab.nodes().iter().try_for_each(|node| introduce(node, teller))?;
     teller.head(
         "heddle-node and heddle-proxy start on each, and read from the API server which nodes there are.",
     )?;
     let begun = Instant::now();
     stage.start_programs()?;
-    let count = stage.cluster.names().len();
     teller.measure(
-        &format!("started on {count} nodes, all routes and rules in place"),
+        &format!("started on {nodes} nodes, all routes and rules in place"),
         milliseconds(begun.elapsed()),
     )?;
     let near = stage.near();
-    ROUTES.iter().try_for_each(|command| teller.show(near.name(), command, &stage.run(near, command)?))
+    teller.show(near.name(), "heddle-node status", (&stage.status(near)?, "peers"))
 }
 
 pub(super) fn join(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<(), Error> {

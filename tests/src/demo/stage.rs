@@ -2,7 +2,7 @@
 //!
 //! Nothing here is printed. Invariant: who knows where pods are knows it from heddle-node.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, agent_socket};
 use crate::demo::{CLIENT, CLUSTER_IPS, Error, NODE_PORT, OUTSIDE, PORT, SERVICE, SUBNETS, TARGET};
 use crate::lab::{Node, Pod, Underlay};
 use crate::objects::{service, slice_over};
@@ -121,16 +121,17 @@ impl Stage {
         self.cluster.lab.nodes().last().expect("the stage has nodes")
     }
 
-    /// What a command prints on a node.
+    /// What a program of the system prints on a node.
     pub(super) fn run(&self, node: &Node, command: &str) -> Result<String, Error> {
         let mut words = command.split(' ');
-        let program = words.next().unwrap_or_default();
-        let ran = Invocation::foreign(program).args(words).run(node.namespace())?;
-        if ran.status.success() {
-            Ok(ran.stdout)
-        } else {
-            Err(Error::Wrong(format!("{command} on {}: {}", node.name(), ran.stderr)))
-        }
+        let program = Invocation::foreign(words.next().unwrap_or_default());
+        printed(program.args(words), node)
+    }
+
+    /// What `heddle-node status` prints on a node.
+    pub(super) fn status(&self, node: &Node) -> Result<String, Error> {
+        let socket = agent_socket(node);
+        printed(Invocation::of("heddle-node")?.args(["status", "--status-socket", &socket]), node)
     }
 }
 
@@ -138,4 +139,13 @@ impl Stage {
 pub(super) fn of_family(addresses: &[IpAddr], like: IpAddr) -> IpAddr {
     let same = |ip: &&IpAddr| ip.is_ipv4() == like.is_ipv4();
     *addresses.iter().find(same).expect("a host has an address of each family")
+}
+
+fn printed(program: Invocation, node: &Node) -> Result<String, Error> {
+    let ran = program.run(node.namespace())?;
+    if ran.status.success() {
+        Ok(ran.stdout)
+    } else {
+        Err(Error::Wrong(format!("on {}: {}{}", node.name(), ran.stdout, ran.stderr)))
+    }
 }

@@ -30,10 +30,20 @@ impl<'a> Teller<'a> {
         self.say(&format!("\n{line}"))
     }
 
-    /// A command and what it printed.
-    pub(super) fn show(&mut self, host: &str, command: &str, printed: &str) -> Result<(), Error> {
-        self.say(&format!("  {host}# {command}"))?;
-        printed.lines().try_for_each(|line| self.say(&format!("    {}", line.trim_end())))
+    /// Of what a command printed, the line that begins with a word and what is indented below it, as grep shows them.
+    pub(super) fn show(
+        &mut self,
+        host: &str,
+        command: &str,
+        (printed, word): (&str, &str),
+    ) -> Result<(), Error> {
+        let lines = section(printed, word);
+        let below = match lines.len() {
+            0 | 1 => String::new(),
+            count => format!("-A {} ", count - 1),
+        };
+        self.say(&format!("  {host}# {command} | grep {below}{word}"))?;
+        lines.iter().try_for_each(|line| self.say(&format!("    {line}")))
     }
 
     /// Says a figure, and keeps it for the table.
@@ -51,6 +61,13 @@ impl<'a> Teller<'a> {
     }
 }
 
+/// The line that begins with a word, and what is indented below it.
+fn section<'a>(printed: &'a str, word: &str) -> Vec<&'a str> {
+    let mut lines = printed.lines().skip_while(|line| !line.starts_with(word));
+    let first = lines.next();
+    first.into_iter().chain(lines.take_while(|line| line.starts_with(' '))).collect()
+}
+
 fn row(what: &str, figure: &str) -> String {
     format!("  {what:<WIDE$} {figure:>10}")
 }
@@ -58,4 +75,17 @@ fn row(what: &str, figure: &str) -> String {
 /// A time to read.
 pub(super) fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_a_line_and_what_is_indented_below() {
+        let printed = "state  whole\npeers  1 node\n  node-2  direct\ndrift  none\n";
+        assert_eq!(section(printed, "peers"), ["peers  1 node", "  node-2  direct"]);
+        assert_eq!(section(printed, "drift"), ["drift  none"]);
+        assert!(section(printed, "mtu").is_empty());
+    }
 }

@@ -1,5 +1,6 @@
 //! The ways into what stands, for another shell.
 
+use crate::cluster::agent_socket;
 use crate::demo::stage::Stage;
 use crate::demo::{CLIENT, CLUSTER_IPS, NODE_PORT, PORT, TARGET};
 use crate::namespace::Namespace;
@@ -39,18 +40,21 @@ impl Stage {
 
     fn looks(&self) -> io::Result<Vec<String>> {
         let near = self.near();
-        let (word, socket) = (word(near.namespace()), socket(near));
-        let proxy = program("heddle-proxy").map_err(io::Error::other)?;
-        let proxy = proxy.display();
+        let word = word(near.namespace());
+        let program =
+            |name| Ok::<_, io::Error>(program(name).map_err(io::Error::other)?.display().to_string());
+        let (agent, proxy) = (program("heddle-node")?, program("heddle-proxy")?);
+        let (of_agent, of_proxy) = (agent_socket(near), socket(near));
         let kubeconfig = self.cluster.kubeconfig(near.name()).map_err(io::Error::other)?;
         let kubectl = format!("{word} kubectl --kubeconfig={}", kubeconfig.display());
         Ok(vec![
             format!("{word} ip route"),
             format!("{word} nft list ruleset"),
             format!("{word} ip route flush proto 110"),
-            format!("{word} {proxy} status --status-socket {socket}"),
+            format!("{word} {agent} status --status-socket {of_agent}"),
+            format!("{word} {proxy} status --status-socket {of_proxy}"),
             format!(
-                "{word} {proxy} trace --status-socket {socket} {} {}:{PORT}",
+                "{word} {proxy} trace --status-socket {of_proxy} {} {}:{PORT}",
                 self.client().addresses()[0],
                 CLUSTER_IPS[0]
             ),
