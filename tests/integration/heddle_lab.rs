@@ -19,8 +19,8 @@ fn standing() -> Result<(Process, BTreeSet<PathBuf>), Box<dyn Error>> {
     let printed = lab.stdout();
     let ways = printed.split_whitespace().filter_map(|word| word.strip_prefix("--net="));
     let namespaces = ways.map(fs::read_link).collect::<Result<BTreeSet<_>, _>>()?;
-    assert_eq!(namespaces.len(), 6, "two nodes with a pod each, a fabric and a host outside: {printed}");
-    assert!(users_of(&namespaces) >= 5, "heddle-lab holds them, heddle-node and heddle-proxy run in two");
+    assert_eq!(namespaces.len(), 8, "three nodes with a pod each, a fabric and a host outside: {printed}");
+    assert!(users_of(&namespaces) >= 7, "heddle-lab holds them, heddle-node and heddle-proxy run in three");
     Ok((lab, namespaces))
 }
 

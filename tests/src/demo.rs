@@ -23,7 +23,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The nodes of each subnet. The client is on the first, the Service's endpoints are on the others.
-const SUBNETS: &[&[&str]] = &[&["node-1", "node-2"]];
+const SUBNETS: &[&[&str]] = &[&["node-1", "node-2"], &["node-3"]];
 /// Name of the pod on the first node; those on the others are called by [`SERVICE`] and their node's number.
 const CLIENT: &str = "client";
 /// Name of the host outside the cluster, as it answers.

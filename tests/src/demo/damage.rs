@@ -8,16 +8,18 @@ use crate::patience::{PATIENCE, eventually};
 use std::time::{Duration, Instant};
 
 /// What somebody does to a node.
-const DAMAGES: [&str; 3] = ["ip route flush proto 110", "ip -6 route flush proto 110", "nft flush ruleset"];
+const DAMAGES: [&str; 3] = ["ip route flush proto 110", "ip link delete heddle-vxlan", "nft flush ruleset"];
 /// What shows all that heddle-node keeps on a node; that heddle-proxy's part is whole, connections show.
-const STATE: [&str; 4] = [
-    "ip route show proto 110",
-    "ip -6 route show proto 110",
+const STATE: [&str; 6] = [
+    "ip route show table all proto 110",
+    "ip -6 route show table all proto 110",
+    "ip rule",
+    "ip -6 rule",
     "nft list table ip heddle-node",
     "nft list table ip6 heddle-node",
 ];
-/// How many connections, one each millisecond, are made while nothing of ours runs.
-const MEANWHILE: usize = 200;
+/// How many connections are made on each way while nothing of ours runs.
+const MEANWHILE: usize = 50;
 /// How long one attempt waits for a node that has left.
 const BRIEFLY: Duration = Duration::from_millis(100);
 
@@ -56,7 +58,7 @@ pub(super) fn programs_are_killed(stage: &mut Stage, teller: &mut Teller<'_>) ->
     stage.kill_programs()?;
     clients.iter().try_for_each(|client| client.sees(MEANWHILE))?;
     stage.start_programs()?;
-    clients.iter().try_for_each(|client| client.sees(MEANWHILE / 10))?;
+    clients.iter().try_for_each(|client| client.sees(MEANWHILE / 5))?;
     let mut attempts = 0;
     for (way, client) in ways.iter().zip(clients) {
         let report = client.stop()?;

@@ -9,6 +9,8 @@ use crate::traffic::Outcome;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+/// How many connections show that all pods serve: one of two is left out in one of 2^199 runs.
+const MANY: usize = 200;
 /// How long no answer must come to be called silence.
 const SILENCE: Duration = Duration::from_millis(250);
 
@@ -22,7 +24,10 @@ pub(super) fn service(stage: &Stage, teller: &mut Teller<'_>) -> Result<(), Erro
     // Not from the client: what it sends before the rules stand, connection tracking remembers for two minutes, and the next
     // connection from that port would go untranslated too.
     let took = await_all(&Way::from_node_to_service(stage), begun)?;
-    Way::to_service(stage).iter().try_for_each(|way| way.show(teller))?;
+    for way in Way::to_service(stage) {
+        way.show(teller)?;
+        way.show_shares(MANY, teller)?;
+    }
     teller.measure("a new Service, from the API server to the first answers", milliseconds(took))
 }
 
@@ -30,7 +35,7 @@ pub(super) fn node_port(stage: &Stage, teller: &mut Teller<'_>) -> Result<(), Er
     let (near, far) = (stage.near(), stage.far());
     let webs: Vec<&str> = stage.webs().map(|(_, pod)| pod.name()).collect();
     teller.head(&format!(
-        "A client outside asks port {NODE_PORT} of {}. Policy Cluster: it is served from there.",
+        "A client outside asks port {NODE_PORT} of {}. Policy Cluster: any node serves, by an address of its own.",
         near.name()
     ))?;
     let through_near = Way::in_by(stage, port_of(near), &webs, own_addresses(near));

@@ -6,7 +6,9 @@ use crate::demo::teller::Teller;
 use crate::demo::{CLUSTER_IPS, OUTSIDE, PORT, TARGET};
 use crate::lab::{Node, Pod};
 use crate::namespace::Namespace;
-use crate::traffic::{Outcome, Steady, Transport, attempt, attempt_here};
+use crate::traffic::{Outcome, Steady, Transport, attempt, attempt_here, spread};
+use ipnetwork::IpNetwork;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 const BRIEFLY: Duration = Duration::from_millis(20);
 /// How long a change may take before the story is not true.
 const SOON: Duration = Duration::from_secs(10);
+/// Between two attempts of one who asks all the time, so that programs which start meanwhile have a processor.
+const PACE: Duration = Duration::from_millis(5);
 /// How often in a row all must be right to end the wait.
 const CERTAIN: usize = 5;
 
@@ -105,9 +109,28 @@ impl Way {
         ))
     }
 
+    /// Asks so many times, says how often each endpoint answered, and fails when one of them never did.
+    pub(super) fn show_shares(&self, count: usize, teller: &mut Teller<'_>) -> Result<(), Error> {
+        let mut shares = BTreeMap::new();
+        for (outcome, times) in spread(&self.from, Transport::Tcp, self.to, count)? {
+            if !self.is_right(&outcome) {
+                return Err(self.wrong(&outcome));
+            }
+            *shares.entry(outcome.endpoint().unwrap_or_default().to_owned()).or_insert(0) += times;
+        }
+        let told: Vec<String> =
+            shares.iter().map(|(endpoint, times)| format!("{endpoint} {times}")).collect();
+        self.say(&format!("{count} connections: {}", told.join(", ")), teller)?;
+        if shares.len() == self.endpoints.len() {
+            Ok(())
+        } else {
+            Err(Error::Wrong("the connections are not spread over all pods".to_owned()))
+        }
+    }
+
     /// Asks all the time.
     pub(super) fn ask_steadily(&self) -> Result<Steady, Error> {
-        Ok(Steady::start(&self.from, Transport::Tcp, self.to)?)
+        Ok(Steady::paced(PACE, &self.from, Transport::Tcp, self.to)?)
     }
 
     fn ask(&self) -> Result<Outcome, Error> {
@@ -150,13 +173,14 @@ fn first_wrong(ways: &[Way]) -> Result<Option<Error>, Error> {
     Ok(None)
 }
 
-/// Asks again and again until nobody answers, waiting so long for each. Returns how long that took since `begun`, and what came
-/// in place of an answer.
+/// Asks again and again until nobody answers, waiting so long for each. Returns when, since `begun`, it asked so, and what came in
+/// place of an answer.
 pub(super) fn await_nobody(way: &Way, begun: Instant, limit: Duration) -> Result<(Duration, Outcome), Error> {
     loop {
+        let asked = begun.elapsed();
         let outcome = way.from.enter(|| attempt_here(Transport::Tcp, way.to, limit))?;
         if outcome.endpoint().is_none() {
-            return Ok((begun.elapsed(), outcome));
+            return Ok((asked, outcome));
         }
         if begun.elapsed() > SOON {
             return Err(Error::Wrong(format!("{} -> {} still gives {outcome}", way.from.name(), way.to)));
@@ -164,8 +188,9 @@ pub(super) fn await_nobody(way: &Way, begun: Instant, limit: Duration) -> Result
     }
 }
 
-/// All addresses of a node by which it may be seen: those of its uplink, and the bridge's.
+/// All addresses of a node by which it may be seen: those of its uplink, the bridge's, and the VXLAN device's.
 pub(super) fn own_addresses(node: &Node) -> Vec<IpAddr> {
-    let bridge = node.pod_ranges().into_iter().filter_map(|range| node.masquerade_towards(range.ip()));
-    node.addresses().into_iter().chain(bridge).collect()
+    let ranges = node.pod_ranges();
+    let bridge = ranges.iter().filter_map(|range| node.masquerade_towards(range.ip()));
+    node.addresses().into_iter().chain(bridge).chain(ranges.iter().map(IpNetwork::network)).collect()
 }
