@@ -18,7 +18,7 @@
 //!
 //! | thread | what it does |
 //! |---|---|
-//! | supply | [`Supply::run`] |
+//! | supply | does all that is not said below |
 //! | cni-views | tells it of each view |
 //! | cni-bin, cni-conf | tell it when somebody changes a file of the folder |
 //! | sweep | looks for what pods left, waits for the lock of leases |
