@@ -83,7 +83,18 @@ impl Network<'_> {
     /// When links, leases or ports cannot be read.
     pub fn find_dead(&self, node: &mut Node) -> Result<BTreeSet<Dead>, Failure> {
         // Before the links: what is made meanwhile has its link by then.
-        let held = lease::holders(self.leases, self.name)?;
+        self.find_dead_of(lease::holders(self.leases, self.name)?, node)
+    }
+
+    /// The same for who only looks: nothing is locked or set right, not even a lease table that is damaged.
+    ///
+    /// # Errors
+    /// As [`find_dead`](Self::find_dead), and when the table is damaged.
+    pub fn look_for_dead(&self, node: &mut Node) -> Result<BTreeSet<Dead>, Failure> {
+        self.find_dead_of(Store::look(self.leases, self.name, &boot_id()?)?, node)
+    }
+
+    fn find_dead_of(&self, held: Vec<Held>, node: &mut Node) -> Result<BTreeSet<Dead>, Failure> {
         let notes = HostPorts::find()?.map(|mut ports| ports.notes()).transpose()?.unwrap_or_default();
         let links = node.host_links()?;
         let mut dead = BTreeSet::new();

@@ -51,6 +51,22 @@ fn what_is_granted_and_released_is_there_for_the_next_process() {
     assert_eq!(grant(&mut store, "c", &sets).unwrap(), [ip("10.0.0.4"), ip("fd00::4")]);
 }
 
+#[test]
+fn who_only_looks_waits_for_nobody_and_sets_nothing_right() {
+    let (scratch, sets) = (Scratch::new().unwrap(), sets(&["10.0.0.0/24"]));
+    let look = |boot| Store::look(&scratch.path(), "pods", boot);
+    assert_eq!(look("boot").unwrap(), []);
+    assert!(!scratch.path().join("pods").exists());
+    let mut store = open(&scratch);
+    let addresses = grant(&mut store, "a", &sets).unwrap();
+    let held = [Held { owner: owner("a"), addresses, foreign: false }];
+    assert_eq!(look("boot").unwrap(), held, "while another holds the lock");
+    assert_eq!(look("next boot").unwrap(), []);
+    fs::write(table(&scratch), [7; 9000]).unwrap();
+    assert!(matches!(look("boot"), Err(Error::Damaged { .. })));
+    assert_eq!(fs::read(table(&scratch)).unwrap(), [7; 9000]);
+}
+
 /// cni:#28: in the order in which they were given back, also by other processes.
 #[test]
 fn addresses_are_reused_first_in_first_out_over_processes() {
