@@ -1,5 +1,6 @@
 //! The command line: flags → [`Config`], validated, nothing started.
 
+use crate::doctor;
 use crate::look;
 use crate::overlay::{self, Vxlan};
 use crate::plan::{Mode, Settings};
@@ -10,6 +11,7 @@ use heddle_proxy::config::LogFormat;
 use ipnetwork::IpNetwork;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The pod network between nodes: routes to the other nodes' pods, and masquerade of what leaves the cluster.
 ///
@@ -80,9 +82,11 @@ pub struct Flags {
 pub enum Command {
     #[expect(missing_docs, reason = "its text for --help is its type's")]
     Status(look::command::Flags),
+    #[expect(missing_docs, reason = "its text for --help is its type's")]
+    Doctor(doctor::command::Flags),
 }
 
-fn mode(text: &str) -> Result<Mode, &'static str> {
+pub(crate) fn mode(text: &str) -> Result<Mode, &'static str> {
     match text {
         "auto" => Ok(Mode::Auto),
         "routes" => Ok(Mode::Routes),
@@ -141,18 +145,23 @@ pub struct Surroundings {
     pub families: Vec<TableFamily>,
 }
 
+/// The name of our own node: what is said, or what Kubernetes or the host says.
+pub fn name_of_node(said: Option<&str>, around: &Surroundings) -> Arc<str> {
+    let named = said.or(around.node_name.as_deref()).filter(|name| !name.trim().is_empty());
+    named.unwrap_or(&around.host_name).trim().to_lowercase().into()
+}
+
 impl Flags {
     /// What they mean.
     pub fn config(self, around: Surroundings) -> Config {
-        let named = self.hostname_override.or(around.node_name).filter(|name| !name.trim().is_empty());
-        let node = named.unwrap_or(around.host_name).trim().to_lowercase();
+        let node = name_of_node(self.hostname_override.as_deref(), &around);
         let source = match self.manifests {
             Some(folder) => Source::Manifests(folder),
             None => Source::ApiServer { kubeconfig: self.kubeconfig, master: self.master },
         };
         let supply = self.supply.settings(&around.beside, &around.families);
         let settings = Settings {
-            node: node.into(),
+            node,
             mode: self.mode,
             vxlan: Vxlan { port: self.vxlan_port, id: self.vxlan_id, offload: self.vxlan_checksum_offload },
             masquerades: self.masquerade,

@@ -31,6 +31,7 @@
 //! | [`look`] | what the running agent answers to `heddle-node status` |
 //! | [`health`] | whether the agent works, for probes |
 //! | [`pulse`] | whether its thread goes on |
+//! | [`doctor`] | whether a node is in order, step by step |
 //! | [`agent`] | the loop: gather, look, plan, apply, retry |
 
 pub mod agent;
@@ -39,6 +40,7 @@ pub mod claims;
 pub mod cluster;
 pub mod config;
 pub mod diff;
+pub mod doctor;
 pub mod forwarding;
 pub mod health;
 pub mod kernel;

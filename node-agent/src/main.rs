@@ -3,7 +3,7 @@
 use clap::Parser;
 use heddle_netlink::nft::TableFamily;
 use heddle_node::config::{Command, Config, Flags, Surroundings};
-use heddle_node::{look, run};
+use heddle_node::{doctor, look, run};
 use heddle_proxy::nft::probe;
 use heddle_proxy::{causes, logging, memory};
 use std::path::Path;
@@ -13,8 +13,10 @@ use tracing::{error, info};
 fn main() -> ExitCode {
     memory::return_large_blocks();
     let flags = Flags::parse();
-    if let Some(Command::Status(asked)) = &flags.command {
-        return look::command::run(asked);
+    match &flags.command {
+        Some(Command::Status(asked)) => return look::command::run(asked),
+        Some(Command::Doctor(asked)) => return doctor::command::run(asked, surroundings()),
+        None => {}
     }
     let config = flags.config(surroundings());
     logging::start(config.log_format, config.verbosity);
