@@ -29,6 +29,7 @@
 //! | [`http`] | a small HTTP server: a listener, and a function from request to response |
 //! | [`problems`] | what is wrong with the cluster's objects, as one account |
 //! | [`events`] | problems as Events of the cluster |
+//! | [`requests`] | single requests to the API server |
 //! | [`metrics`] | what is counted, and the port where it is read |
 //! | [`status`] | what the parts tell of themselves, kept in one place |
 //! | [`history`] | what the agent did and heard |
@@ -64,6 +65,7 @@ pub mod nft;
 pub mod packet;
 pub mod problems;
 pub mod process;
+pub mod requests;
 pub mod run;
 pub mod status;
 pub mod tuning;

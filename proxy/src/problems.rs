@@ -38,33 +38,41 @@ impl fmt::Display for Subject {
     }
 }
 
-/// What sort of problem it is; its name is that of the Event and of the metric's label.
+/// What sort of problem it is. Those of heddle-node are its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+pub struct Reason {
+    /// Its name, which is that of the Event and of the metric's label.
+    pub name: &'static str,
+    /// What cannot be done, as Events have it.
+    pub action: &'static str,
+    /// Whether it is the affair of one node, or the same on all.
+    pub is_of_node: bool,
+}
+
+impl Reason {
     /// A field cannot be used, and the object counts without it.
-    FieldIgnored,
+    pub const FIELD_IGNORED: Self = Self::of_all("FieldIgnored");
     /// The object, or the file, cannot be used; its last good state stays.
-    ObjectRefused,
+    pub const OBJECT_REFUSED: Self = Self::of_all("ObjectRefused");
     /// The object is as if it were not there, though nobody can mean that.
-    ObjectIgnored,
+    pub const OBJECT_IGNORED: Self = Self::of_all("ObjectIgnored");
     /// Another Service has a frontend of this one.
-    FrontendConflict,
+    pub const FRONTEND_CONFLICT: Self = Self::of_all("FrontendConflict");
     /// The node's kernel refuses a frontend of this Service.
-    FrontendSetAside,
+    pub const FRONTEND_SET_ASIDE: Self =
+        Self { name: "FrontendSetAside", action: "RouteService", is_of_node: true };
     /// A Service's health check cannot be asked for on this node; kube-proxy's word.
-    FailedToStartServiceHealthcheck,
+    pub const FAILED_TO_START_SERVICE_HEALTHCHECK: Self =
+        Self { name: "FailedToStartServiceHealthcheck", action: "Listen", is_of_node: true };
+
+    const fn of_all(name: &'static str) -> Self {
+        Self { name, action: "RouteService", is_of_node: false }
+    }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::FieldIgnored => "FieldIgnored",
-            Self::ObjectRefused => "ObjectRefused",
-            Self::ObjectIgnored => "ObjectIgnored",
-            Self::FrontendConflict => "FrontendConflict",
-            Self::FrontendSetAside => "FrontendSetAside",
-            Self::FailedToStartServiceHealthcheck => "FailedToStartServiceHealthcheck",
-        })
+        f.write_str(self.name)
     }
 }
 
@@ -89,19 +97,19 @@ impl Problem {
     /// An object counts without a field that cannot be used.
     pub fn passed_over(key: &Key, error: &FieldError) -> Self {
         let text = format!("{error}; it counts without this field");
-        Self { subject: Subject::Object(key.clone()), reason: Reason::FieldIgnored, text }
+        Self { subject: Subject::Object(key.clone()), reason: Reason::FIELD_IGNORED, text }
     }
 
     /// An object cannot be used.
     pub fn refused(key: &Key, error: &FieldError) -> Self {
         let text = format!("{error}; its last good state stays");
-        Self { subject: Subject::Object(key.clone()), reason: Reason::ObjectRefused, text }
+        Self { subject: Subject::Object(key.clone()), reason: Reason::OBJECT_REFUSED, text }
     }
 
     /// An object is of use to nobody.
     pub fn stray(key: &Key, error: &FieldError) -> Self {
         let text = format!("{error}; it is as if it were not there");
-        Self { subject: Subject::Object(key.clone()), reason: Reason::ObjectIgnored, text }
+        Self { subject: Subject::Object(key.clone()), reason: Reason::OBJECT_IGNORED, text }
     }
 
     /// A Service lost one of its frontends to another.
@@ -111,7 +119,7 @@ impl Problem {
              is gone or gives it up; take it out of one of the two",
             reach.field(),
         );
-        Self { subject: service(loser), reason: Reason::FrontendConflict, text }
+        Self { subject: service(loser), reason: Reason::FRONTEND_CONFLICT, text }
     }
 
     /// The kernel refuses a Service's frontend.
@@ -120,7 +128,7 @@ impl Problem {
             "{frontend} is not served on this node: the kernel refuses it ({why}); it is tried again when the Service or \
              its endpoints change"
         );
-        Self { subject: service(owner), reason: Reason::FrontendSetAside, text }
+        Self { subject: service(owner), reason: Reason::FRONTEND_SET_ASIDE, text }
     }
 }
 
@@ -230,7 +238,7 @@ mod tests {
         let problem = Problem::set_aside(&contested().frontend, &owner, "file exists");
         assert_eq!(
             (problem.reason, problem.subject.to_string().as_str()),
-            (Reason::FrontendSetAside, "Service shop/a")
+            (Reason::FRONTEND_SET_ASIDE, "Service shop/a")
         );
         assert!(
             problem.text.contains("192.0.2.1:80/tcp") && problem.text.contains("(file exists)"),

@@ -54,5 +54,5 @@ fn bounds(metrics: &Metrics, name: &str) -> Vec<f64> {
 
 fn problem() -> Problem {
     let subject = Subject::File("a.yaml".into());
-    Problem { subject, reason: Reason::ObjectRefused, text: "it is no object".to_owned() }
+    Problem { subject, reason: Reason::OBJECT_REFUSED, text: "it is no object".to_owned() }
 }

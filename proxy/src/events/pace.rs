@@ -126,7 +126,7 @@ mod tests {
 
     fn problem(number: usize) -> Problem {
         let subject = Subject::File(number.to_string().into());
-        Problem { subject, reason: Reason::ObjectRefused, text: String::new() }
+        Problem { subject, reason: Reason::OBJECT_REFUSED, text: String::new() }
     }
 
     /// Says what may be said now.

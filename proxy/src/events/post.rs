@@ -4,12 +4,12 @@
 //! nothing is kept of the thousands of objects that have no problem.
 
 use super::pace::{Next, Pace};
-use super::write::{self, Written};
+use super::write::{self, Reporter, Written};
 use crate::backoff::Backoff;
 use crate::convert::Key;
 use crate::model::{Kind, ObjectName};
 use crate::problems::{News, Problem, Subject};
-use hyper::{Method, Request};
+use crate::requests::{self, Failure, Patch};
 use jiff::Timestamp;
 use kube::Client;
 use serde::Deserialize;
@@ -20,12 +20,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-/// A server that has not answered by then is away.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Says on the Node that we start, then problems on their objects, until all who could tell of them are gone.
-pub async fn post(client: Client, node: &str, mut news: UnboundedReceiver<News>) {
-    let mut poster = Poster::new(client, node);
+pub async fn post(client: Client, by: Reporter, mut news: UnboundedReceiver<News>) {
+    let mut poster = Poster::new(client, by);
     loop {
         let wait = poster.step().await;
         let heard = async {
@@ -50,9 +47,9 @@ pub async fn post(client: Client, node: &str, mut news: UnboundedReceiver<News>)
 }
 
 /// Says on the Node why the process does not start, as far as the API server takes it within ten seconds.
-pub async fn post_failure(client: Client, node: &str, reason: &str, note: &str) {
-    let poster = Poster::new(client, node);
-    let event = write::not_started(&poster.node_key(), (reason, note), (node, Timestamp::now()));
+pub async fn post_failure(client: Client, by: Reporter, reason: &str, note: &str) {
+    let poster = Poster::new(client, by);
+    let event = write::not_started(&poster.node_key(), (reason, note), (&poster.by, Timestamp::now()));
     if let Err(failure) = poster.create(&event).await {
         warn!("an Event is not posted: {failure}");
     }
@@ -60,7 +57,7 @@ pub async fn post_failure(client: Client, node: &str, reason: &str, note: &str) 
 
 struct Poster {
     client: Client,
-    node: String,
+    by: Reporter,
     pace: Pace,
     /// When we started, until it is said.
     starting: Option<Timestamp>,
@@ -88,10 +85,10 @@ struct Item {
 }
 
 impl Poster {
-    fn new(client: Client, node: &str) -> Self {
+    fn new(client: Client, by: Reporter) -> Self {
         Self {
             client,
-            node: node.to_owned(),
+            by,
             pace: Pace::new(),
             starting: Some(Timestamp::now()),
             backoff: Backoff::default(),
@@ -100,7 +97,7 @@ impl Poster {
     }
 
     fn node_key(&self) -> Key {
-        Key { kind: Kind::Node, name: ObjectName::new("", &self.node) }
+        Key { kind: Kind::Node, name: ObjectName::new("", &self.by.node) }
     }
 
     fn take(&mut self, news: News) {
@@ -110,7 +107,7 @@ impl Poster {
     /// Says one thing, if something is to be said, and returns how long to wait for news before the next.
     async fn step(&mut self) -> Option<Duration> {
         if let Some(at) = self.starting {
-            let event = write::starting(&self.node_key(), (&self.node, at));
+            let event = write::starting(&self.node_key(), (&self.by, at));
             let outcome = self.create(&event).await;
             return self.settle(outcome, |poster, _| poster.starting = None);
         }
@@ -157,10 +154,10 @@ impl Poster {
         let Subject::Object(key) = &problem.subject else { return Ok(Outcome::Pointless) };
         let Some(uid) = self.find_uid(key).await? else { return Ok(Outcome::Pointless) };
         let now = Timestamp::now();
-        let event = write::problem(problem, key, &uid, (&self.node, now));
+        let event = write::problem(problem, key, &uid, (&self.by, now));
         if times > 1 {
             let path = format!("{}/{}", events(&event.namespace), event.name);
-            match self.send(Method::PATCH, &path, &write::again(times, now)).await {
+            match requests::patch(&self.client, &path, Patch::Merge, &write::again(times, now)).await {
                 // Events are forgotten after an hour.
                 Err(Failure::Refused(status)) if status.code == 404 => {}
                 outcome => return outcome.map(|IgnoredAny| Outcome::Said),
@@ -170,7 +167,7 @@ impl Poster {
     }
 
     async fn create(&self, event: &Written) -> Result<Outcome, Failure> {
-        match self.send(Method::POST, &events(&event.namespace), &event.object).await {
+        match requests::create(&self.client, &events(&event.namespace), &event.object).await {
             Ok(IgnoredAny) => Ok(Outcome::Said),
             // By another node, or by us before a restart.
             Err(Failure::Refused(status)) if status.code == 409 => Ok(Outcome::Said),
@@ -190,26 +187,8 @@ impl Poster {
         }
         let within = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
         let path = format!("{base}{within}/{plural}?fieldSelector=metadata.name%3D{}", key.name.name);
-        let found: Found = self.send(Method::GET, &path, &Value::Null).await?;
+        let found: Found = requests::get(&self.client, &path).await?;
         Ok(found.items.first().and_then(|item| Some(item.metadata["uid"].as_str()?.to_owned())))
-    }
-
-    async fn send<T: serde::de::DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        body: &Value,
-    ) -> Result<T, Failure> {
-        let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
-        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        let request = Request::builder().method(method).uri(path).header("content-type", kind).body(body);
-        let request = request.map_err(|error| Failure::Other(error.to_string()))?;
-        match timeout(PATIENCE, self.client.request(request)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(kube::Error::Api(status))) => Err(Failure::Refused(status)),
-            Ok(Err(error)) => Err(Failure::Other(error.to_string())),
-            Err(_) => Err(Failure::Other(format!("no answer in {PATIENCE:?}"))),
-        }
     }
 }
 
@@ -220,13 +199,4 @@ fn is_plain(name: &str) -> bool {
 
 fn events(namespace: &str) -> String {
     format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events")
-}
-
-/// Why an Event was not posted.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error("the API server refuses it: {}", _0.message)]
-    Refused(Box<kube::core::Status>),
-    #[error("{_0}")]
-    Other(String),
 }

@@ -8,8 +8,24 @@ use crate::problems::{Problem, Reason};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// Who says it. Not kube-proxy, since reasons and words are our own.
-const CONTROLLER: &str = "heddle-proxy";
+/// Who says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reporter {
+    /// The program. Not kube-proxy, since reasons and words are our own.
+    pub controller: &'static str,
+    /// What it does when it starts, as Events have it.
+    pub start: &'static str,
+    /// The node that it runs on.
+    pub node: String,
+}
+
+impl Reporter {
+    /// heddle-proxy on a node. Its start is called as kube-proxy's.
+    pub fn proxy(node: &str) -> Self {
+        Self { controller: "heddle-proxy", start: "StartKubeProxy", node: node.to_owned() }
+    }
+}
+
 /// The longest text of an Event, in bytes.
 const LONGEST_NOTE: usize = 1024;
 /// The longest name of who says it, in bytes.
@@ -41,36 +57,31 @@ pub(super) struct Written {
 }
 
 /// The Event of a problem of the object with this uid. Each node gives it the same name, unless it is the node's own affair.
-pub(super) fn problem(problem: &Problem, key: &Key, uid: &str, by: (&str, Timestamp)) -> Written {
-    let reason = problem.reason.to_string();
-    let (action, place) = match problem.reason {
-        Reason::FrontendSetAside => ("RouteService", by.0),
-        Reason::FailedToStartServiceHealthcheck => ("Listen", by.0),
-        _ => ("RouteService", ""),
-    };
-    let hash = hash(&[uid, &reason, &problem.text, place]);
-    let says = json!({
-        "action": action, "reason": reason, "type": "Warning", "note": cut(&problem.text, LONGEST_NOTE),
-    });
+pub(super) fn problem(problem: &Problem, key: &Key, uid: &str, by: (&Reporter, Timestamp)) -> Written {
+    let Reason { name: reason, action, is_of_node } = problem.reason;
+    let place = if is_of_node { &by.0.node } else { "" };
+    let hash = hash(&[uid, reason, &problem.text, place]);
+    let note = cut(&problem.text, LONGEST_NOTE);
+    let says = json!({"action": action, "reason": reason, "type": "Warning", "note": note});
     event(key, uid, hash, says, by)
 }
 
 /// The Event of a start, about the node. Its uid is its name, as in what kubelets say of nodes and kubectl looks for.
-pub(super) fn starting(node: &Key, by: (&str, Timestamp)) -> Written {
-    let hash = hash(&[by.0, &by.1.as_nanosecond().to_string()]);
-    let says = json!({"action": "StartKubeProxy", "reason": "Starting", "type": "Normal", "note": ""});
+pub(super) fn starting(node: &Key, by: (&Reporter, Timestamp)) -> Written {
+    let hash = hash(&[by.0.controller, &by.0.node, &by.1.as_nanosecond().to_string()]);
+    let says = json!({"action": by.0.start, "reason": "Starting", "type": "Normal", "note": ""});
     event(node, &node.name.name, hash, says, by)
 }
 
 /// The Event of a start that failed, about the node: the same one each time that it fails so.
-pub(super) fn not_started(node: &Key, (reason, note): (&str, &str), by: (&str, Timestamp)) -> Written {
-    let hash = hash(&[by.0, reason, note]);
+pub(super) fn not_started(node: &Key, (reason, note): (&str, &str), by: (&Reporter, Timestamp)) -> Written {
+    let hash = hash(&[&by.0.node, reason, note]);
     let note = cut(note, LONGEST_NOTE);
-    let says = json!({"action": "StartKubeProxy", "reason": reason, "type": "Warning", "note": note});
+    let says = json!({"action": by.0.start, "reason": reason, "type": "Warning", "note": note});
     event(node, &node.name.name, hash, says, by)
 }
 
-fn event(key: &Key, uid: &str, hash: u64, says: Value, (node, now): (&str, Timestamp)) -> Written {
+fn event(key: &Key, uid: &str, hash: u64, says: Value, (by, now): (&Reporter, Timestamp)) -> Written {
     let (_, version, _) = resource(key.kind);
     let namespace = namespace(key).to_owned();
     let name = format!("{}.{hash:016x}", cut(&key.name.name, LONGEST_NAME));
@@ -82,8 +93,8 @@ fn event(key: &Key, uid: &str, hash: u64, says: Value, (node, now): (&str, Times
     }
     let mut object = json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": name, "namespace": namespace},
-        "eventTime": micro_time(now), "reportingController": CONTROLLER,
-        "reportingInstance": cut(&format!("{CONTROLLER}-{node}"), LONGEST_INSTANCE), "regarding": regarding,
+        "eventTime": micro_time(now), "reportingController": by.controller,
+        "reportingInstance": cut(&format!("{}-{}", by.controller, by.node), LONGEST_INSTANCE), "regarding": regarding,
     });
     if let (Some(object), Value::Object(says)) = (object.as_object_mut(), says) {
         object.extend(says);
@@ -117,40 +128,38 @@ mod tests {
     use crate::model::ObjectName;
     use crate::problems::Subject;
 
-    fn at(node: &str) -> (&str, Timestamp) {
-        (node, Timestamp::UNIX_EPOCH)
-    }
+    const AT: Timestamp = Timestamp::UNIX_EPOCH;
 
     fn written(reason: Reason, text: &str, node: &str) -> Written {
         let key = Key { kind: Kind::Service, name: ObjectName::new("shop", &"a".repeat(63)) };
         let one = Problem { subject: Subject::Object(key.clone()), reason, text: text.to_owned() };
-        problem(&one, &key, "u-1", at(node))
+        problem(&one, &key, "u-1", (&Reporter::proxy(node), AT))
     }
 
     #[test]
     fn a_problem_of_an_object_is_one_event_for_all_nodes_and_one_of_a_node_is_its_own() {
         let name = |reason, text, node| written(reason, text, node).name;
-        let conflict = name(Reason::FrontendConflict, "x", "node-1");
-        assert_eq!(conflict, name(Reason::FrontendConflict, "x", "node-2"));
-        assert_ne!(conflict, name(Reason::FrontendConflict, "y", "node-1"));
-        for reason in [Reason::FrontendSetAside, Reason::FailedToStartServiceHealthcheck] {
+        let conflict = name(Reason::FRONTEND_CONFLICT, "x", "node-1");
+        assert_eq!(conflict, name(Reason::FRONTEND_CONFLICT, "x", "node-2"));
+        assert_ne!(conflict, name(Reason::FRONTEND_CONFLICT, "y", "node-1"));
+        for reason in [Reason::FRONTEND_SET_ASIDE, Reason::FAILED_TO_START_SERVICE_HEALTHCHECK] {
             assert_ne!(name(reason, "x", "node-1"), name(reason, "x", "node-2"));
         }
     }
 
     #[test]
     fn the_longest_names_and_texts_are_cut_to_what_the_api_server_takes() {
-        let event = written(Reason::ObjectRefused, &"ü".repeat(2000), &"n".repeat(253));
+        let event = written(Reason::OBJECT_REFUSED, &"ü".repeat(2000), &"n".repeat(253));
         let length = |field: &str| event.object[field].as_str().unwrap().len();
         assert_eq!((length("note"), length("reportingInstance"), event.name.len()), (1024, 128, 63 + 17));
         let key = Key { kind: Kind::Slice, name: ObjectName::new("shop", &"a".repeat(253)) };
-        assert_eq!(starting(&key, at("n")).name.len(), 253);
+        assert_eq!(starting(&key, (&Reporter::proxy("n"), AT)).name.len(), 253);
     }
 
     #[test]
     fn a_start_is_said_of_the_node_as_kube_proxy_says_it() {
         let node = Key { kind: Kind::Node, name: ObjectName::new("", "node-1") };
-        let event = starting(&node, at("node-1"));
+        let event = starting(&node, (&Reporter::proxy("node-1"), AT));
         let expected = json!({
             "apiVersion": "events.k8s.io/v1", "kind": "Event",
             "metadata": {"name": event.name, "namespace": "default"}, "eventTime": "1970-01-01T00:00:00.000000Z",

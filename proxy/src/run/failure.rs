@@ -1,7 +1,8 @@
 //! What is said in the cluster when a server's address cannot be had and the process ends for it.
 
 use crate::config::{Config, Source};
-use crate::{events, watch};
+use crate::events::{self, Reporter};
+use crate::watch;
 use std::error::Error;
 use tokio::runtime;
 
@@ -12,7 +13,8 @@ pub(super) fn say(config: &Config, reason: &str, error: &dyn Error) {
     let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
     runtime.block_on(async {
         if let Ok(client) = watch::connect(kubeconfig.as_deref(), master.as_deref()).await {
-            events::post_failure(client, &config.node, reason, &format!("{error}{cause}")).await;
+            let by = Reporter::proxy(&config.node);
+            events::post_failure(client, by, reason, &format!("{error}{cause}")).await;
         }
     });
 }

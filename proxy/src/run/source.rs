@@ -3,7 +3,7 @@
 use super::RunError;
 use crate::agent::Event;
 use crate::config::{Config, Source};
-use crate::events;
+use crate::events::{self, Reporter};
 use crate::metrics::RequestMeter;
 use crate::model::Change;
 use crate::problems::News;
@@ -36,7 +36,7 @@ pub(super) async fn follow(config: &Config, agent: Sender<Event>, posts: Posts) 
             let client = watch::connect_counted(kubeconfig.as_deref(), master.as_deref(), requests).await?;
             tokio::join!(
                 watch::run_api(client.clone(), &config.node, emit, tell),
-                events::post(client, &config.node, to_post)
+                events::post(client, Reporter::proxy(&config.node), to_post)
             );
             Err(RunError::Ended("the API server's watch"))
         }

@@ -65,9 +65,9 @@ impl Roster {
         let all_stay = parsed.mistakes.iter().any(|mistake| mistake.key.is_none());
         let at_fault: BTreeSet<&Key> =
             parsed.mistakes.iter().filter_map(|mistake| mistake.key.as_ref()).collect();
-        let refused = parsed.mistakes.iter().map(|mistake| problem(&name, mistake, Reason::ObjectRefused));
-        let passed_over = parsed.remarks.iter().map(|mistake| problem(&name, mistake, Reason::FieldIgnored));
-        let strays = parsed.strays.iter().map(|mistake| problem(&name, mistake, Reason::ObjectIgnored));
+        let refused = parsed.mistakes.iter().map(|mistake| problem(&name, mistake, Reason::OBJECT_REFUSED));
+        let passed_over = parsed.remarks.iter().map(|mistake| problem(&name, mistake, Reason::FIELD_IGNORED));
+        let strays = parsed.strays.iter().map(|mistake| problem(&name, mistake, Reason::OBJECT_IGNORED));
         let problems = refused.chain(passed_over).chain(strays).collect();
         update.news = problems::between(&old.problems, &problems);
 

@@ -47,7 +47,7 @@ impl<K: Kernel> Stage<K> {
     fn sync(&mut self) -> Result<(), TestCaseError> {
         prop_assert_eq!(self.agent.sync(), None, "a sync failed");
         while let Ok(Report::Problem(News::Began(problem))) = self.told.try_recv() {
-            prop_assert_ne!(problem.reason, Reason::FrontendSetAside, "{}", problem);
+            prop_assert_ne!(problem.reason, Reason::FRONTEND_SET_ASIDE, "{}", problem);
         }
         Ok(())
     }

@@ -159,5 +159,5 @@ fn problem(listener: &Listener, error: &OpenError) -> Problem {
         listener.address,
     );
     let key = ObjectKey { kind: Kind::Service, name: listener.service.clone() };
-    Problem { subject: Subject::Object(key), reason: Reason::FailedToStartServiceHealthcheck, text }
+    Problem { subject: Subject::Object(key), reason: Reason::FAILED_TO_START_SERVICE_HEALTHCHECK, text }
 }

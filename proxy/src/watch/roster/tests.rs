@@ -55,9 +55,9 @@ fn an_object_with_a_mistake_keeps_its_last_good_state() {
     roster.replace("a.yaml", parsed(&[("x", 1), ("y", 1), ("z", 1)]));
     let update = roster.replace("a.yaml", with_mistake(parsed(&[("y", 2)]), Some(key("x"))));
     assert_eq!(update.changes, [applied("y", 2), gone("z")]);
-    assert_eq!(update.news, [News::Began(bad_x(Reason::ObjectRefused))]);
+    assert_eq!(update.news, [News::Began(bad_x(Reason::OBJECT_REFUSED))]);
     let corrected = roster.replace("a.yaml", parsed(&[("x", 1), ("y", 2)]));
-    let news = vec![News::Ended(bad_x(Reason::ObjectRefused))];
+    let news = vec![News::Ended(bad_x(Reason::OBJECT_REFUSED))];
     assert_eq!(corrected, Update { news, ..Update::default() });
 }
 
@@ -75,7 +75,7 @@ fn a_problem_is_reported_once_until_it_is_gone() {
     let bad = || with_mistake(parsed(&[]), None);
     let subject = Subject::File("a.yaml".into());
     let problem =
-        Problem { subject, reason: Reason::ObjectRefused, text: "a.yaml, the file: bad".to_owned() };
+        Problem { subject, reason: Reason::OBJECT_REFUSED, text: "a.yaml, the file: bad".to_owned() };
     let (began, ended) = ([News::Began(problem.clone())], [News::Ended(problem)]);
     assert_eq!(roster.replace("a.yaml", bad()).news, began);
     assert_eq!(roster.replace("a.yaml", bad()).news, []);
@@ -94,7 +94,7 @@ fn an_object_that_does_without_a_field_is_taken_and_reported_once() {
     roster.replace("a.yaml", parsed(&[("x", 1), ("y", 1)]));
     let update = roster.replace("a.yaml", lacking(2));
     assert_eq!(update.changes, [applied("x", 2), gone("y")]);
-    assert_eq!(update.news, [News::Began(bad_x(Reason::FieldIgnored))]);
+    assert_eq!(update.news, [News::Began(bad_x(Reason::FIELD_IGNORED))]);
     assert_eq!(roster.replace("a.yaml", lacking(2)), Update::default());
 }
 
