@@ -16,8 +16,8 @@ use ipnetwork::IpNetwork;
 use crate::memory;
 
 pub use self::objects::{
-    Hints, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice, SliceEndpoint, SlicePort,
-    Trigger, Triggered,
+    Condition, Hints, Node, ObjectName, Policy, Protocol, Service, ServicePort, Slice, SliceEndpoint,
+    SlicePort, Trigger, Triggered,
 };
 
 /// A kind of object that the model holds.

@@ -2,9 +2,9 @@
 
 use ipnetwork::IpNetwork;
 
-use super::objects::{self, NodeSpec};
+use super::objects::{self, NodeSpec, NodeStatus};
 use super::{FieldError, Names, Object, PassedOver, Verdict, ip, prefix};
-use crate::model::Node;
+use crate::model::{Condition, Node};
 
 /// The taint of a node that the cluster autoscaler is about to delete.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
@@ -34,8 +34,16 @@ pub fn node(object: &objects::Node, names: &mut Names) -> Result<Verdict, FieldE
         pod_cidrs,
         is_leaving: object.metadata.deletion_timestamp.is_some()
             || object.spec.taints.iter().any(|taint| taint.key == TO_BE_DELETED),
+        network_unavailable: network_unavailable(&object.status),
     };
     Ok(passed_over.verdict(Object::Node(node.into())))
+}
+
+fn network_unavailable(status: &NodeStatus) -> Condition {
+    let found = status.conditions.iter().find(|condition| condition.condition_type == "NetworkUnavailable");
+    found
+        .map(|it| Condition { status: it.status.as_str().into(), reason: it.reason.as_str().into() })
+        .unwrap_or_default()
 }
 
 /// The API server fills in both fields; a manifest written by hand may have `podCIDR` alone.

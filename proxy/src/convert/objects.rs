@@ -298,6 +298,24 @@ pub struct NodeStatus {
     /// Its addresses and names.
     #[serde(deserialize_with = "or_default")]
     pub addresses: Vec<NodeAddress>,
+    /// What is well with it and what is not.
+    #[serde(deserialize_with = "or_default")]
+    pub conditions: Vec<NodeCondition>,
+}
+
+/// core/v1 `NodeCondition`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct NodeCondition {
+    /// `Ready`, `NetworkUnavailable`, …
+    #[serde(rename = "type", deserialize_with = "or_default")]
+    pub condition_type: String,
+    /// `True`, `False` or `Unknown`.
+    #[serde(deserialize_with = "or_default")]
+    pub status: String,
+    /// Why, in one word.
+    #[serde(deserialize_with = "or_default")]
+    pub reason: String,
 }
 
 /// core/v1 `NodeAddress`.

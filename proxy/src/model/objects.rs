@@ -169,4 +169,15 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNetwork>,
     /// It is being deleted, or the cluster autoscaler is about to do so.
     pub is_leaving: bool,
+    /// Its condition `NetworkUnavailable`.
+    pub network_unavailable: Condition,
+}
+
+/// What a condition of a Node says; empty when it has none such.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// `True`, `False` or `Unknown`.
+    pub status: Box<str>,
+    /// Why, in one word.
+    pub reason: Box<str>,
 }

@@ -169,7 +169,7 @@ fn a_node_without_its_object_keeps_its_addresses_and_its_zone() {
         addresses: vec![IpAddr::from([10, 0, 0, 1])],
         zone: Some("z".into()),
         pod_cidrs: ranges(&["10.1.0.0/24"]),
-        is_leaving: false,
+        ..Node::default()
     };
     assert!(!model.node_exists());
     model.apply(Change::NodeApplied(node.clone()));

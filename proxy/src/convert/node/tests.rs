@@ -22,6 +22,18 @@ fn internal_addresses_come_before_external_ones() {
 }
 
 #[test]
+fn of_its_conditions_the_one_that_is_the_networks_counts() {
+    let said =
+        |conditions: Value| converted(json!({"status": {"conditions": conditions}})).0.network_unavailable;
+    let ready = json!({"type": "Ready", "status": "True", "reason": "KubeletReady"});
+    let network = json!({"type": "NetworkUnavailable", "status": "True", "reason": "NoRouteCreated"});
+    let wanted = Condition { status: "True".into(), reason: "NoRouteCreated".into() };
+    assert_eq!(said(json!([ready, network])), wanted);
+    assert_eq!(said(json!([ready])), Condition::default());
+    assert_eq!(said(Value::Null), Condition::default());
+}
+
+#[test]
 fn an_empty_zone_is_no_zone() {
     let zone = |labels: Value| converted(json!({"metadata": {"labels": labels}})).0.zone;
     assert_eq!(zone(json!({"topology.kubernetes.io/zone": "a"})).as_deref(), Some("a"));
