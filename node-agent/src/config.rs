@@ -69,6 +69,9 @@ pub struct Flags {
     /// them. The plugin itself stays while a pod needs it for its end.
     #[arg(long)]
     cleanup: bool,
+    /// With --cleanup, do not exit but wait for a signal: a pod of a DaemonSet that has done its work is not to be started again.
+    #[arg(long, requires = "cleanup")]
+    wait: bool,
     /// How much is logged: 0 says what happens, 4 each sync, 6 everything.
     #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0)]
     verbosity: u32,
@@ -126,6 +129,8 @@ pub struct Config {
     pub supply: supply::Settings,
     /// Remove everything instead.
     pub cleans_up: bool,
+    /// And wait for a signal after that.
+    pub waits: bool,
     /// klog's number for how much is logged.
     pub verbosity: u32,
     /// How it is logged.
@@ -177,6 +182,7 @@ impl Flags {
             sysctl: self.sysctl_dir,
             supply,
             cleans_up: self.cleanup,
+            waits: self.wait,
             verbosity: self.verbosity,
             log_format,
         }

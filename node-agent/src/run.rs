@@ -106,11 +106,20 @@ fn process(config: &Config) -> Process {
     Process { node, mode: config.settings.mode.to_string(), started: Timestamp::now() }
 }
 
-/// Removes what the plugin was supplied with, then our routes and tables.
+/// Removes what the plugin was supplied with, then our routes and tables, and waits for a signal where that is asked for.
 ///
 /// # Errors
 /// When something is still there.
 pub fn clean_up(config: &Config) -> Result<(), RunError> {
+    remove(config)?;
+    if config.waits {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(ProcessError::of("the runtime"))?.block_on(stopped())?;
+    }
+    Ok(())
+}
+
+fn remove(config: &Config) -> Result<(), RunError> {
     let supply = supply::clean_up(&config.supply).map_err(|failure| error!("{}", failure.to_line()));
     let mut kernel = Netlink::open(&config.settings.families).map_err(RunError::Open)?;
     let seen = kernel.look().map_err(RunError::Look)?;

@@ -7,40 +7,12 @@ mod client;
 use clap::Parser as _;
 use client::{Client, Outcome};
 use heddle_node::config::Flags;
-use heddle_proxy::config::{CommandLine, Config};
+use heddle_proxy::config::{CommandLine, Config, Task};
 use heddle_tests::apiserver::unknown_fields;
-use heddle_tests::manifests::{VARIANTS, render};
+use heddle_tests::manifests::{KUBEADM, VARIANTS, render};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
-
-/// What kubeadm 1.36 writes for kube-proxy, but for the values.
-const KUBEADM: &str = "
-apiVersion: kubeproxy.config.k8s.io/v1alpha1
-bindAddress: 0.0.0.0
-bindAddressHardFail: false
-clientConnection: {acceptContentTypes: '', burst: 0, contentType: '', kubeconfig: /var/lib/kube-proxy/kubeconfig.conf, qps: 0}
-clusterCIDR: 10.244.0.0/16
-configSyncPeriod: 0s
-conntrack: {maxPerCore: null, min: null, tcpBeLiberal: false, tcpCloseWaitTimeout: null, tcpEstablishedTimeout: null, udpStreamTimeout: 0s, udpTimeout: 0s}
-detectLocal: {bridgeInterface: '', interfaceNamePrefix: ''}
-detectLocalMode: ''
-enableProfiling: false
-healthzBindAddress: ''
-hostnameOverride: ''
-iptables: {localhostNodePorts: null, masqueradeAll: false, masqueradeBit: null, minSyncPeriod: 0s, syncPeriod: 0s}
-ipvs: {excludeCIDRs: null, minSyncPeriod: 0s, scheduler: '', strictARP: false, syncPeriod: 0s, tcpFinTimeout: 0s, tcpTimeout: 0s, udpTimeout: 0s}
-kind: KubeProxyConfiguration
-logging: {flushFrequency: 0, options: {json: {infoBufferSize: '0'}, text: {infoBufferSize: '0'}}, verbosity: 0}
-metricsBindAddress: ''
-mode: ''
-nftables: {masqueradeAll: false, masqueradeBit: null, minSyncPeriod: 0s, syncPeriod: 0s}
-nodePortAddresses: null
-oomScoreAdj: null
-portRange: ''
-showHiddenMetricsForVersion: ''
-winkernel: {enableDSR: false, forwardHealthCheckVip: false, networkName: '', rootHnsEndpointName: '', sourceVip: ''}
-";
 
 fn name(object: &Value) -> String {
     format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"))
@@ -114,6 +86,32 @@ fn every_variant_is_objects_that_the_api_knows_and_takes() -> Outcome {
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn what_takes_it_away_is_known_too_and_its_programs_take_their_flags() -> Outcome {
+    let client = Client::start()?;
+    let objects = render("uninstall")?;
+    let [set] = &objects[..] else { return Err(format!("{objects:?}").into()) };
+    assert_eq!(unknown_fields(set)?, [""; 0]);
+    let (code, answer) = client.post(&path(set), set)?;
+    assert_eq!(code, 201, "{answer}");
+    let pod = set.pointer("/spec/template/spec").ok_or("no pod")?;
+    let containers = list(pod, "/initContainers").iter().chain(list(pod, "/containers"));
+    let line = |container: &Value| [list(container, "/command"), list(container, "/args")].concat();
+    let lines: Vec<Vec<Value>> = containers.map(line).collect();
+    for line in &lines {
+        let line: Vec<&str> = line.iter().filter_map(Value::as_str).collect();
+        match line[0] {
+            "/heddle-node" => {
+                let config = Flags::try_parse_from(&line)?.config(Default::default());
+                assert!(config.cleans_up);
+            }
+            _ => assert_eq!(CommandLine::read(line.iter(), "host")?.config()?.task, Task::Cleanup),
+        }
+    }
+    assert_eq!(lines.len(), 3);
     Ok(())
 }
 

@@ -12,6 +12,34 @@ use std::{fs, io};
 /// The folders that are for applying, one for each sort of cluster.
 pub const VARIANTS: [&str; 5] = ["any", "k3s", "kind", "kubeadm", "minikube"];
 
+/// What kubeadm 1.36 writes for kube-proxy, but for the values.
+pub const KUBEADM: &str = "
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+bindAddress: 0.0.0.0
+bindAddressHardFail: false
+clientConnection: {acceptContentTypes: '', burst: 0, contentType: '', kubeconfig: /var/lib/kube-proxy/kubeconfig.conf, qps: 0}
+clusterCIDR: 10.244.0.0/16
+configSyncPeriod: 0s
+conntrack: {maxPerCore: null, min: null, tcpBeLiberal: false, tcpCloseWaitTimeout: null, tcpEstablishedTimeout: null, udpStreamTimeout: 0s, udpTimeout: 0s}
+detectLocal: {bridgeInterface: '', interfaceNamePrefix: ''}
+detectLocalMode: ''
+enableProfiling: false
+healthzBindAddress: ''
+hostnameOverride: ''
+iptables: {localhostNodePorts: null, masqueradeAll: false, masqueradeBit: null, minSyncPeriod: 0s, syncPeriod: 0s}
+ipvs: {excludeCIDRs: null, minSyncPeriod: 0s, scheduler: '', strictARP: false, syncPeriod: 0s, tcpFinTimeout: 0s, tcpTimeout: 0s, udpTimeout: 0s}
+kind: KubeProxyConfiguration
+logging: {flushFrequency: 0, options: {json: {infoBufferSize: '0'}, text: {infoBufferSize: '0'}}, verbosity: 0}
+metricsBindAddress: ''
+mode: ''
+nftables: {masqueradeAll: false, masqueradeBit: null, minSyncPeriod: 0s, syncPeriod: 0s}
+nodePortAddresses: null
+oomScoreAdj: null
+portRange: ''
+showHiddenMetricsForVersion: ''
+winkernel: {enableDSR: false, forwardHealthCheckVip: false, networkName: '', rootHnsEndpointName: '', sourceVip: ''}
+";
+
 /// The kustomize of kubectl up to this minor version is 2.0.3.
 const OLD_KUBECTL: u32 = 20;
 
@@ -48,6 +76,21 @@ pub enum Error {
 /// Where the repository has them.
 pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf")
+}
+
+/// The ConfigMap that kubeadm makes for kube-proxy, in a cluster whose control plane is at this URL.
+pub fn kube_proxy(url: &str) -> Value {
+    let account = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "default",
+        "clusters": [{"name": "default", "cluster": {"certificate-authority": format!("{account}/ca.crt"), "server": url}}],
+        "contexts": [{"name": "default", "context": {"cluster": "default", "namespace": "default", "user": "default"}}],
+        "users": [{"name": "default", "user": {"tokenFile": format!("{account}/token")}}],
+    });
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
+        "data": {"config.conf": KUBEADM, "kubeconfig.conf": kubeconfig.to_string()},
+    })
 }
 
 /// The objects of a variant, in kubectl's order.
