@@ -32,15 +32,19 @@
 //! | [`health`] | whether the agent works, for probes |
 //! | [`pulse`] | whether its thread goes on |
 //! | [`doctor`] | whether a node is in order, step by step |
+//! | [`events`] | what is wrong, as Events of our own Node |
+//! | [`condition`] | the condition `NetworkUnavailable` of our own Node |
 //! | [`agent`] | the loop: gather, look, plan, apply, retry |
 
 pub mod agent;
 pub mod board;
 pub mod claims;
 pub mod cluster;
+pub mod condition;
 pub mod config;
 pub mod diff;
 pub mod doctor;
+pub mod events;
 pub mod forwarding;
 pub mod health;
 pub mod kernel;

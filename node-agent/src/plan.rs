@@ -97,7 +97,7 @@ pub struct Plan {
 pub fn plan(cluster: &Cluster, settings: &Settings, seen: &Seen) -> Plan {
     let (claims, overlaps) = claims(cluster, &settings.node);
     let mut plan = Plan { problems: overlaps.into_iter().collect(), ..Plan::default() };
-    plan.problems.extend(own_problem(cluster, settings));
+    plan.problems.extend(own_problems(cluster, settings));
     let ground = Ground::of(seen);
     let ways = plan.choose_ways(&ground, settings, &claims);
     let own = cluster.node(&settings.node).cloned().unwrap_or_default();
@@ -116,12 +116,20 @@ pub fn plan(cluster: &Cluster, settings: &Settings, seen: &Seen) -> Plan {
     plan
 }
 
-fn own_problem(cluster: &Cluster, settings: &Settings) -> Option<Problem> {
-    let name = settings.node.clone();
-    match cluster.node(&name) {
-        None => Some(Problem::NoOwnNode { name }),
-        Some(node) if node.pod_cidrs.is_empty() => Some(Problem::NoOwnRanges { name }),
-        Some(_) => None,
+fn own_problems(cluster: &Cluster, settings: &Settings) -> Vec<Problem> {
+    let name = || settings.node.clone();
+    match cluster.node(&settings.node) {
+        None => vec![Problem::NoOwnNode { name: name() }],
+        Some(node) if node.pod_cidrs.is_empty() => vec![Problem::NoOwnRanges { name: name() }],
+        Some(node) => {
+            // Over VXLAN the others need any address, of whichever family.
+            let is_lost = |range: &&IpNetwork| match settings.mode {
+                Mode::Routes => address_like(node, **range).is_none(),
+                Mode::Auto | Mode::Vxlan => node.addresses.is_empty(),
+            };
+            let lost = node.pod_cidrs.iter().filter(is_lost);
+            lost.map(|range| Problem::NoAddress { node: name(), range: *range }).collect()
+        }
     }
 }
 

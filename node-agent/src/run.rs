@@ -5,14 +5,16 @@
 //! | agent | [`Agent::run`] |
 //! | network, tables | hear what others change |
 //! | supply, and more | what [`supply`] says |
-//! | this one | the API server's watch, the probes, the questions, the signals; the folder's watch blocks and has one of its own |
+//! | this one | the API server's watch, what is said in the cluster, the probes, the questions, the signals; the folder's watch has its own |
 //!
 //! Stopping leaves routes and tables standing: pods go on.
 
 use crate::agent::{Agent, Event};
 use crate::board::Board;
+use crate::condition::{self, Sieve};
 use crate::config::{Config, Source};
 use crate::diff::diff;
+use crate::events;
 use crate::health;
 use crate::kernel::{Failure, Kernel, Netlink};
 use crate::listen::{Network, listen_to_tables};
@@ -25,6 +27,7 @@ use crate::view::View;
 use heddle_netlink::nft::Listener;
 use heddle_proxy::causes;
 use heddle_proxy::convert::Key;
+use heddle_proxy::events::post;
 use heddle_proxy::model::{Change, Kind};
 use heddle_proxy::problems::{News, Subject};
 use heddle_proxy::process::{ProcessError, spawn, stopped};
@@ -33,6 +36,7 @@ use jiff::Timestamp;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
@@ -93,7 +97,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let runtime = runtime.map_err(ProcessError::of("the runtime"))?;
     runtime.block_on(async {
         tokio::select! {
-            ended = follow(&config.source, events) => ended,
+            ended = follow(config, events, views.clone()) => ended,
             ended = stopped() => Ok(ended?),
             () = door.serve(config.status_socket.as_deref()) => Err(RunError::Ended("the status socket")),
             () = health::serve(config.probes, views, pulse) => Err(RunError::Ended("the health server")),
@@ -133,16 +137,32 @@ fn remove(config: &Config) -> Result<(), RunError> {
     if left == 0 { Ok(()) } else { Err(RunError::Left { left }) }
 }
 
-/// Tells the agent of every Node. Returns when that cannot go on.
-async fn follow(source: &Source, agent: Sender<Event>) -> Result<(), RunError> {
+/// Tells the agent of every Node, and the cluster of what is the matter with our own. Returns when that cannot go on.
+async fn follow(config: &Config, agent: Sender<Event>, views: Board<View>) -> Result<(), RunError> {
+    let node = config.settings.node.clone();
+    let (sieve, said) = Sieve::new(node.clone());
     let emit = move |change: Change| {
         // The agent is gone only when the process is about to be.
-        let _ = agent.send(Event::Change(change));
+        let _ = agent.send(Event::Change(sieve.take(change)));
     };
-    match source {
+    match &config.source {
         Source::ApiServer { kubeconfig, master } => {
             let client = watch::connect(kubeconfig.as_deref(), master.as_deref()).await?;
-            watch::run_nodes(client, emit, say).await;
+            let (tell, to_post) = unbounded_channel();
+            let (own, told) = (events::own(&node), tell.clone());
+            let hear = move |news| {
+                say(&news);
+                if subject(&news) == &own {
+                    // Without a cluster, nobody posts.
+                    let _ = told.send(news);
+                }
+            };
+            tokio::join!(
+                watch::run_nodes(client.clone(), emit, hear),
+                events::follow(views.clone(), &node, tell),
+                condition::keep(client.clone(), &node, views, said),
+                post(client, events::reporter(&node), to_post),
+            );
             Err(RunError::Ended("the API server's watch"))
         }
         Source::Manifests(folder) => follow_folder(folder.clone(), emit).await,
@@ -153,7 +173,7 @@ async fn follow_folder(folder: PathBuf, emit: impl Fn(Change) + Send + 'static) 
     let manifests = Manifests::open_with_all_nodes(&folder)?;
     let (failed, failure) = oneshot::channel();
     spawn("manifests", move || {
-        let Err(error) = watch::follow_manifests(manifests, emit, say);
+        let Err(error) = watch::follow_manifests(manifests, emit, |news| say(&news));
         // Nobody waits for it any more when a signal came first.
         let _ = failed.send(error);
     })?;
@@ -161,7 +181,7 @@ async fn follow_folder(folder: PathBuf, emit: impl Fn(Change) + Send + 'static) 
 }
 
 /// Says what is wrong with a Node or a file; a folder may hold other objects, which are not ours to judge.
-fn say(news: News) {
+fn say(news: &News) {
     let is_ours = |subject: &Subject| {
         matches!(subject, Subject::File(_) | Subject::Object(Key { kind: Kind::Node, .. }))
     };
@@ -170,4 +190,9 @@ fn say(news: News) {
         News::Ended(problem) if is_ours(&problem.subject) => info!("no longer so: {problem}"),
         _ => {}
     }
+}
+
+fn subject(news: &News) -> &Subject {
+    let (News::Began(problem) | News::Ended(problem)) = news;
+    &problem.subject
 }

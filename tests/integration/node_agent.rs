@@ -4,6 +4,8 @@
 mod nodes;
 #[path = "node_agent/others.rs"]
 mod others;
+#[path = "node_agent/said.rs"]
+mod said;
 #[path = "node_agent/status.rs"]
 mod status;
 #[path = "node_agent/supply.rs"]
@@ -15,14 +17,16 @@ mod traffic;
 #[path = "node_agent/tunnel.rs"]
 mod tunnel;
 
+use heddle_tests::apiserver::{ApiServer, Options};
 use heddle_tests::cluster::agent_socket;
 use heddle_tests::lab::{Lab, Node, Underlay};
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::{Invocation, Process};
 use heddle_tests::proxy::Manifests;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::error::Error;
 use std::fs;
+use std::net::TcpListener;
 
 type Outcomes = Result<(), Box<dyn Error>>;
 
@@ -58,6 +62,42 @@ impl Stage {
         let (folder, socket) = (self.manifests.folder(), agent_socket(self.node(node)?));
         let fixed = ["--manifests", &folder, "--hostname-override", node, "--status-socket", &socket];
         Ok(self.node(node)?.start("heddle-node", fixed.iter().chain(flags).copied())?)
+    }
+}
+
+/// Nodes of an API server, which is on the first of them, whose agent is the only one.
+struct Served {
+    server: ApiServer,
+    lab: Lab,
+}
+
+impl Served {
+    fn new(nodes: &[&str]) -> Result<Self, Box<dyn Error>> {
+        let lab = Lab::on(Underlay::flat(nodes))?;
+        let listener = lab.node(nodes[0])?.namespace().enter(|| TcpListener::bind("127.0.0.1:0"))??;
+        let stage = Self { server: ApiServer::start(listener, Options::default())?, lab };
+        stage.lab.nodes().iter().try_for_each(|node| stage.put(node.object()))?;
+        Ok(stage)
+    }
+
+    fn put(&self, object: Value) -> Outcomes {
+        self.server.apply(object).map(drop).map_err(|refusal| format!("{refusal:?}").into())
+    }
+
+    fn first(&self) -> &Node {
+        &self.lab.nodes()[0]
+    }
+
+    /// Starts the agent with a kubeconfig that has this token.
+    fn agent(&self, token: &str, flags: &[&str]) -> Result<Process, Box<dyn Error>> {
+        let node = self.first();
+        let mut config: Value = serde_json::from_str(&self.server.kubeconfig())?;
+        config["users"][0]["user"] = json!({ "token": token });
+        let path = node.directory().join("kubeconfig");
+        fs::write(&path, config.to_string())?;
+        let (path, socket) = (path.to_string_lossy(), agent_socket(node));
+        let fixed = ["--kubeconfig", &path, "--hostname-override", node.name(), "--status-socket", &socket];
+        Ok(node.start("heddle-node", fixed.iter().chain(flags).copied())?)
     }
 }
 

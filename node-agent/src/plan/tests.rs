@@ -76,6 +76,20 @@ fn planned(nodes: &[Node], seen: &Seen) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
+fn a_node_without_an_address_knows_that_the_others_do_not_reach_its_pods() {
+    let problems = |mode, addresses: &[&str]| {
+        let own = Node { addresses: addresses.iter().map(|it| it.parse().unwrap()).collect(), ..own() };
+        let plan = plan(&cluster(&[own]), &settings(mode), &host());
+        plan.problems.iter().map(Problem::reason).collect::<Vec<_>>()
+    };
+    let (one, both) = (&["192.168.0.11"][..], &["192.168.0.11", "fd00:192::b"][..]);
+    assert_eq!(problems(Mode::Routes, one), ["NodeAddressMissing"]);
+    assert_eq!(problems(Mode::Routes, both), [""; 0]);
+    assert_eq!(problems(Mode::Auto, one), [""; 0], "VXLAN carries both families over either");
+    assert_eq!(problems(Mode::Auto, &[]), ["NodeAddressMissing"; 2]);
+}
+
+#[test]
 fn every_range_of_another_node_leads_to_its_address_of_that_family() {
     let (routes, problems) = planned(&[own(), peer(2)], &host());
     assert_eq!(routes, ["10.244.2.0/24 via 192.168.0.12", "fd00:244:0:2::/64 via fd00:192::2"]);

@@ -1,14 +1,8 @@
 //! Nodes that come, change, go, and are many.
 
-use crate::{Outcomes, Stage, comes_to, routes, tables, towards};
-use heddle_tests::apiserver::{ApiServer, Options};
-use heddle_tests::cluster::agent_socket;
-use heddle_tests::lab::{Lab, Underlay};
-use heddle_tests::objects::list;
+use crate::{Outcomes, Served, Stage, comes_to, routes, tables, towards};
 use heddle_tests::patience::{PATIENCE, eventually};
 use serde_json::{Value, json};
-use std::fs;
-use std::net::TcpListener;
 
 #[test]
 fn nodes_that_come_change_and_go_are_followed_also_while_the_agent_is_killed() -> Outcomes {
@@ -50,24 +44,20 @@ fn one_of_many(number: u16) -> Value {
 #[test]
 fn a_thousand_nodes_are_followed_and_one_that_changes_costs_one_route() -> Outcomes {
     const MANY: u16 = 1000;
-    let stage = Stage::new(&["node-1"])?;
-    let one = stage.node("node-1")?;
-    let all: Vec<Value> = (0..MANY).map(one_of_many).collect();
-    stage.manifests.put("many.json", &list(&all).to_string())?;
-    let agent = stage.agent("node-1", &["-v", "4"])?;
-    eventually("two routes for each node", PATIENCE, || {
-        let count = routes(one)?.len();
-        if count == 2 * usize::from(MANY) { Ok(()) } else { Err(count.to_string()) }
-    })?;
+    let stage = Served::new(&["node-1"])?;
+    (0..MANY).map(one_of_many).try_for_each(|node| stage.put(node))?;
+    let one = stage.first();
+    let agent = stage.agent(&stage.server.token(), &["-v", "4"])?;
+    // All of them in one turn, since nothing is written before the last is known.
+    agent.prints("nodes=1001 routes=2000 changed=2000")?;
+    assert_eq!(routes(one)?.len(), 2 * usize::from(MANY));
     let mut changed = one_of_many(7);
     changed["spec"]["podCIDRs"] = json!(["10.200.7.0/24", "fd00:100:0:7::/64"]);
-    let mut now = all;
-    now[7] = changed;
-    stage.manifests.put("many.json", &list(&now).to_string())?;
+    stage.put(changed.clone())?;
     // The old destination goes and the new one comes.
     agent.prints("routes=2000 changed=2 tables=1")?;
-    now[7]["status"]["addresses"][0]["address"] = json!("192.168.0.19");
-    stage.manifests.put("many.json", &list(&now).to_string())?;
+    changed["status"]["addresses"][0]["address"] = json!("192.168.0.19");
+    stage.put(changed)?;
     agent.prints("routes=2000 changed=1 tables=1")?;
     let routes = routes(one)?;
     assert!(routes.contains(&"10.200.7.0/24 via 192.168.0.19".to_owned()));
@@ -77,11 +67,8 @@ fn a_thousand_nodes_are_followed_and_one_that_changes_costs_one_route() -> Outco
 
 #[test]
 fn a_node_of_the_api_server_waits_for_its_ranges_and_a_far_one_is_reported() -> Outcomes {
-    let lab = Lab::on(Underlay::flat(&["node-1", "node-2"]))?;
-    let (one, two) = (lab.node("node-1")?, lab.node("node-2")?);
-    let listener = one.namespace().enter(|| TcpListener::bind("127.0.0.1:0"))??;
-    let server = ApiServer::start(listener, Options::default())?;
-    let refused = |refusal| format!("{refusal:?}");
+    let stage = Served::new(&["node-1", "node-2"])?;
+    let (one, two) = (stage.first(), stage.lab.node("node-2")?);
     let mut waiting = one.object();
     waiting["spec"] = json!({});
     let mut far = two.object();
@@ -89,26 +76,19 @@ fn a_node_of_the_api_server_waits_for_its_ranges_and_a_far_one_is_reported() -> 
     far["spec"]["podCIDRs"] = json!(["10.244.9.0/24"]);
     far["spec"]["podCIDR"] = json!("10.244.9.0/24");
     far["status"]["addresses"] = json!([{ "type": "InternalIP", "address": "172.16.0.9" }]);
-    for object in [waiting, far, two.object()] {
-        server.apply(object).map_err(refused)?;
-    }
-    let kubeconfig = one.directory().join("kubeconfig");
-    fs::write(&kubeconfig, server.kubeconfig())?;
-    let kubeconfig = kubeconfig.to_string_lossy();
-    let socket = agent_socket(one);
-    let flags = ["--kubeconfig", &kubeconfig, "--hostname-override", "node-1", "--mode", "routes"];
-    let flags = flags.into_iter().chain(["--status-socket", &socket]);
-    let agent = one.start("heddle-node", flags)?;
+    stage.put(waiting)?;
+    stage.put(far)?;
+    let agent = stage.agent(&stage.server.token(), &["--mode", "routes"])?;
     agent.prints("Node node-1 has no spec.podCIDRs yet")?;
     agent.prints("Node far (172.16.0.9) is not on a link of this node")?;
     comes_to(one, &towards(&[two]))?;
     assert!(!tables(one)?.contains("masquerade fully-random"));
-    server.apply(one.object()).map_err(refused)?;
+    stage.put(one.object())?;
     eventually("the rule for pods", PATIENCE, || {
         let now = tables(one)?;
         if now.contains("ip saddr 10.244.1.0/24") { Ok(()) } else { Err(now) }
     })?;
     agent.prints("no longer so: Node node-1 has no spec.podCIDRs yet")?;
-    server.delete("nodes", "", "node-2").map_err(refused)?;
+    stage.server.delete("nodes", "", "node-2").map_err(|refusal| format!("{refusal:?}"))?;
     comes_to(one, &[])
 }
