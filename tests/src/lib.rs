@@ -11,6 +11,7 @@
 //! | [`cluster`] | nodes with heddle-node and heddle-proxy on each, fed by one API server |
 //! | [`plane`] | a node and API servers that a test can break |
 //! | [`process`] | programs under test, started inside a namespace, dead with the test |
+//! | [`kubelet`] | a DaemonSet's pod on a node, as kubelet and a runtime make it |
 //! | [`manifests`] | what `kubectl apply -k conf/…` makes |
 //! | [`proxy`] | the real `heddle-proxy` on a node, fed from a folder of manifests |
 //! | [`traffic`] | servers and clients: which endpoint answered, and which source address it saw |
@@ -29,6 +30,7 @@ pub mod cluster;
 pub mod cni;
 pub mod containerd;
 pub mod demo;
+pub mod kubelet;
 pub mod lab;
 pub mod manifests;
 pub mod namespace;

@@ -1,0 +1,188 @@
+//! What the manifests of `conf/` install, at work on two nodes: pods and Services are reached, what they may ask of the API server is
+//! what they ask for, and it can be taken away again.
+//!
+//! The pods of the DaemonSets run as kubelet would start them, by an API server that gives their ServiceAccounts the rights of
+//! their ClusterRoles and nothing else. A server without streaming lists is the more demanding one: it is asked for lists too.
+
+use heddle_tests::cluster::Cluster;
+use heddle_tests::kubelet::{NAMESPACE, Pod};
+use heddle_tests::lab::{Node, Underlay};
+use heddle_tests::manifests::{kube_proxy, render};
+use heddle_tests::objects::{service, slice};
+use heddle_tests::patience::{PATIENCE, eventually};
+use heddle_tests::process::Invocation;
+use heddle_tests::traffic::{Outcome, Server, Transport, attempt_here};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+type Outcomes = Result<(), Box<dyn Error>>;
+
+const PROGRAMS: [&str; 2] = ["heddle-node", "heddle-proxy"];
+const TARGET: u16 = 8080;
+/// How long one attempt waits.
+const BRIEFLY: Duration = Duration::from_millis(100);
+
+/// A cluster that a variant of the manifests is applied to.
+struct Stage {
+    cluster: Cluster,
+    pods: Vec<Pod>,
+}
+
+impl Stage {
+    fn install(variant: &str) -> Result<Self, Box<dyn Error>> {
+        let cluster = Cluster::new(Underlay::flat(&["node-1", "node-2"]), &[])?;
+        cluster.api.disable_streaming_lists();
+        let mut stage = Self { cluster, pods: Vec::new() };
+        stage.apply(kube_proxy(&stage.cluster.api.url()))?;
+        for mut object in render(variant)? {
+            // The address of the control plane is what there is to fill in.
+            if let Some(address) = object.pointer_mut("/data/control-plane") {
+                *address = json!(stage.cluster.api.url());
+            }
+            stage.apply(object)?;
+        }
+        for name in stage.cluster.names() {
+            for program in PROGRAMS {
+                stage.pods.push(Pod::start(stage.cluster.node(&name)?, &stage.cluster.api, program)?);
+            }
+        }
+        stage.pods.iter().try_for_each(Pod::ready)?;
+        Ok(stage)
+    }
+
+    fn apply(&self, object: Value) -> Outcomes {
+        self.cluster.api.apply(object).map(drop).map_err(|refusal| format!("{refusal:?}").into())
+    }
+
+    fn log(&self) -> String {
+        self.pods.iter().map(Pod::log).collect()
+    }
+
+    /// A Service of a pod on the one node is reached by a pod of the other.
+    fn serves(&self) -> Outcomes {
+        let (one, two) =
+            (self.cluster.node("node-1")?.pod("client")?, self.cluster.node("node-2")?.pod("web")?);
+        let _server = Server::start(two.namespace(), "web", Transport::Tcp, TARGET)?;
+        let endpoints: Vec<IpAddr> = two.addresses().iter().copied().filter(IpAddr::is_ipv4).collect();
+        let to: SocketAddr = "10.96.0.10:80".parse()?;
+        self.apply(service("web", &[to.ip()], to.port(), TARGET))?;
+        self.apply(slice("web", "node-2", &endpoints, TARGET))?;
+        let wanted = Outcome::Answer { endpoint: "web".into(), source: one.addresses()[0] };
+        eventually("an answer of the Service", PATIENCE, || {
+            let outcome = one.namespace().enter(|| attempt_here(Transport::Tcp, to, BRIEFLY));
+            let outcome = outcome.map_err(|error| error.to_string())?;
+            if outcome == wanted { Ok(()) } else { Err(format!("{outcome}\n{}", self.log())) }
+        })?;
+        Ok(())
+    }
+
+    /// A Service that cannot be used as it is, comes right and goes wrong again before anybody could say so.
+    fn flaps(&self, name: &str) -> Result<(), String> {
+        for ip in ["not an address", "198.51.100.1", "not an address"] {
+            let mut object = service(name, &[], 80, TARGET);
+            object["spec"]["type"] = json!("LoadBalancer");
+            object["status"]["loadBalancer"]["ingress"] = json!([{"ip": ip}]);
+            self.apply(object).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The same of a Node, by an address that is none.
+    fn node_flaps(&self, name: &str, times: u32) -> Result<(), String> {
+        // What is over before its turn is not said.
+        let good = self.cluster.node(name).map_err(|error| error.to_string())?.object();
+        let mut bad = good.clone();
+        bad["status"]["addresses"][0]["address"] = json!(format!("not an address {times}"));
+        let steps = [bad.clone(), good, bad];
+        steps.into_iter().try_for_each(|object| self.apply(object)).map_err(|error| error.to_string())
+    }
+
+    /// Waits until a program has asked for all that it may, and for nothing else.
+    fn uses_its_rights(&self, program: &str, mut live: impl FnMut() -> Result<(), String>) -> Outcomes {
+        let api = &self.cluster.api;
+        let rights = api.rights_of(NAMESPACE, program);
+        assert!(!rights.is_empty(), "{program} has no rights");
+        eventually(&format!("all rights of {program}"), PATIENCE, || {
+            live()?;
+            let unused: BTreeSet<_> = &rights - &api.asked_by(NAMESPACE, program);
+            if unused.is_empty() { Ok(()) } else { Err(format!("{unused:?}\n{}", self.log())) }
+        })?;
+        assert_eq!(api.asked_by(NAMESPACE, program), rights, "nothing else is asked for");
+        Ok(())
+    }
+}
+
+/// Whatever a variant changes, pods and Services are reached and the rights are used, no more and no less.
+fn works(variant: &str) -> Outcomes {
+    let stage = Stage::install(variant)?;
+    stage.serves()?;
+    let mut times = 0;
+    stage.uses_its_rights("heddle-proxy", || {
+        times += 1;
+        stage.flaps(&format!("flapping-{times}"))
+    })?;
+    stage.uses_its_rights("heddle-node", || {
+        times += 1;
+        stage.node_flaps("node-1", times)
+    })
+}
+
+#[test]
+fn conf_any_works_with_exactly_its_rights() -> Outcomes {
+    works("any")
+}
+
+#[test]
+fn conf_k3s_works_with_exactly_its_rights() -> Outcomes {
+    works("k3s")
+}
+
+#[test]
+fn conf_kind_works_with_exactly_its_rights() -> Outcomes {
+    works("kind")
+}
+
+#[test]
+fn conf_kubeadm_works_with_exactly_its_rights() -> Outcomes {
+    works("kubeadm")
+}
+
+#[test]
+fn conf_minikube_works_with_exactly_its_rights() -> Outcomes {
+    works("minikube")
+}
+
+/// What nft and iproute2 show of ours on a node.
+fn ours(node: &Node) -> Result<String, Box<dyn Error>> {
+    let tables = node.nft(["list", "tables"])?.stdout;
+    let tables: String = tables.lines().filter(|line| line.contains("heddle-")).collect();
+    let routes = |family| {
+        let ip = Invocation::foreign("ip").args([family, "route", "show", "proto", "110"]);
+        ip.run(node.namespace()).map(|output| output.stdout)
+    };
+    Ok(tables + &routes("-4")? + &routes("-6")?)
+}
+
+#[test]
+fn what_is_deleted_stays_until_conf_uninstall_takes_it_away() -> Outcomes {
+    let mut stage = Stage::install("kind")?;
+    stage.serves()?;
+    stage.pods.clear();
+    for object in render("uninstall")? {
+        stage.apply(object)?;
+    }
+    for name in stage.cluster.names() {
+        let node = stage.cluster.node(&name)?;
+        assert_ne!(ours(node)?, "");
+        let mut pod = Pod::start(node, &stage.cluster.api, "heddle-uninstall")?;
+        pod.process().prints("removed what heddle-node made")?;
+        assert_eq!(ours(node)?, "", "{name}");
+        pod.process().signal(Signal::TERM)?;
+        assert!(pod.process().wait(PATIENCE)?.success(), "{}", pod.log());
+    }
+    Ok(())
+}
