@@ -35,7 +35,7 @@ fn agent(facts: &Facts) -> Check {
         Err(why) => {
             return Check::warning(
                 NAME,
-                format!("{why}. What changes in the cluster does not reach this node."),
+                format!("what changes in the cluster does not reach this node: {why}"),
                 "Start it: its DaemonSet must have a pod here (`kubectl -n kube-system get pods -o wide`). When it runs, name \
                  its socket with --status-socket.",
             );
