@@ -11,6 +11,7 @@
 //! | [`connections`] | connections by frontend, read from the kernel at each scrape |
 //! | [`process`] | the process itself, read from the kernel at each scrape |
 //! | [`requests`] | requests to the API server |
+//! | [`scrape`] | the answer to a scraper |
 //! | [`text`] | the two text formats |
 //! | [`port`] | the server on `metricsBindAddress` |
 //! | [`pages`] | what it answers besides |
@@ -22,6 +23,7 @@ pub mod parts;
 pub mod port;
 pub mod process;
 pub mod requests;
+pub mod scrape;
 pub mod text;
 
 pub use self::agent::AgentMeter;
@@ -85,15 +87,8 @@ impl Metrics {
 
     /// All series now, as `OpenMetrics` 1.0.0.
     pub fn open_metrics(&self) -> String {
-        encode(&self.registry)
+        scrape::encode(&self.registry)
     }
-}
-
-fn encode(registry: &Registry) -> String {
-    let mut text = String::new();
-    // Writing to a text cannot fail.
-    let _ = prometheus_client::encoding::text::encode(&mut text, registry);
-    text
 }
 
 /// One metric for each address family.
@@ -129,6 +124,6 @@ impl<M> ByFamily<M> {
 }
 
 /// kube-proxy's buckets for what takes milliseconds to seconds: 0.001 × 2ⁿ, 15 of them.
-fn durations() -> Histogram {
+pub fn durations() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 2.0, 15))
 }

@@ -3,12 +3,12 @@
 //! Nobody has to show who they are, as in kube-proxy, so nothing here is secret, and nothing changes but how much is
 //! logged, and that only where profiling is enabled. What only root may know is behind the status socket.
 
-use super::{Label, Metrics, encode, pages, text};
+use super::scrape::{encode, exposition};
+use super::{Label, Metrics, pages};
 use crate::config::Config;
 use crate::http::{self, Body, Connections, Families, Request, Response, StatusCode};
 use crate::logging::Verbosity;
 use hyper::Method;
-use hyper::header::ACCEPT;
 use jiff::Timestamp;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -87,15 +87,6 @@ fn slis() -> (Registry, Counter) {
     let pings = checks.get_or_create_owned(&[("name", "ping"), ("status", "success"), ("type", "healthz")]);
     registry.register("kubernetes_healthchecks", "Health checks by their outcome", checks);
     (registry, pings)
-}
-
-fn exposition(request: &Request, open_metrics: String) -> Response {
-    let accept = request.headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    if text::wants_open_metrics(&accept.collect::<Vec<_>>().join(",")) {
-        http::response(StatusCode::OK, text::OPEN_METRICS, open_metrics)
-    } else {
-        http::response(StatusCode::OK, text::PLAIN, text::plain(&open_metrics))
-    }
 }
 
 fn set(verbosity: &Verbosity, request: &Request) -> Response {

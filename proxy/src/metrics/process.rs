@@ -15,7 +15,7 @@ use std::fs;
 
 /// This process.
 #[derive(Debug)]
-pub(super) struct Process;
+pub struct Process;
 
 /// What the kernel says of it; proc(5) has the fields.
 #[derive(Debug, Default, PartialEq)]

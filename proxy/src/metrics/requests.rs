@@ -42,7 +42,8 @@ impl Default for RequestMeter {
 }
 
 impl RequestMeter {
-    pub(super) fn register(registry: &mut Registry) -> Self {
+    /// Shows what is counted in this registry.
+    pub fn register(registry: &mut Registry) -> Self {
         let meter = Self::default();
         let help = "Requests to the API server by the code of the answer";
         registry.register("rest_client_requests", help, meter.answers.clone());
