@@ -7,6 +7,7 @@ use crate::board::Board;
 use crate::cluster::Cluster;
 use crate::diff::{Steps, diff};
 use crate::kernel::{Failure, Kernel};
+use crate::metrics::AgentMeter;
 use crate::plan::{Plan, Settings, plan};
 use crate::problem::Problem;
 use crate::pulse::Pulse;
@@ -51,6 +52,7 @@ pub struct Agent<K> {
     /// Where everybody else sees what came of a turn.
     views: Board<View>,
     pulse: Pulse,
+    meter: AgentMeter,
 }
 
 impl<K: Kernel> Agent<K> {
@@ -68,6 +70,7 @@ impl<K: Kernel> Agent<K> {
             synced_once: false,
             views: Board::default(),
             pulse: Pulse::default(),
+            meter: AgentMeter::default(),
         }
     }
 
@@ -79,6 +82,11 @@ impl<K: Kernel> Agent<K> {
     /// The same, whose thread can be watched.
     pub fn with_pulse(self, pulse: Pulse) -> Self {
         Self { pulse, ..self }
+    }
+
+    /// The same, which also counts.
+    pub fn with_meter(self, meter: AgentMeter) -> Self {
+        Self { meter, ..self }
     }
 
     /// Works until nobody can tell it anything any more.
@@ -159,6 +167,7 @@ impl<K: Kernel> Agent<K> {
         let is_usable = is_usable(&failures, planned.as_ref().unwrap_or(&self.planned).routes.len());
         let is_again = planned.is_some_and(|plan| self.report(plan, &done, start.elapsed()));
         let repaired = is_again && !was_told;
+        self.meter.sync(start.elapsed(), &failures, repaired);
         let failures: Vec<String> = failures.iter().map(|failure| causes::line(failure)).collect();
         failures.iter().for_each(|failure| error!("{failure}; it is tried again"));
         self.show((is_router, is_usable, repaired), &failures);

@@ -5,11 +5,12 @@ use crate::look;
 use crate::overlay::{self, Vxlan};
 use crate::plan::{Mode, Settings};
 use crate::supply;
+use crate::web;
 use clap::{ArgAction, Parser, Subcommand, value_parser};
 use heddle_netlink::nft::TableFamily;
 use heddle_proxy::config::LogFormat;
 use ipnetwork::IpNetwork;
-use std::net::SocketAddr;
+use std::net::{AddrParseError, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -54,9 +55,12 @@ pub struct Flags {
     /// Ranges outside the cluster that see pods' own addresses, separated by commas.
     #[arg(long, value_name = "CIDRS", value_delimiter = ',')]
     non_masquerade_cidrs: Vec<IpNetwork>,
-    /// Where /healthz is answered, such as 127.0.0.1:10270; nowhere without it.
+    /// Where /healthz, /readyz and /livez are answered, such as 127.0.0.1:10270; nowhere without it.
     #[arg(long, value_name = "ADDRESS")]
     healthz_bind_address: Option<SocketAddr>,
+    /// Where /metrics is answered, which may be the same; an empty one for nowhere.
+    #[arg(long, value_name = "ADDRESS", default_value = web::METRICS, value_parser = listens_at)]
+    metrics_bind_address: ListensAt,
     /// Socket on which `heddle-node status` is answered; an empty one for nowhere.
     #[arg(long, value_name = "PATH", default_value = look::DEFAULT)]
     status_socket: String,
@@ -78,6 +82,14 @@ pub struct Flags {
     /// How it is logged: text or json.
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
     logging_format: String,
+}
+
+/// An address, or none.
+#[derive(Clone, Copy, Debug)]
+struct ListensAt(Option<SocketAddr>);
+
+fn listens_at(text: &str) -> Result<ListensAt, AddrParseError> {
+    if text.is_empty() { Ok(ListensAt(None)) } else { text.parse().map(|address| ListensAt(Some(address))) }
 }
 
 /// What else the program is started for.
@@ -121,6 +133,8 @@ pub struct Config {
     pub source: Source,
     /// Where probes are answered.
     pub probes: Option<SocketAddr>,
+    /// Where metrics are answered.
+    pub metrics: Option<SocketAddr>,
     /// Where questions are answered.
     pub status_socket: Option<PathBuf>,
     /// Where the kernel's settings are written.
@@ -178,6 +192,7 @@ impl Flags {
             settings,
             source,
             probes: self.healthz_bind_address,
+            metrics: self.metrics_bind_address.0,
             status_socket: Some(self.status_socket).filter(|path| !path.is_empty()).map(PathBuf::from),
             sysctl: self.sysctl_dir,
             supply,
@@ -230,6 +245,15 @@ mod tests {
         assert_eq!(socket(&[]), Some("/run/heddle/node.sock".into()));
         assert_eq!(socket(&["--status-socket", "/a/b"]), Some("/a/b".into()));
         assert_eq!(socket(&["--status-socket", ""]), None);
+    }
+
+    #[test]
+    fn metrics_are_answered_on_the_host_itself_unless_that_is_said_otherwise() {
+        let metrics = |flags: &[&str]| config(flags, None).metrics.map(|address| address.to_string());
+        assert_eq!(metrics(&[]).as_deref(), Some("127.0.0.1:10271"));
+        assert_eq!(metrics(&["--metrics-bind-address", "[::1]:1"]).as_deref(), Some("[::1]:1"));
+        assert_eq!(metrics(&["--metrics-bind-address", ""]), None);
+        assert!(Flags::try_parse_from(["heddle-node", "--metrics-bind-address", "10271"]).is_err());
     }
 
     #[test]

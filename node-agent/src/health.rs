@@ -7,28 +7,11 @@
 //! | `/livez` | unless the agent's thread hangs, against which alone a restart helps |
 //!
 //! Not whether the plan reaches every pod: a node that cannot be reached is reported, and no reason to take this one away.
-//! Invariant: what is answered is known without asking the agent.
+//! Pure: what is answered is known without asking the agent.
 
-use crate::board::Board;
-use crate::pulse::Pulse;
 use crate::view::{Standing, View};
-use heddle_proxy::http::{self, Connections, Request, Response, StatusCode};
-use std::net::SocketAddr;
+use heddle_proxy::http::{self, Response, StatusCode};
 use std::time::Duration;
-
-/// How many probes are answered at one time.
-const PROBES: usize = 16;
-
-/// Answers probes for ever; without an address, none.
-pub async fn serve(address: Option<SocketAddr>, views: Board<View>, pulse: Pulse) {
-    let Some(address) = address else { return std::future::pending().await };
-    let listener = http::listen_at_last("the health server", address).await;
-    let answer = move |request: &Request| {
-        let (view, stuck) = (views.now().value, pulse.stuck());
-        answer(request.uri.path(), &view, stuck).unwrap_or_else(http::not_found)
-    };
-    http::serve(listener, Connections::at_most(PROBES), answer).await;
-}
 
 /// What is answered at a path, of an agent that believes this and hangs for so long; none where there is no such path.
 pub fn answer(path: &str, view: &View, stuck: Option<Duration>) -> Option<Response> {

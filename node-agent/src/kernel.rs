@@ -62,6 +62,20 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// What [`kind`](Self::kind) may be.
+    pub const KINDS: [&str; 5] = ["look", "table", "route", "device", "forwarding"];
+
+    /// One word for what could not be done.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Look { .. } => "look",
+            Self::Table(_) => "table",
+            Self::Route { .. } | Self::Routes(_) => "route",
+            Self::Step { .. } => "device",
+            Self::Forward(_) => "forwarding",
+        }
+    }
+
     /// Whether it is about the way to one range of pods, and all others are as planned.
     pub fn is_of_one_route(&self) -> bool {
         matches!(self, Self::Route { .. } | Self::Step { .. })

@@ -29,6 +29,8 @@
 //! | [`board`] | where it shows it, and where others wait for news |
 //! | [`supply`] | the plugin and its configuration, kept where the container runtime finds them |
 //! | [`look`] | what the running agent answers to `heddle-node status` |
+//! | [`web`] | what is answered over HTTP |
+//! | [`metrics`] | what is counted |
 //! | [`health`] | whether the agent works, for probes |
 //! | [`pulse`] | whether its thread goes on |
 //! | [`doctor`] | whether a node is in order, step by step |
@@ -50,6 +52,7 @@ pub mod health;
 pub mod kernel;
 pub mod listen;
 pub mod look;
+pub mod metrics;
 pub mod overlay;
 pub mod plan;
 pub mod problem;
@@ -59,3 +62,4 @@ pub mod run;
 pub mod seen;
 pub mod supply;
 pub mod view;
+pub mod web;

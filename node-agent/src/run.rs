@@ -5,7 +5,7 @@
 //! | agent | [`Agent::run`] |
 //! | network, tables | hear what others change |
 //! | supply, and more | what [`supply`] says |
-//! | this one | the API server's watch, what is said in the cluster, the probes, the questions, the signals; the folder's watch has its own |
+//! | this one | the API server's watch, what is said in the cluster, probes and scrapes, questions, the signals; the folder's watch has its own |
 //!
 //! Stopping leaves routes and tables standing: pods go on.
 
@@ -15,19 +15,21 @@ use crate::condition::{self, Sieve};
 use crate::config::{Config, Source};
 use crate::diff::diff;
 use crate::events;
-use crate::health;
 use crate::kernel::{Failure, Kernel, Netlink};
 use crate::listen::{Network, listen_to_tables};
 use crate::look::Door;
 use crate::look::status::Process;
+use crate::metrics::Metrics;
 use crate::plan::Plan;
 use crate::pulse::{Attended, Pulse};
 use crate::supply;
 use crate::view::View;
+use crate::web::Web;
 use heddle_netlink::nft::Listener;
 use heddle_proxy::causes;
 use heddle_proxy::convert::Key;
 use heddle_proxy::events::post;
+use heddle_proxy::metrics::RequestMeter;
 use heddle_proxy::model::{Change, Kind};
 use heddle_proxy::problems::{News, Subject};
 use heddle_proxy::process::{ProcessError, spawn, stopped};
@@ -85,22 +87,25 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let (events, inbox) = channel();
     let (views, pulse) = (Board::<View>::default(), Pulse::default());
     let agent = Agent::new(config.settings.clone(), Attended::new(kernel, pulse.clone()));
-    let agent = agent.with_views(views.clone()).with_pulse(pulse.clone());
+    let metrics = Metrics::new(views.clone());
+    let agent = agent.with_views(views.clone()).with_pulse(pulse.clone()).with_meter(metrics.agent.clone());
     let (doubts, more_doubts) = (events.clone(), events.clone());
-    supply::start(&config.supply, &views, &events)?;
+    let metrics = metrics.with_sweeps(supply::start(&config.supply, &views, &events)?);
     let ports = supply::keep_ports()?;
     spawn("agent", move || agent.run(&inbox))?;
     spawn("network", move || network.listen(own_routes, &doubts))?;
     spawn("tables", move || listen_to_tables(tables, own_tables, &more_doubts, &ports))?;
     let door = Door { process: process(config), views: views.clone(), pulse: pulse.clone() };
+    let requests = metrics.requests.clone();
+    let web = Web { views: views.clone(), pulse, metrics };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ProcessError::of("the runtime"))?;
     runtime.block_on(async {
         tokio::select! {
-            ended = follow(config, events, views.clone()) => ended,
+            ended = follow(config, events, (views, requests)) => ended,
             ended = stopped() => Ok(ended?),
             () = door.serve(config.status_socket.as_deref()) => Err(RunError::Ended("the status socket")),
-            () = health::serve(config.probes, views, pulse) => Err(RunError::Ended("the health server")),
+            () = web.serve(config.probes, config.metrics) => Err(RunError::Ended("the servers of probes and metrics")),
         }
     })
 }
@@ -138,7 +143,11 @@ fn remove(config: &Config) -> Result<(), RunError> {
 }
 
 /// Tells the agent of every Node, and the cluster of what is the matter with our own. Returns when that cannot go on.
-async fn follow(config: &Config, agent: Sender<Event>, views: Board<View>) -> Result<(), RunError> {
+async fn follow(
+    config: &Config,
+    agent: Sender<Event>,
+    (views, requests): (Board<View>, RequestMeter),
+) -> Result<(), RunError> {
     let node = config.settings.node.clone();
     let (sieve, said) = Sieve::new(node.clone());
     let emit = move |change: Change| {
@@ -147,7 +156,7 @@ async fn follow(config: &Config, agent: Sender<Event>, views: Board<View>) -> Re
     };
     match &config.source {
         Source::ApiServer { kubeconfig, master } => {
-            let client = watch::connect(kubeconfig.as_deref(), master.as_deref()).await?;
+            let client = watch::connect_counted(kubeconfig.as_deref(), master.as_deref(), requests).await?;
             let (tell, to_post) = unbounded_channel();
             let (own, told) = (events::own(&node), tell.clone());
             let hear = move |news| {

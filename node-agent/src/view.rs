@@ -51,6 +51,8 @@ pub struct View {
     /// The largest packet that a pod of this node can send to every other pod that it reaches, in bytes; none where the
     /// links' limits are not known.
     pub mtu: Option<u32>,
+    /// How many routes the kernel is to have of us.
+    pub routes: usize,
     /// What cannot be as the cluster asks, and since when.
     pub problems: BTreeMap<Problem, Timestamp>,
     /// What the kernel refused in this turn, a sentence each.
@@ -93,6 +95,9 @@ pub struct Path {
 }
 
 impl Path {
+    /// What [`kind`](Self::kind) may be.
+    pub const KINDS: [&str; 3] = ["direct", "vxlan", "none"];
+
     /// One word for how it goes, or that it does not.
     pub fn kind(&self) -> &'static str {
         self.way.as_ref().map_or("none", Way::kind)
@@ -199,6 +204,7 @@ impl View {
             peers: peers.collect(),
             forwards,
             mtu: plan.mtu,
+            routes: plan.routes.len(),
             problems: self
                 .problems
                 .keys()

@@ -154,3 +154,21 @@ fn one_route_of_many_that_is_refused_leaves_pods_their_network() {
     let all = Failure::Routes(NetlinkError::Refused { refusals: Vec::new() });
     assert!(!is_usable(&[route(), all], 9));
 }
+
+#[test]
+fn only_edits_of_others_are_repairs() {
+    let (mut agent, now) = (agent(), Instant::now());
+    [node(1), node(2), Event::Change(Change::Complete(Kind::Node))].into_iter().for_each(|e| agent.take(e));
+    agent.turn(now);
+    agent.take(node(3));
+    agent.turn(now);
+    let repairs = |agent: &Agent<Fake>| agent.views.now().value.repairs;
+    assert_eq!(repairs(&agent), 0, "it was told of all that it did");
+    agent.kernel.seen.routes.truncate(1);
+    agent.take(Event::Doubt);
+    agent.turn(now);
+    assert_eq!(repairs(&agent), 1);
+    agent.take(Event::Doubt);
+    agent.turn(now + PACE);
+    assert_eq!(repairs(&agent), 1, "nothing was changed");
+}

@@ -86,8 +86,9 @@ fn summary(view: &View) -> String {
     let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
     view.paths().for_each(|path| *kinds.entry(path.kind()).or_default() += 1);
     let ranges: usize = kinds.values().sum();
-    let word = |kind| if kind == "none" { "not reached" } else { kind };
-    let kinds: Vec<String> = kinds.iter().map(|(kind, count)| format!("{count} {}", word(*kind))).collect();
+    let lost = kinds.remove("none").map(|count| format!("{count} not reached"));
+    let kinds = kinds.iter().map(|(kind, count)| format!("{count} {kind}"));
+    let kinds: Vec<String> = kinds.chain(lost).collect();
     let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join(", ")) };
     format!("{} nodes with {ranges} ranges{kinds}", view.peers.len())
 }

@@ -1,5 +1,6 @@
 //! Nodes that come, change, go, and are many.
 
+use crate::told::fetch;
 use crate::{Outcomes, Served, Stage, comes_to, routes, tables, towards};
 use heddle_tests::patience::{PATIENCE, eventually};
 use serde_json::{Value, json};
@@ -89,6 +90,8 @@ fn a_node_of_the_api_server_waits_for_its_ranges_and_a_far_one_is_reported() -> 
         if now.contains("ip saddr 10.244.1.0/24") { Ok(()) } else { Err(now) }
     })?;
     agent.prints("no longer so: Node node-1 has no spec.podCIDRs yet")?;
+    let metrics = fetch(one, 10271, "/metrics")?;
+    assert!(metrics.contains("rest_client_requests_total{code=\"200\",host=\""), "{metrics}");
     stage.server.delete("nodes", "", "node-2").map_err(|refusal| format!("{refusal:?}"))?;
     comes_to(one, &[])
 }

@@ -10,17 +10,31 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
-/// The first line of what a node's port answers to a request for a path.
-fn probe(node: &Node, port: u16, path: &str) -> Result<String, String> {
+/// What a node's port answers to a request for a path.
+pub(crate) fn fetch(node: &Node, port: u16, path: &str) -> Result<String, String> {
     let ask = || -> io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: node\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        Ok(answer.lines().next().unwrap_or_default().to_owned())
+        Ok(answer)
     };
     let asked = node.namespace().enter(ask).map_err(|error| error.to_string())?;
     asked.map_err(|error| error.to_string())
+}
+
+/// The first line of that.
+fn probe(node: &Node, port: u16, path: &str) -> Result<String, String> {
+    Ok(fetch(node, port, path)?.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Waits until a node's metrics have all these lines.
+fn counts(node: &Node, port: u16, lines: &[&str]) -> Outcomes {
+    eventually(&format!("metrics with {lines:?}"), PATIENCE, || {
+        let answer = fetch(node, port, "/metrics")?;
+        if lines.iter().all(|line| answer.lines().any(|one| one == *line)) { Ok(()) } else { Err(answer) }
+    })?;
+    Ok(())
 }
 
 /// Waits until `/healthz`, `/readyz` and `/livez` answer so.
@@ -44,6 +58,40 @@ fn probes_hear_whether_the_kernel_has_what_was_planned() -> Outcomes {
     assert_eq!(probe(one, 10270, "/else")?, "HTTP/1.1 404 Not Found");
     agent.prints("another program's route to 10.244.2.0/24 (metric 4096) goes before ours")?;
     comes_to(one, &towards(&[two])[1..])
+}
+
+#[test]
+fn metrics_count_what_is_believed_and_a_flush_that_is_repaired_also_at_the_port_of_the_probes() -> Outcomes {
+    let stage = Stage::new(&["node-1", "node-2"])?;
+    let (one, two) = (stage.node("node-1")?, stage.node("node-2")?);
+    let mut agent = stage.agent("node-1", &["--mode", "routes"])?;
+    let believed = [
+        "heddle_node_whole 1.0",
+        "heddle_node_nodes 2.0",
+        "heddle_node_mtu_bytes 1500.0",
+        "heddle_node_paths{kind=\"direct\",ip_family=\"IPv4\"} 1.0",
+        "heddle_node_paths{kind=\"none\",ip_family=\"IPv6\"} 0.0",
+        "heddle_node_drift_repairs_total 0",
+    ];
+    counts(one, 10271, &believed)?;
+    assert_eq!(probe(one, 10271, "/healthz")?, "HTTP/1.1 404 Not Found");
+    ip(one, "-4 route flush proto 110")?;
+    counts(one, 10271, &["heddle_node_drift_repairs_total 1", "heddle_node_whole 1.0"])?;
+    comes_to(one, &towards(&[two]))?;
+    agent.kill()?;
+
+    let port = "127.0.0.1:10270";
+    let flags = ["--mode", "routes", "--healthz-bind-address", port, "--metrics-bind-address", port];
+    let _agent = stage.agent("node-1", &flags)?;
+    counts(one, 10270, &believed)?;
+    come_to(one, ["200 OK"; 3])?;
+    assert!(fetch(one, 10271, "/metrics").is_err(), "nobody listens there");
+    ip(one, "rule add pref 10 to 192.168.0.12 prohibit")?;
+    ip(one, "-4 route flush proto 110")?;
+    counts(one, 10270, &["heddle_node_whole 0.0", "heddle_node_failures_total{kind=\"table\"} 0"])?;
+    let refused = fetch(one, 10270, "/metrics")?;
+    assert!(!refused.contains("heddle_node_failures_total{kind=\"route\"} 0\n"), "{refused}");
+    Ok(())
 }
 
 const BAD: &str = "503 Service Unavailable";
