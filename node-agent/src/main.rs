@@ -1,16 +1,21 @@
-//! heddle-node's process: configuration, logging, run, exit code.
+//! heddle-node's process: configuration, logging, run, exit code. Under the name heddle-proxy it is that program, so that an image
+//! has both and what both are made of once.
 
 use clap::Parser;
 use heddle_netlink::nft::TableFamily;
 use heddle_node::config::{Command, Config, Flags, Surroundings};
 use heddle_node::{doctor, look, run};
 use heddle_proxy::nft::probe;
-use heddle_proxy::{causes, logging, memory};
+use heddle_proxy::{causes, logging, memory, program};
 use std::path::Path;
 use std::process::ExitCode;
 use tracing::{error, info};
 
 fn main() -> ExitCode {
+    let name = std::env::args_os().next().unwrap_or_default();
+    if Path::new(&name).file_name() == Some("heddle-proxy".as_ref()) {
+        return program::main();
+    }
     memory::return_large_blocks();
     let flags = Flags::parse();
     match &flags.command {

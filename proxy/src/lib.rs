@@ -10,6 +10,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`config`] | flags and configuration file, validated |
+//! | [`program`] | the program from its start to its exit code |
 //! | [`run`] | the threads, connected |
 //! | [`watch`] | where objects come from: the API server, or a folder of manifests |
 //! | [`convert`] | Kubernetes' objects into the model's |
@@ -65,6 +66,7 @@ pub mod nft;
 pub mod packet;
 pub mod problems;
 pub mod process;
+pub mod program;
 pub mod requests;
 pub mod run;
 pub mod status;

@@ -1,48 +1,7 @@
-//! heddle-proxy's process: configuration, logging, run, exit code.
+//! heddle-proxy's process.
 
-use heddle_proxy::config::{CommandLine, Config, ConfigError, Task};
-use heddle_proxy::look::command;
-use heddle_proxy::{causes, logging, memory, run};
-use std::ffi::OsString;
 use std::process::ExitCode;
-use tracing::{error, info, warn};
 
 fn main() -> ExitCode {
-    memory::return_large_blocks();
-    let arguments: Vec<OsString> = std::env::args_os().collect();
-    if command::is_asked(&arguments) {
-        return command::run(&arguments);
-    }
-    let read = CommandLine::of_process().and_then(|line| line.config().map(|config| (line, config)));
-    match read {
-        Ok((line, config)) => start(&line, &config),
-        Err(ConfigError::Flags(error)) => error.exit(),
-        Err(error) => {
-            #[expect(clippy::print_stderr, reason = "nothing is set up yet that could log it")]
-            {
-                eprintln!("error: {}", causes::line(&error));
-            }
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn start(line: &CommandLine, config: &Config) -> ExitCode {
-    let verbosity = logging::start(config.log_format, config.file.logging.verbosity);
-    for remark in &config.remarks {
-        warn!("{remark}");
-    }
-    let ended = match &config.task {
-        Task::WriteConfig(path) => run::write_config(config, path),
-        Task::Init => run::init(config),
-        Task::Cleanup => run::cleanup(config),
-        Task::Run => run::run(config, line, verbosity).inspect(|()| info!("stopped; the rules stay")),
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            error!("{}", causes::line(&failure));
-            ExitCode::FAILURE
-        }
-    }
+    heddle_proxy::program::main()
 }
