@@ -3,6 +3,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`cri`] | kubelet's requests to it |
+//! | [`container`] | what they say of a container |
+//! | `kubelet` | what they are for the pod of a DaemonSet |
 //! | `grpc` | how they are sent |
 //! | `message` | protocol buffers, as far as those need them |
 //! | `image` | a container image with one program of a few instructions |
@@ -12,12 +14,16 @@
 //! and mount is gone, however the test ends; what is left of a test that was killed are empty cgroups, which the next
 //! one removes.
 
+pub mod container;
 pub mod cri;
 mod grpc;
 mod image;
+mod kubelet;
 mod message;
 
+pub use container::{Container, Mount, Rights};
 pub use cri::{Cri, Pod};
+pub use kubelet::Kubelet;
 
 use crate::namespace::Namespace;
 use crate::patience::{PATIENCE, eventually};
@@ -52,7 +58,7 @@ for old in /sys/fs/cgroup/heddle-test-proc-*; do
 done
 mount -t proc proc /proc
 mkdir -p "/sys/fs/cgroup/$2/init"; echo 0 >"/sys/fs/cgroup/$2/init/cgroup.procs"
-for folder in /var/lib/cni /var/lib/containerd; do [ ! -d $folder ] || mount -t tmpfs tmpfs $folder; done
+mount -t tmpfs tmpfs /var/lib
 ip link set lo up
 while :; do containerd --config /run/heddle-test/config.toml || true; done
 "#;
@@ -78,19 +84,33 @@ impl Containerd {
     /// # Errors
     /// When containerd or runc is not installed, or does not come up.
     pub fn start(node: &Namespace, plugins: &[(&str, &Path)], list: &Value) -> Result<Self, Failure> {
+        let containerd = Self::launch(node, |home| {
+            for (name, file) in plugins {
+                fs::copy(file, home.join("bin").join(name))?;
+            }
+            fs::write(home.join("net.d/10-test.conflist"), list.to_string())?;
+            // Somebody else's comes later in the alphabet, and is not taken.
+            let other = r#"{"cniVersion":"1.0.0","name":"other","type":"absent"}"#;
+            fs::write(home.join("net.d/50-other.conf"), other)
+        })?;
+        containerd.has_a_network()?;
+        Ok(containerd)
+    }
+
+    /// Starts it on a node where nobody has installed a network: only pods with the node's own can run.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn without_network(node: &Namespace) -> Result<Self, Failure> {
+        Self::launch(node, |_| Ok(()))
+    }
+
+    /// Starts it with what `furnish` puts into its folders.
+    fn launch(node: &Namespace, furnish: impl FnOnce(&Path) -> io::Result<()>) -> Result<Self, Failure> {
         let scratch = Scratch::new()?;
         let home = scratch.path();
-        fs::create_dir(home.join("bin"))?;
-        for (name, file) in plugins {
-            fs::copy(file, home.join("bin").join(name))?;
-        }
-        fs::create_dir(home.join("net.d"))?;
-        fs::write(home.join("net.d/10-test.conflist"), list.to_string())?;
-        // Somebody else's comes later in the alphabet, and is not taken.
-        fs::write(
-            home.join("net.d/50-other.conf"),
-            r#"{"cniVersion":"1.0.0","name":"other","type":"absent"}"#,
-        )?;
+        ["bin", "net.d"].iter().try_for_each(|folder| fs::create_dir(home.join(folder)))?;
+        furnish(&home)?;
         fs::write(home.join("config.toml"), CONFIG)?;
         image::write(node, &home)?;
         let cgroup = format!("heddle-test{}", node.path().display().to_string().replace('/', "-"));
@@ -114,8 +134,24 @@ impl Containerd {
         let cgroups = rustix::fs::open(cgroups, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let containerd = Self { node: node.clone(), init, cgroups, cgroup, _keeper: keeper };
         containerd.answers()?;
-        containerd.import()?;
+        containerd.import(&containerd.path(&format!("{HOME}/image.tar")), &["--base-name", image::NAME])?;
         Ok(containerd)
+    }
+
+    /// Loads the images of an archive, under the names that they have in it.
+    ///
+    /// # Errors
+    /// As the runtime says.
+    pub fn load(&self, archive: &Path) -> Result<(), Failure> {
+        self.import(archive, &[])
+    }
+
+    /// Waits until it has found a network for its pods.
+    ///
+    /// # Errors
+    /// When it finds none, with what it says of it.
+    pub fn has_a_network(&self) -> Result<(), Failure> {
+        self.lacks(<[String]>::is_empty)
     }
 
     /// Where a path of its own is for this process. No link on the way may be an absolute one.
@@ -143,7 +179,7 @@ impl Containerd {
             Ok(new) if new != old => Ok(()),
             other => Err(format!("{other:?}")),
         })?;
-        self.answers()
+        self.has_a_network()
     }
 
     /// Takes a pod's network namespace away, as a reboot does, by the path that its [`Status`](cri::Status) has.
@@ -194,21 +230,24 @@ impl Containerd {
     }
 
     fn answers(&self) -> Result<(), Failure> {
+        self.lacks(|lacking| lacking.iter().all(|condition| condition.starts_with("NetworkReady")))
+    }
+
+    /// Waits until what it lacks is bearable.
+    fn lacks(&self, bearable: impl Fn(&[String]) -> bool) -> Result<(), Failure> {
         eventually("containerd to be ready", PATIENCE, || {
             let mut cri = self.cri().map_err(|e| e.to_string())?;
             let lacking = cri.lacking().map_err(|e| e.to_string())?;
-            if lacking.is_empty() { Ok(()) } else { Err(format!("{lacking:?}")) }
+            if bearable(&lacking) { Ok(()) } else { Err(format!("{lacking:?}")) }
         })?;
         Ok(())
     }
 
-    fn import(&self) -> Result<(), Failure> {
+    fn import(&self, archive: &Path, flags: &[&str]) -> Result<(), Failure> {
         let socket = self.path(&format!("{HOME}/containerd.sock"));
-        let image = self.path(&format!("{HOME}/image.tar"));
-        let import =
-            ["-n", "k8s.io", "images", "import", "--snapshotter", "native", "--base-name", image::NAME];
+        let import = ["-n", "k8s.io", "images", "import", "--snapshotter", "native"];
         let ctr = Invocation::foreign("ctr").args(["-a".as_ref(), socket.as_os_str()]).args(import);
-        let output = ctr.args([image]).run(&self.node)?;
+        let output = ctr.args(flags).args([archive]).run(&self.node)?;
         if output.status.success() { Ok(()) } else { Err(output.stderr.into()) }
     }
 }

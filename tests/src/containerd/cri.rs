@@ -1,8 +1,9 @@
 //! Kubelet's requests: pods made, looked at and removed. Numbers of fields are those of `runtime.v1`.
 
 use super::Failure;
+use super::HOME;
+use super::container::{Container, namespaces};
 use super::grpc::Client;
-use super::image;
 use super::message::{Fields, Message};
 use serde_json::Value;
 use std::net::IpAddr;
@@ -22,6 +23,8 @@ pub struct Pod {
     pub ports: Vec<(u16, u16)>,
     /// Its annotations.
     pub annotations: Vec<(String, String)>,
+    /// Whether it has the node's network in place of its own.
+    pub on_the_node: bool,
 }
 
 /// What the runtime says of a pod.
@@ -38,12 +41,22 @@ pub struct Status {
 impl Pod {
     /// A pod that asks for nothing.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), ports: Vec::new(), annotations: Vec::new() }
+        Self { name: name.to_owned(), ports: Vec::new(), annotations: Vec::new(), on_the_node: false }
+    }
+
+    /// A pod that has the node's network.
+    pub fn on_the_node(name: &str) -> Self {
+        Self { on_the_node: true, ..Self::new(name) }
+    }
+
+    /// Where the output of its containers goes, as the runtime sees it.
+    fn logs(&self) -> String {
+        format!("{HOME}/logs/{}", self.name)
     }
 
     fn message(&self) -> Message {
         let metadata = Message::default().bytes(1, &self.name).bytes(2, &self.name).bytes(3, "default");
-        let mut config = Message::default().message(1, &metadata).bytes(3, "/run/heddle-test/logs");
+        let mut config = Message::default().message(1, &metadata).bytes(3, self.logs());
         for (host, pod) in &self.ports {
             config =
                 config.message(5, &Message::default().number(2, (*pod).into()).number(3, (*host).into()));
@@ -51,7 +64,8 @@ impl Pod {
         for (key, value) in &self.annotations {
             config = config.message(7, &Message::default().bytes(1, key).bytes(2, value));
         }
-        config
+        let security = Message::default().message(1, &namespaces(self.on_the_node));
+        config.message(8, &Message::default().message(2, &security))
     }
 }
 
@@ -79,18 +93,35 @@ impl Cri {
         Ok(self.call("RunPodSandbox", &request)?.text(1))
     }
 
-    /// Makes and starts a container in the pod's sandbox, and gives its id.
+    /// Makes and starts a container that does nothing in the pod's sandbox, and gives its id.
     ///
     /// # Errors
     /// As the runtime says.
     pub fn start_container(&mut self, id: &str, pod: &Pod) -> Result<String, Failure> {
-        let metadata = Message::default().bytes(1, "main");
-        let image = Message::default().bytes(1, format!("{}:1", image::NAME));
-        let container = Message::default().message(1, &metadata).message(2, &image).bytes(11, "main.log");
+        self.start(id, pod, &Container::pause())
+    }
+
+    /// Makes and starts a container in the pod's sandbox, and gives its id.
+    ///
+    /// # Errors
+    /// As the runtime says.
+    pub fn start(&mut self, id: &str, pod: &Pod, container: &Container) -> Result<String, Failure> {
+        let container = container.message(pod.on_the_node);
         let request = Message::default().bytes(1, id).message(2, &container).message(3, &pod.message());
         let container = self.call("CreateContainer", &request)?.text(1);
         self.call("StartContainer", &Message::default().bytes(1, &container))?;
         Ok(container)
+    }
+
+    /// The code with which a container has ended; none while it has not.
+    ///
+    /// # Errors
+    /// As the runtime says.
+    pub fn exit_code(&mut self, container: &str) -> Result<Option<u64>, Failure> {
+        const EXITED: u64 = 2;
+        let request = Message::default().bytes(1, container);
+        let status = self.call("ContainerStatus", &request)?.message(1);
+        Ok((status.number(3) == EXITED).then(|| status.number(7)))
     }
 
     /// Stops all of a pod's containers and takes its network away. May be repeated.
