@@ -5,9 +5,13 @@ CARGO_PROFILE := $(if $(filter debug,$(PROFILE)),dev,$(PROFILE))
 BIN := target/$(PROFILE)
 MUSL := $(shell uname -m)-unknown-linux-musl
 HAS_MUSL = $(wildcard $(shell rustc --print sysroot)/lib/rustlib/$(MUSL))
+MUSL_PLUGIN = $(if $(HAS_MUSL),cargo build --quiet --release --package heddle-cni --target $(MUSL) && \
+  install -m 755 target/$(MUSL)/release/heddle-cni target/release/heddle-cni)
+# Bytes of the whole archive, in which nothing is compressed.
+IMAGE_LIMIT := 20000000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check build bench soak deps clean
+.PHONY: help demo up test check build image bench soak deps clean
 
 help:
 	@awk '/^$$/ { text = "" } /^# / { text = substr($$0, 3) } \
@@ -37,8 +41,13 @@ check: deps
 # The programs, in target/release; the plugin with musl, half as large, where rustup has that target
 build:
 	cargo build --quiet --release --bins
-	$(if $(HAS_MUSL),cargo build --quiet --release --package heddle-cni --target $(MUSL) && \
-	  install -m 755 target/$(MUSL)/release/heddle-cni target/release/heddle-cni)
+	$(MUSL_PLUGIN)
+
+# The image of a node's programs, in target/heddle-image.tar, which every runtime loads (docs/image.md)
+image: deps
+	cargo build --quiet --release --bins --package heddle-cni --package heddle-node
+	$(MUSL_PLUGIN)
+	conf/image.sh target/release target/heddle-image.tar $(IMAGE_LIMIT)
 
 # Measures service routing in a lab, in some minutes; `FLAGS=--quick` in less than one, `FLAGS=cni` the plugin (needs root)
 bench: deps build
