@@ -12,6 +12,7 @@
 //! | [`plane`] | a node and API servers that a test can break |
 //! | [`process`] | programs under test, started inside a namespace, dead with the test |
 //! | [`kubelet`] | a DaemonSet's pod on a node, as kubelet and a runtime make it |
+//! | [`image`] | the container image, from the programs that are built |
 //! | [`manifests`] | what `kubectl apply -k conf/…` makes |
 //! | [`proxy`] | the real `heddle-proxy` on a node, fed from a folder of manifests |
 //! | [`traffic`] | servers and clients: which endpoint answered, and which source address it saw |
@@ -30,6 +31,7 @@ pub mod cluster;
 pub mod cni;
 pub mod containerd;
 pub mod demo;
+pub mod image;
 pub mod kubelet;
 pub mod lab;
 pub mod manifests;
