@@ -1,6 +1,6 @@
 //! Single requests to the API server, beside the watches.
 //!
-//! Not tried again here. Invariant: a request ends within [`PATIENCE`], with what was answered or why nothing was.
+//! Not tried again here. Invariant: a request ends within ten seconds, with what was answered or why nothing was.
 
 use http::request::Builder;
 use http::{Method, Request};

@@ -16,6 +16,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -80,6 +81,22 @@ impl Stage {
         Ok(())
     }
 
+    /// The plugin is in place on the first node, with the node's ranges and a sign of life.
+    fn supplies(&self) -> Outcomes {
+        let pod = &self.pods[0];
+        let list = pod.path("/etc/cni/net.d/10-heddle.conflist");
+        let list = eventually("the plugin's configuration", PATIENCE, || {
+            fs::read_to_string(&list).map_err(|error| format!("{error}\n{}", pod.log()))
+        })?;
+        for range in self.cluster.node("node-1")?.pod_ranges() {
+            assert!(list.contains(&range.to_string()), "{range} in {list}");
+        }
+        for file in ["/opt/cni/bin/heddle-cni", "/opt/cni/bin/loopback", "/run/heddle/node-alive"] {
+            eventually(file, PATIENCE, || fs::metadata(pod.path(file)).map(drop).map_err(|e| e.to_string()))?;
+        }
+        Ok(())
+    }
+
     /// A Service that cannot be used as it is, comes right and goes wrong again before anybody could say so.
     fn flaps(&self, name: &str) -> Result<(), String> {
         for ip in ["not an address", "198.51.100.1", "not an address"] {
@@ -116,10 +133,12 @@ impl Stage {
     }
 }
 
-/// Whatever a variant changes, pods and Services are reached and the rights are used, no more and no less.
+/// Whatever a variant changes, pods and Services are reached, the plugin is where runtimes look for it, and the rights are used, no
+/// more and no less.
 fn works(variant: &str) -> Outcomes {
     let stage = Stage::install(variant)?;
     stage.serves()?;
+    stage.supplies()?;
     let mut times = 0;
     stage.uses_its_rights("heddle-proxy", || {
         times += 1;

@@ -1,5 +1,5 @@
-//! A DaemonSet's pod on a node of the lab, as kubelet and a container runtime make it: of each container a read-only root with the
-//! program alone, its mounts, its ServiceAccount's token, arguments and variables, and the capabilities that it asks for.
+//! A DaemonSet's pod on a node of the lab, as kubelet and a container runtime make it: of each container a read-only root with our
+//! programs alone, its mounts, its ServiceAccount's token, arguments and variables, and the capabilities that it asks for.
 //!
 //! Not a kubelet: it reports nothing and restarts nothing. What a container mounts of the host is empty and its own, but for the
 //! kernel's files. Invariant: all of it is one process's, and gone with that.
@@ -20,6 +20,8 @@ use std::sync::Arc;
 pub const NAMESPACE: &str = "kube-system";
 /// Where the pod's root is made, in a mount namespace of its own.
 const ROOT: &str = "/mnt";
+/// What the image holds.
+const PROGRAMS: [&str; 3] = ["heddle-node", "heddle-proxy", "heddle-cni"];
 /// Where a pod has its token.
 const ACCOUNT: &str = "var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -164,7 +166,9 @@ impl Draft<'_> {
             let token = self.api.token_of(NAMESPACE, text(&self.spec["serviceAccountName"]));
             fs::write(account.join("token"), token)?;
         }
-        fs::write(root.join(text(&self.container["command"][0]).trim_start_matches('/')), "")?;
+        for program in PROGRAMS {
+            fs::write(root.join(program), "")?;
+        }
         for (volume, path) in self.mounts() {
             let folder = root.join(path.trim_start_matches('/'));
             fs::create_dir_all(&folder)?;
@@ -189,15 +193,16 @@ impl Draft<'_> {
 
     /// What makes the root, gives up what is not asked for, and becomes the program.
     fn script(&self, folder: &Path) -> Result<String, Error> {
-        let program = program(text(&self.container["command"][0]).trim_start_matches('/'))?;
         let mut lines = vec![
             format!("mount -t tmpfs none {ROOT}"),
             format!("cp -a {}/. {ROOT}", folder.display()),
-            format!("mount --bind {} {ROOT}\"$0\"", program.display()),
             format!("mount --rbind /proc {ROOT}/proc"),
             format!("mount --bind /proc/sys {ROOT}/proc/sys"),
             format!("mount -o remount,bind,ro {ROOT}/proc/sys"),
         ];
+        for name in PROGRAMS {
+            lines.push(format!("mount --bind {} {ROOT}/{name}", program(name)?.display()));
+        }
         for (volume, path) in self.mounts() {
             match volume["hostPath"]["path"].as_str() {
                 Some(host) if host.starts_with("/proc/") => {
