@@ -11,11 +11,11 @@ MUSL_PLUGIN = $(if $(HAS_MUSL),cargo build --quiet --release --package heddle-cn
 IMAGE_LIMIT := 20000000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check build image bench soak deps clean
+.PHONY: help demo up test check build bpf bpf-check image bench soak deps clean
 
 help:
 	@awk '/^$$/ { text = "" } /^# / { text = substr($$0, 3) } \
-	  /^[a-z]+:/ { if (text) printf "  make %-8s %s\n", substr($$1, 1, length($$1) - 1), text; text = "" }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:/ { if (text) printf "  make %-9s %s\n", substr($$1, 1, length($$1) - 1), text; text = "" }' $(MAKEFILE_LIST)
 
 # Nodes with pods and a Service, damaged and whole again, told step by step; cleans up behind itself (needs root)
 demo: deps
@@ -42,6 +42,14 @@ check: deps
 build:
 	cargo build --quiet --release --bins
 	$(MUSL_PLUGIN)
+
+# The BPF programs, rebuilt into ebpf/prebuilt: wanted after each change of theirs (installs a second compiler, as root on Debian)
+bpf:
+	conf/bpf.sh build
+
+# Whether the BPF programs in ebpf/prebuilt are what their sources give, byte for byte
+bpf-check:
+	conf/bpf.sh check
 
 # The image of a node's programs, in target/heddle-image.tar, which every runtime loads (docs/image.md)
 image: deps

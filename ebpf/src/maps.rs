@@ -1,0 +1,248 @@
+//! The maps, and what the programs read of them.
+
+use aya_ebpf::EbpfContext;
+use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, SkStorage};
+use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_loop};
+use aya_ebpf::macros::btf_map;
+use aya_ebpf::programs::SockAddrContext;
+use core::ffi::c_void;
+use core::ptr::{addr_of, from_mut};
+use heddle_ebpf::abi::{
+    Address, CLIENTS, Client, Counts, Flow, Flows, Frontend, Kept, List, NODE_ADDRESSES, PORT_WORDS,
+    ROW_CHUNKS, ROWS, Row, SLOT_CHUNKS, SLOTS, Slot, port_bit,
+};
+use heddle_ebpf::select::{Choice, World};
+
+const GROWS: usize = BPF_F_NO_PREALLOC as usize;
+const MAPPED: usize = BPF_F_MMAPABLE as usize;
+
+/// Which maps these are; the loader sets it, as the next one.
+#[unsafe(no_mangle)]
+static EPOCH: u32 = 0;
+/// The cookie of the node's network namespace; the loader sets it.
+#[unsafe(no_mangle)]
+static NODE_NAMESPACE: u64 = 0;
+
+/// Frontend → row. A larger one takes its place when it is full.
+#[btf_map]
+static FRONTENDS: ArrayOfMaps<HashMap<Frontend, u32, 1024, GROWS>, 1> = ArrayOfMaps::new();
+/// Row / [`ROWS`] → its chunk.
+#[btf_map]
+static ROW_TABLE: ArrayOfMaps<Array<Row, { ROWS as usize }, MAPPED>, { ROW_CHUNKS as usize }> =
+    ArrayOfMaps::new();
+/// Slot / [`SLOTS`] → its chunk.
+#[btf_map]
+static SLOT_TABLE: ArrayOfMaps<Array<Slot, { SLOTS as usize }, MAPPED>, { SLOT_CHUNKS as usize }> =
+    ArrayOfMaps::new();
+/// Row / [`ROWS`] → what happened to connections to its rows.
+#[btf_map]
+static ROW_COUNTS: ArrayOfMaps<PerCpuArray<Counts, { ROWS as usize }>, { ROW_CHUNKS as usize }> =
+    ArrayOfMaps::new();
+/// Counter / [`SLOTS`] → how many connections were led to its endpoints.
+#[btf_map]
+static ENDPOINT_COUNTS: ArrayOfMaps<PerCpuArray<u64, { SLOTS as usize }>, { SLOT_CHUNKS as usize }> =
+    ArrayOfMaps::new();
+/// A bit for each node port.
+#[btf_map]
+static NODE_PORTS: Array<u64, { PORT_WORDS as usize }, MAPPED> = Array::new();
+/// The addresses that serve node ports.
+#[btf_map]
+static NODE_ADDRESS: HashMap<Address, u8, { NODE_ADDRESSES as usize }, GROWS> = HashMap::new();
+/// Clients that keep their endpoint; none where no Service is sticky.
+#[btf_map]
+static CLIENT_TABLE: ArrayOfMaps<LruHashMap<Client, Kept, { CLIENTS as usize }>, 1> = ArrayOfMaps::new();
+/// What a connected socket was told.
+#[btf_map]
+static PEERS: SkStorage<Flow> = SkStorage::new();
+/// What an unconnected UDP socket was told.
+#[btf_map]
+static FLOWS_OF: SkStorage<Flows> = SkStorage::new();
+
+/// The world of a running program.
+pub(crate) struct Kernel<'a>(pub(crate) &'a SockAddrContext);
+
+/// What is looked for, and what was found.
+struct Search {
+    first: u32,
+    port: u32,
+    address: Address,
+    found: Slot,
+    is_found: u32,
+}
+
+/// One step of a search. Not exported: the kernel takes no global function as a callback.
+extern "C" fn look_at(index: u32, search: *mut Search) -> i64 {
+    // SAFETY: the kernel hands on what `bpf_loop` was given.
+    let search = unsafe { &mut *search };
+    let Some(slot) = slot(search.first.wrapping_add(index)) else { return 1 };
+    let same = slot.address[0] == search.address[0]
+        && slot.address[1] == search.address[1]
+        && slot.address[2] == search.address[2]
+        && slot.address[3] == search.address[3];
+    if u32::from(slot.port) == search.port && same {
+        search.found = slot;
+        search.is_found = 1;
+        return 1;
+    }
+    0
+}
+
+#[inline(always)]
+fn slot(slot: u32) -> Option<Slot> {
+    SLOT_TABLE.get_value(slot / SLOTS, &(slot % SLOTS)).copied()
+}
+
+impl World for Kernel<'_> {
+    #[inline(always)]
+    fn frontend(&self, frontend: &Frontend) -> Option<u32> {
+        let table = FRONTENDS.get(0)?;
+        // SAFETY: the kernel frees elements of such a map only after the programs that may read them.
+        unsafe { table.get(frontend) }.copied()
+    }
+
+    #[inline(always)]
+    fn row(&self, row: u32) -> Option<Row> {
+        let row: *const Row = ROW_TABLE.get_value(row / ROWS, &(row % ROWS))?;
+        // SAFETY: a map's value, of its type; the list is read at once.
+        unsafe {
+            Some(Row {
+                list: List(addr_of!((*row).list.0).read_volatile()),
+                affinity: (*row).affinity,
+                seconds: (*row).seconds,
+                flags: (*row).flags,
+            })
+        }
+    }
+
+    #[inline(always)]
+    fn slot(&self, number: u32) -> Option<Slot> {
+        slot(number)
+    }
+
+    #[inline(always)]
+    fn find(&self, list: List, address: &Address, port: u16) -> Option<Slot> {
+        let mut search = Search {
+            first: list.first(),
+            port: u32::from(port),
+            address: *address,
+            found: Slot::default(),
+            is_found: 0,
+        };
+        let step: extern "C" fn(u32, *mut Search) -> i64 = look_at;
+        // SAFETY: the step takes what it is handed; the search outlives the call.
+        unsafe { bpf_loop(list.count(), step as *mut c_void, from_mut(&mut search).cast(), 0) };
+        if search.is_found == 1 { Some(search.found) } else { None }
+    }
+
+    #[inline(always)]
+    fn is_node_port(&self, protocol: u8, port: u16) -> bool {
+        let (word, bit) = port_bit(protocol, port);
+        NODE_PORTS.get(word).is_some_and(|bits| bits & bit != 0)
+    }
+
+    #[inline(always)]
+    fn is_node_address(&self, address: &Address) -> bool {
+        // SAFETY: as above.
+        unsafe { NODE_ADDRESS.get(address) }.is_some()
+    }
+
+    #[inline(always)]
+    fn epoch(&self) -> u32 {
+        // SAFETY: it is set before the program runs, and read-only then.
+        unsafe { addr_of!(EPOCH).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn namespace(&self) -> u64 {
+        // SAFETY: a helper that these programs may call.
+        unsafe { bpf_get_netns_cookie(self.0.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn node_namespace(&self) -> u64 {
+        // SAFETY: as the epoch.
+        unsafe { addr_of!(NODE_NAMESPACE).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn kept(&self, client: &Client) -> Option<Kept> {
+        let table = CLIENT_TABLE.get(0)?;
+        // SAFETY: an entry may be another client's by now (LRU): its endpoint would then be looked for in this client's list.
+        unsafe { table.get(client) }.copied()
+    }
+
+    #[inline(always)]
+    fn keep(&self, client: &Client, kept: &Kept) {
+        if let Some(table) = CLIENT_TABLE.get(0) {
+            // A client that there is no room for is served without.
+            let _ = table.insert(client, kept, 0);
+        }
+    }
+}
+
+/// Counts a connection that was led to an endpoint.
+#[inline(always)]
+pub(crate) fn count(choice: &Choice) {
+    if let Some(counts) = ROW_COUNTS.get_value_ptr_mut(choice.stamp.row / ROWS, &(choice.stamp.row % ROWS)) {
+        // SAFETY: a value of this CPU; another program on it may take one count away, no more.
+        unsafe {
+            (*counts).connections += 1;
+            (*counts).kept += u64::from(choice.kept);
+        }
+    }
+    let counter = choice.slot.counter;
+    if let Some(connections) = ENDPOINT_COUNTS.get_value_ptr_mut(counter / SLOTS, &(counter % SLOTS)) {
+        // SAFETY: as above.
+        unsafe { *connections += 1 };
+    }
+}
+
+/// Counts a connection that was refused.
+#[inline(always)]
+pub(crate) fn count_refused(row: u32) {
+    if let Some(counts) = ROW_COUNTS.get_value_ptr_mut(row / ROWS, &(row % ROWS)) {
+        // SAFETY: as above.
+        unsafe { (*counts).refused += 1 };
+    }
+}
+
+/// What a connected socket was told, if it was.
+#[inline(always)]
+pub(crate) fn peer_of(ctx: &SockAddrContext) -> Option<&Flow> {
+    // SAFETY: the socket's own storage, or null; the kernel holds the socket's lock around these programs.
+    unsafe { PEERS.get_ptr_mut(ctx).as_ref() }
+}
+
+/// The place for what a connected socket is told.
+#[inline(always)]
+pub(crate) fn peer(ctx: &SockAddrContext) -> Option<&mut Flow> {
+    // SAFETY: as above.
+    unsafe { PEERS.get_or_insert_ptr_mut(ctx, None).as_mut() }
+}
+
+/// What an unconnected socket was told, if it was.
+#[inline(always)]
+pub(crate) fn flows_of(ctx: &SockAddrContext) -> Option<&Flows> {
+    // SAFETY: as above.
+    unsafe { FLOWS_OF.get_ptr_mut(ctx).as_ref() }
+}
+
+/// The place for what an unconnected socket is told.
+#[inline(always)]
+pub(crate) fn flows(ctx: &SockAddrContext) -> Option<&mut Flows> {
+    // SAFETY: as above.
+    unsafe { FLOWS_OF.get_or_insert_ptr_mut(ctx, None).as_mut() }
+}
