@@ -42,6 +42,6 @@ mod tests {
 
     #[test]
     fn the_object_is_an_elf_file_that_can_be_read_in_place() {
-        assert!(OBJECT.starts_with(b"\x7fELF") && OBJECT.as_ptr().addr() % 8 == 0);
+        assert!(OBJECT.starts_with(b"\x7fELF") && OBJECT.as_ptr().addr().is_multiple_of(8));
     }
 }

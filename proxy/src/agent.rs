@@ -32,6 +32,8 @@ pub enum Event {
     Change(Change),
     /// Somebody else may have changed the kernel's state.
     Doubt,
+    /// The node's addresses, or whether sockets are served, may have changed.
+    LookAgain,
     /// Somebody wants to know something.
     Look(Question),
 }
@@ -154,6 +156,7 @@ impl<D: Dataplane> Agent<D> {
                 }
             }
             Event::Look(question) => self.questions.push(question),
+            Event::LookAgain => self.dataplane.look_again(),
             Event::Doubt => {
                 self.doubted = true;
                 self.dataplane.doubt();

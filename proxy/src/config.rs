@@ -22,6 +22,7 @@ pub use self::validate::Invalid;
 pub use self::values::socket_address;
 
 use self::flags::Flags;
+use crate::ebpf::Places;
 use crate::health::servers::Probes;
 use crate::nft::settings::Settings;
 use std::ffi::OsString;
@@ -29,6 +30,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
+
+/// The mode that serves Services at sockets.
+const EBPF: &str = "ebpf";
 
 /// Where objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +87,10 @@ pub struct Config {
     pub source: Source,
     /// What is decided about routing.
     pub settings: Settings,
+    /// Services are served at sockets where that can be.
+    pub serves_sockets: bool,
+    /// Where sockets are found, and the programs that serve them.
+    pub places: Places,
     /// Where metrics are served, if anywhere.
     pub metrics_address: Option<SocketAddr>,
     /// The socket on which questions are answered; `None` for none.
@@ -209,6 +217,8 @@ impl CommandLine {
             serves_external_ips: gates::is_on(gates::EXTERNAL_IPS, &file.feature_gates),
             source: meaning::source(&file, self.flags.master.as_deref()),
             settings: meaning::settings(&file),
+            serves_sockets: file.mode == EBPF,
+            places: Places { cgroup: self.flags.cgroup_root.clone(), pins: self.flags.bpf_root.clone() },
             metrics_address: meaning::metrics_address(&file),
             status_socket: Some(&self.flags.status_socket).filter(|path| !path.is_empty()).map(PathBuf::from),
             sysctl: self.flags.sysctl_dir.clone(),
@@ -262,7 +272,7 @@ impl Config {
 
     /// How packets are routed, as the field `mode` names it.
     pub fn mode(&self) -> &'static str {
-        "nftables"
+        if self.serves_sockets { EBPF } else { "nftables" }
     }
 
     /// The configuration as a file that says the same.

@@ -40,6 +40,40 @@ pub trait Dataplane {
 
     /// The kernel's state may not be what we left: the next sync reads it back.
     fn doubt(&mut self);
+
+    /// What is not in tables may have changed: the node's addresses, or whether sockets are served. [`Dataplane::due`] says whether
+    /// that is to be looked at.
+    fn look_again(&mut self) {}
+}
+
+impl<T: Dataplane + ?Sized> Dataplane for Box<T> {
+    fn stage(&mut self, delta: &Delta<Frontend, Backends>) {
+        (**self).stage(delta);
+    }
+
+    fn surround(&mut self, surroundings: &Surroundings) {
+        (**self).surround(surroundings);
+    }
+
+    fn sync(&mut self, wanted: &Frontends) -> Synced {
+        (**self).sync(wanted)
+    }
+
+    fn due(&self) -> Option<Instant> {
+        (**self).due()
+    }
+
+    fn wanted(&self) -> Vec<&Table> {
+        (**self).wanted()
+    }
+
+    fn doubt(&mut self) {
+        (**self).doubt();
+    }
+
+    fn look_again(&mut self) {
+        (**self).look_again();
+    }
 }
 
 /// What routing depends on besides frontends.

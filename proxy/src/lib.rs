@@ -20,6 +20,7 @@
 //! | [`agent`] | the loop: gather, resolve, sync, retry |
 //! | [`dataplane`] | the door to whatever routes packets |
 //! | [`nft`] | the dataplane that speaks nf_tables |
+//! | [`ebpf`](mod@ebpf) | the dataplane at the socket, over that for packets |
 //! | [`doubts`] | when to look whether others edited our tables |
 //! | [`backoff`] | how long to wait before a next try |
 //! | [`memory`] | gives back what a start took for a moment |
@@ -52,6 +53,7 @@ pub mod dataplane;
 pub mod delta;
 pub mod door;
 pub mod doubts;
+pub mod ebpf;
 pub mod events;
 pub mod frontends;
 pub mod health;

@@ -5,6 +5,7 @@
 //! | agent | [`Agent::run`] |
 //! | conntrack | forgets UDP flows |
 //! | listener | `damage`: hears who else changes our tables |
+//! | sockets, node addresses | `sockets`: tries out whether sockets are served; follows the node's addresses |
 //! | health, addresses | `health`: answers probes; follows the node's addresses |
 //! | metrics | `metrics`: answers scrapes |
 //! | standing | `standing`: what waits for the first rules: kube-proxy's, when they are to go, and late limits |
@@ -21,6 +22,7 @@ mod metrics;
 mod prepare;
 mod reload;
 mod remove;
+mod sockets;
 mod source;
 mod standing;
 
@@ -32,6 +34,7 @@ use self::source::Posts;
 use crate::agent::Agent;
 use crate::config::{CommandLine, Config};
 use crate::conntrack::{Forgetter, Outbox, Tracked};
+use crate::ebpf::Sockets;
 use crate::frontends::IpFamily;
 use crate::health::{Health, Outbox as Checks, Pulse};
 use crate::logging::Verbosity;
@@ -69,7 +72,9 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let pulse = Pulse::new(Health::new(config.sync_period).of_families(&routed), Instant::now);
     let kernel = Attended::new(kernel, pulse.clone());
     let nft = Nft::of_families(kernel, &config.settings, &families);
-    let agent = Agent::new(&config.node, nft).with_pulse(pulse.clone());
+    let at_sockets = Sockets::default();
+    let plane = sockets::over(nft, config, (&events, &at_sockets))?;
+    let agent = Agent::new(&config.node, plane).with_pulse(pulse.clone());
     let (reports, told) = unbounded_channel();
     let reports = Reports::new(reports);
     let (checks, checked) = unbounded_channel();

@@ -4,7 +4,7 @@ use heddle_tests::lab::{Families, Lab, Underlay};
 use heddle_tests::namespace::Namespace;
 use heddle_tests::patience::PATIENCE;
 use heddle_tests::process::Invocation;
-use heddle_tests::scenario::{self, Scenario, pass_traffic};
+use heddle_tests::scenario::{self, Scenario, Served, pass_traffic};
 use heddle_tests::traffic::{Outcome, Server, Steady, Transport, attempt, attempt_here};
 use std::error::Error;
 use std::fs;
@@ -209,7 +209,9 @@ web-1 tcp -> 10.96.0.10:80 = web-1, source kept
 fn a_scenario_that_is_not_true_fails_with_the_line_and_what_came_instead() -> Outcomes {
     let mut scenario = Scenario::parse(HALF_TRUE)?;
     scenario.outcomes = scenario::Outcomes::of(&scenario);
-    let Err(scenario::Error::Mismatches { mismatches, rulesets }) = pass_traffic(&scenario) else {
+    let Err(scenario::Error::Mismatches { mismatches, rulesets }) =
+        pass_traffic(&scenario, Served::AtPackets)
+    else {
         return Err("the scenario passed".into());
     };
     let got =
@@ -226,7 +228,7 @@ fn a_kernel_that_holds_something_else_than_the_scenario_says_fails() -> Outcomes
     scenario.outcomes = scenario::Outcomes::of(&scenario);
     scenario.outcomes.nft =
         scenario.outcomes.nft.replace("10.96.0.10 . tcp . 80 . 0", "10.96.0.10 . tcp . 81 . 0");
-    let failed = pass_traffic(&scenario).err().ok_or("the scenario passed")?;
+    let failed = pass_traffic(&scenario, Served::AtPackets).err().ok_or("the scenario passed")?;
     assert!(matches!(failed, scenario::Error::Kernel { .. }), "{failed}");
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use heddle_proxy::frontends::Reach;
 use heddle_proxy::model::Protocol;
-use heddle_tests::scenario::{Origin, Outcomes, Scenario, Way, pass_traffic};
+use heddle_tests::scenario::{Origin, Outcomes, Scenario, Served, Way, pass_traffic};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -63,13 +63,15 @@ fn left_out(way: &Way) -> Option<&'static str> {
     None
 }
 
-/// A scenario is two tests: what the programs say, which needs nothing, and what clients see, which needs root.
-fn rungs(file: &Path) -> [Trial; 2] {
+/// A scenario is three tests: what the programs say, which needs nothing, and what clients see, which needs root: with packets that
+/// are routed, and with sockets that are served.
+fn rungs(file: &Path) -> [Trial; 3] {
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
-    let (printed, passed) = (file.to_owned(), file.to_owned());
+    let (printed, passed, served) = (file.to_owned(), file.to_owned(), file.to_owned());
     [
         Trial::test(format!("{name}::outcomes"), move || outcomes(&printed)),
-        Trial::test(format!("{name}::traffic"), move || traffic(&passed)),
+        Trial::test(format!("{name}::traffic"), move || traffic(&passed, Served::AtPackets)),
+        Trial::test(format!("{name}::sockets"), move || traffic(&served, Served::AtSockets)),
     ]
 }
 
@@ -83,9 +85,9 @@ fn outcomes(file: &Path) -> Result<(), Failed> {
     Ok(outcomes.meet(&scenario.outcomes)?)
 }
 
-fn traffic(file: &Path) -> Result<(), Failed> {
+fn traffic(file: &Path, served: Served) -> Result<(), Failed> {
     let scenario = Scenario::parse(&fs::read_to_string(file)?)?;
-    pass_traffic(&scenario).map_err(|error| Failed::from(with_causes(&error)))
+    pass_traffic(&scenario, served).map_err(|error| Failed::from(with_causes(&error)))
 }
 
 fn with_causes(error: &dyn Error) -> String {

@@ -100,6 +100,16 @@ impl Lab {
         Ok(lab)
     }
 
+    /// The same, where proxies serve Services at sockets.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_sockets(nodes: &[&str]) -> Result<Self, Error> {
+        let lab = Self::on(Underlay::flat(nodes).with_sockets())?;
+        lab.route_pods()?;
+        Ok(lab)
+    }
+
     /// Builds what is described. Nobody tells the nodes, or the fabric, where the others' pods are.
     ///
     /// # Errors
@@ -117,7 +127,7 @@ impl Lab {
         let mut lab = Self { outside: Namespace::new("outside")?, fabric, nodes: Vec::new(), underlay };
         lab.connect(&lab.outside, lab.underlay.outside())?;
         for (name, number, seat) in lab.underlay.nodes() {
-            let node = Node::new(name, number, seat, lab.underlay.pods)?;
+            let node = Node::new(name, number, seat, &lab.underlay)?;
             lab.connect(node.namespace(), seat)?;
             node.forward()?;
             lab.nodes.push(node);
@@ -171,7 +181,7 @@ impl Lab {
         let (seat, port) = (old.seat(), port(old.namespace()));
         let failed = |source| Error::Wire { host: name.to_owned(), source };
         self.fabric.enter(|| Wire::open()?.remove(&port))?.map_err(failed)?;
-        let namespace = Namespace::new(name)?;
+        let namespace = Namespace::new(name)?.in_cgroup(self.node(name)?.namespace().cgroup().cloned());
         self.connect(&namespace, seat)?;
         let node = self.nodes.iter_mut().find(|node| node.name() == name).expect("it was found above");
         node.reboot(namespace)

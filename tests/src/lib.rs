@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`namespace`] | one network namespace, held by a file descriptor and gone with it |
 //! | [`wire`] | links, addresses and routes inside a namespace |
+//! | [`cgroup`](mod@cgroup) | a cgroup of a node's own |
 //! | [`lab`] | a fabric with nodes and an outside host; pods are made by running the real `heddle-cni` |
 //! | [`cni`] | what a container runtime does with a CNI plugin and its configuration list |
 //! | [`containerd`] | a real container runtime on a node, and kubelet's requests to it |
@@ -27,6 +28,7 @@
 //! when that is killed: namespaces and directories are file descriptors, processes die with their parent.
 
 pub mod apiserver;
+pub mod cgroup;
 pub mod cluster;
 pub mod cni;
 pub mod containerd;

@@ -3,6 +3,7 @@
 //! It is not a named namespace: there is no file under `/run/netns`, so that nothing is left when the test is
 //! killed. Invariant: no thread of the caller ever changes its namespace; work inside is done on threads of its own.
 
+use crate::cgroup::Cgroup;
 use rustix::fs::{Mode, OFlags};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use std::fmt;
@@ -56,6 +57,8 @@ pub enum Error {
 pub struct Namespace {
     name: Arc<str>,
     file: Arc<OwnedFd>,
+    /// Whoever enters is in it too.
+    cgroup: Option<Arc<Cgroup>>,
 }
 
 impl fmt::Debug for Namespace {
@@ -75,7 +78,18 @@ impl Namespace {
             thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload))
         });
         let file = made.map_err(|source| Error::Create { name: name.to_owned(), source })?;
-        Ok(Self { name: name.into(), file: Arc::new(file) })
+        Ok(Self { name: name.into(), file: Arc::new(file), cgroup: None })
+    }
+
+    /// The same one, whose threads and programs are in this cgroup, if there is one.
+    #[must_use]
+    pub fn in_cgroup(self, cgroup: Option<Arc<Cgroup>>) -> Self {
+        Self { cgroup, ..self }
+    }
+
+    /// The cgroup of its threads and programs, if it is one of their own.
+    pub fn cgroup(&self) -> Option<&Arc<Cgroup>> {
+        self.cgroup.as_ref()
     }
 
     /// A namespace that another program made, by the file that holds it.
@@ -84,7 +98,7 @@ impl Namespace {
     /// As the file system says.
     pub fn existing(name: &str, file: &Path) -> io::Result<Self> {
         let file = rustix::fs::open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Self { name: name.into(), file: Arc::new(file) })
+        Ok(Self { name: name.into(), file: Arc::new(file), cgroup: None })
     }
 
     /// The name for messages.
@@ -104,7 +118,7 @@ impl Namespace {
     /// [`Error::Enter`]; a panic of `work` goes on in the caller.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, Error> {
         let entered = thread::scope(|scope| {
-            let inside = || move_here(self.as_fd()).map(|()| work());
+            let inside = || move_here(self).map(|()| work());
             let thread = thread::Builder::new().name(self.name.to_string()).spawn_scoped(scope, inside)?;
             thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload))
         });
@@ -122,7 +136,7 @@ impl Namespace {
         let inside = self.clone();
         thread::Builder::new()
             .name(self.name.to_string())
-            .spawn(move || match move_here(inside.as_fd()) {
+            .spawn(move || match move_here(&inside) {
                 Ok(()) => Ok(work()),
                 Err(source) => Err(inside.not_entered(source)),
             })
@@ -155,8 +169,11 @@ impl AsFd for Namespace {
 }
 
 /// Moves the calling thread, which belongs to the lab and ends soon.
-fn move_here(namespace: BorrowedFd<'_>) -> io::Result<()> {
-    Ok(move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?)
+fn move_here(namespace: &Namespace) -> io::Result<()> {
+    if let Some(cgroup) = &namespace.cgroup {
+        cgroup.enter()?;
+    }
+    Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
 /// Gives the calling thread a namespace of its own and returns the file that holds it.

@@ -118,10 +118,11 @@ impl Proxy {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_with(node: &Node, source: &[&str]) -> Result<Self, Error> {
-        let socket = socket(node);
-        let fixed =
-            ["--proxy-mode", "nftables", "--hostname-override", node.name(), "--status-socket", &socket];
-        Ok(Self { process: node.start("heddle-proxy", source.iter().copied().chain(fixed))? })
+        let (socket, places) = (socket(node), node.socket_flags());
+        let mode = if places.is_empty() { "nftables" } else { "ebpf" };
+        let fixed = ["--proxy-mode", mode, "--hostname-override", node.name(), "--status-socket", &socket];
+        let flags = source.iter().copied().chain(fixed).chain(places.iter().map(String::as_str));
+        Ok(Self { process: node.start("heddle-proxy", flags)? })
     }
 
     /// Waits until the node's kernel holds our tables. Each comes complete, in one transaction.
@@ -131,6 +132,14 @@ impl Proxy {
     pub fn ready(&self, node: &Node) -> Result<(), Error> {
         eventually(&format!("the tables of heddle-proxy on {}", node.name()), PATIENCE, || tables(node))
             .map_err(|vain| Error::Unready { vain, printed: self.process.stdout() + &self.process.stderr() })
+    }
+
+    /// Waits until it serves sockets.
+    ///
+    /// # Errors
+    /// [`Vain`] with what it logged instead.
+    pub fn serves_sockets(&self) -> Result<(), Vain> {
+        self.logs("Services are served at sockets")
     }
 
     /// The program itself.

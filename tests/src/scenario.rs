@@ -42,6 +42,7 @@ mod coverage;
 mod expect;
 mod expected;
 mod parse;
+mod sockets;
 mod traffic;
 
 pub use attempt::{Attempt, Target};
@@ -49,4 +50,4 @@ pub use coverage::{Origin, Way};
 pub use expect::{Outcomes, Unexpected, same};
 pub use expected::{Expected, Source};
 pub use parse::{Host, ParseError, Pod, Scenario};
-pub use traffic::{Error, Mismatch, pass_traffic};
+pub use traffic::{Error, Mismatch, Served, pass_traffic};

@@ -45,8 +45,20 @@ impl Scratch {
         Self::with(|file_system| Ok(fsconfig_set_string(file_system, "size", bytes.to_string())?))
     }
 
+    /// Makes an empty BPF file system.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn for_bpf() -> io::Result<Self> {
+        Self::of_kind("bpf", |_| Ok(()))
+    }
+
     fn with(configure: impl FnOnce(&OwnedFd) -> io::Result<()>) -> io::Result<Self> {
-        let file_system = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        Self::of_kind("tmpfs", configure)
+    }
+
+    fn of_kind(kind: &str, configure: impl FnOnce(&OwnedFd) -> io::Result<()>) -> io::Result<Self> {
+        let file_system = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
         configure(&file_system)?;
         fsconfig_create(&file_system)?;
         let mount = fsmount(&file_system, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;

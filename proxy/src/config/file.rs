@@ -282,7 +282,7 @@ impl File {
         or(&mut self.config_sync_period, GoDuration::seconds(15 * 60));
         let (period, least) = match self.mode.as_str() {
             "ipvs" => (&mut self.ipvs.sync_period, None),
-            "nftables" => (&mut self.nftables.sync_period, Some(&mut self.nftables.min_sync_period)),
+            "nftables" | "ebpf" => (&mut self.nftables.sync_period, Some(&mut self.nftables.min_sync_period)),
             _ => (&mut self.iptables.sync_period, Some(&mut self.iptables.min_sync_period)),
         };
         or(period, GoDuration::seconds(30));

@@ -65,6 +65,13 @@ pub(super) struct Flags {
     /// Where the kernel's settings are written: in a container, whose /proc/sys is read-only, the node's, mounted elsewhere.
     #[arg(long, value_name = "DIR")]
     pub(super) sysctl_dir: Option<PathBuf>,
+    /// With --proxy-mode=ebpf, the cgroup whose sockets are served, with all below it; without it, the root of the node's
+    /// cgroup v2 hierarchy.
+    #[arg(long, value_name = "PATH")]
+    pub(super) cgroup_root: Option<PathBuf>,
+    /// Where the node's BPF file system is mounted, in which programs stay when heddle-proxy stops [default: /sys/fs/bpf].
+    #[arg(long, value_name = "PATH")]
+    pub(super) bpf_root: Option<PathBuf>,
     #[command(flatten)]
     logging: LoggingFlags,
     #[command(flatten)]
@@ -113,7 +120,8 @@ struct LoggingFlags {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Routing")]
 struct RoutingFlags {
-    /// How packets are routed: nftables. Taken as nftables, with a warning, are iptables and ipvs.
+    /// How Services are served: nftables, or ebpf: at the socket where a client of this node connects, with nftables for
+    /// everybody else. Taken as nftables, with a warning, are iptables and ipvs.
     #[arg(long, value_name = "MODE")]
     proxy_mode: Option<String>,
     /// Masquerade everything that goes to a cluster IP.
@@ -323,7 +331,7 @@ fn only_of_the_file(command: &clap::Command, matches: &ArgMatches) -> Vec<String
 impl RoutingFlags {
     fn apply(&self, file: &mut File) {
         // The flag is common to all modes, the fields are not.
-        let masquerade_all = if file.mode == "nftables" {
+        let masquerade_all = if matches!(file.mode.as_str(), "nftables" | "ebpf") {
             &mut file.nftables.masquerade_all
         } else {
             &mut file.iptables.masquerade_all
@@ -397,7 +405,7 @@ impl OldFlags {
         put(&mut file.iptables.localhost_node_ports, self.iptables_localhost_nodeports);
         // There are no flags of nftables' own.
         let (period, least) = match file.mode.as_str() {
-            "nftables" => (&mut file.nftables.sync_period, &mut file.nftables.min_sync_period),
+            "nftables" | "ebpf" => (&mut file.nftables.sync_period, &mut file.nftables.min_sync_period),
             _ => (&mut file.iptables.sync_period, &mut file.iptables.min_sync_period),
         };
         let is_ipvs = file.mode == "ipvs";

@@ -76,7 +76,7 @@ fn masquerade_all(file: &File) -> bool {
 /// Whether it is the field for masquerading of a mode that this file does not name.
 fn is_of_another_mode(field: &str, file: &File) -> bool {
     let idle = match file.mode.as_str() {
-        "nftables" => MASQUERADE_ALL[0],
+        "nftables" | "ebpf" => MASQUERADE_ALL[0],
         "" => return false,
         _ => MASQUERADE_ALL[1],
     };
@@ -117,7 +117,7 @@ pub(super) fn sync_period(file: &File) -> Duration {
 
 fn period(file: &File) -> (&'static str, GoDuration) {
     match file.mode.as_str() {
-        "nftables" => ("nftables.syncPeriod", file.nftables.sync_period),
+        "nftables" | "ebpf" => ("nftables.syncPeriod", file.nftables.sync_period),
         "ipvs" => ("ipvs.syncPeriod", file.ipvs.sync_period),
         _ => ("iptables.syncPeriod", file.iptables.sync_period),
     }

@@ -1,6 +1,6 @@
 //! Which values make no sense, all of them at once, each with the path of its field in the file.
 //!
-//! The rules are those of kube-proxy 1.36; a mode that it does not know, `ebpf`, has a rule of ours. Pure.
+//! The rules are those of kube-proxy 1.36; a mode that it does not know, `ebpf`, has those of nftables. Pure.
 
 use super::duration::GoDuration;
 use super::file::File;
@@ -119,18 +119,16 @@ impl Checks {
                 self.ipvs(file);
                 ("ipvs", file.ipvs.sync_period, file.ipvs.min_sync_period)
             }
-            "nftables" => {
+            // They have one block: sockets are served beside the tables.
+            "nftables" | "ebpf" => {
                 self.bit("nftables.masqueradeBit", file.nftables.masquerade_bit);
                 ("nftables", file.nftables.sync_period, file.nftables.min_sync_period)
-            }
-            "ebpf" => {
-                return self.fail("mode", &file.mode, "this version has no eBPF dataplane; use nftables");
             }
             other => {
                 return self.fail(
                     "mode",
                     &other,
-                    "must be nftables, iptables, ipvs or blank (blank means nftables)",
+                    "must be ebpf, nftables, iptables, ipvs or blank (blank means nftables)",
                 );
             }
         };
@@ -341,12 +339,10 @@ mod tests {
     }
 
     #[test]
-    fn unknown_modes_are_refused_and_so_is_the_dataplane_that_is_not_there() {
-        assert!(wrong("mode: userspace\n")[0].contains("must be nftables, iptables, ipvs or blank"));
-        assert_eq!(
-            wrong("mode: ebpf\n"),
-            ["mode: Invalid value: \"ebpf\": this version has no eBPF dataplane; use nftables"]
-        );
+    fn unknown_modes_are_refused_and_sockets_have_the_fields_of_nftables() {
+        assert!(wrong("mode: userspace\n")[0].contains("must be ebpf, nftables, iptables, ipvs or blank"));
+        assert_eq!(wrong("mode: ebpf\n"), [""; 0]);
+        assert_eq!(wrong("mode: ebpf\nnftables: {masqueradeBit: 32}\n").len(), 1);
     }
 
     /// kp:D1

@@ -8,7 +8,6 @@ use crate::frontends::{Frontend, IpFamily, Place};
 use crate::model::Protocol;
 use crate::nft::Settings;
 use heddle_netlink::conntrack::{Destination, Filter, Flow};
-use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -77,15 +76,7 @@ impl Served {
 
     /// Those of the host's own addresses on which node ports are served.
     pub fn node_port_addresses(&self, own: BTreeSet<IpAddr>, settings: &Settings) -> BTreeSet<IpAddr> {
-        let networks = [IpFamily::V4, IpFamily::V6].map(|family| {
-            let primary = self.node_addresses.iter().find(|address| IpFamily::of(**address) == family);
-            settings.node_port_networks(family, primary.copied())
-        });
-        let served = |address: &IpAddr| {
-            let networks = &networks[usize::from(address.is_ipv6())];
-            let within = |networks: &Vec<IpNetwork>| networks.iter().any(|n| n.contains(*address));
-            !address.is_loopback() && networks.as_ref().is_none_or(within)
-        };
+        let served = |address: &IpAddr| settings.serves_node_ports_on(address, &self.node_addresses);
         own.into_iter().filter(served).collect()
     }
 

@@ -67,4 +67,12 @@ impl Settings {
         (!networks.is_empty() && networks.iter().all(|network| network.prefix() > 0))
             .then(|| networks.into_iter().filter(|network| !network.ip().is_loopback()).collect())
     }
+
+    /// Whether node ports are served on an address that the node has. `of_object` are those that its Node object says.
+    pub fn serves_node_ports_on(&self, address: &IpAddr, of_object: &[IpAddr]) -> bool {
+        let family = IpFamily::of(*address);
+        let primary = of_object.iter().copied().find(|one| IpFamily::of(*one) == family);
+        let within = |networks: Vec<IpNetwork>| networks.iter().any(|network| network.contains(*address));
+        !address.is_loopback() && self.node_port_networks(family, primary).is_none_or(within)
+    }
 }

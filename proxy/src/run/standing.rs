@@ -1,20 +1,20 @@
 //! What waits for the first time that all rules stand.
 
-use super::{RunError, prepare, remove};
+use super::{RunError, prepare, remove, sockets};
 use crate::config::Config;
 use crate::process::spawn;
 use std::sync::mpsc::Receiver;
 
 /// Starts it, where there is anything. `tunes_again` says that limits of the kernel's wait too.
 pub(super) fn wait(config: &Config, tunes_again: bool, stands: Receiver<()>) -> Result<(), RunError> {
-    let replaces = config.replaces_kube_proxy;
+    let (replaces, lets_go) = (config.replaces_kube_proxy, sockets::is_to_let_go(config));
     if !replaces {
         remove::mind_kube_proxy();
     }
-    if !replaces && !tunes_again {
+    if !replaces && !tunes_again && !lets_go {
         return Ok(());
     }
-    let (conntrack, sysctl) = (config.file.conntrack.clone(), config.sysctl.clone());
+    let (config, conntrack, sysctl) = (config.clone(), config.file.conntrack.clone(), config.sysctl.clone());
     spawn("standing", move || {
         if stands.recv().is_err() {
             return;
@@ -24,6 +24,9 @@ pub(super) fn wait(config: &Config, tunes_again: bool, stands: Receiver<()>) -> 
         }
         if replaces {
             remove::take_over();
+        }
+        if lets_go {
+            sockets::let_go(&config);
         }
     })?;
     Ok(())

@@ -1,7 +1,8 @@
 //! A node: a namespace with an uplink, a range of pod addresses, and room for its programs' files.
 
+use crate::cgroup::Cgroup;
 use crate::lab::underlay::Seat;
-use crate::lab::{Error, Families, Pod, addresses, route_between_links};
+use crate::lab::{Error, Families, Pod, Underlay, addresses, route_between_links};
 use crate::namespace::Namespace;
 use crate::process::{self, Invocation, Process};
 use crate::scratch::Scratch;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A node of the lab.
@@ -23,12 +24,28 @@ pub struct Node {
     seat: Seat,
     pods: Families,
     scratch: Arc<Scratch>,
+    /// Where programs of sockets have their names.
+    bpf: Option<Scratch>,
 }
 
 impl Node {
-    pub(super) fn new(name: &str, number: u8, seat: Seat, pods: Families) -> Result<Self, Error> {
-        let scratch = Scratch::new().map_err(|source| Error::Directory { host: name.to_owned(), source })?;
-        Ok(Self { namespace: Namespace::new(name)?, number, seat, pods, scratch: Arc::new(scratch) })
+    pub(super) fn new(name: &str, number: u8, seat: Seat, underlay: &Underlay) -> Result<Self, Error> {
+        let failed = |source| Error::Directory { host: name.to_owned(), source };
+        let scratch = Arc::new(Scratch::new().map_err(failed)?);
+        let mut namespace = Namespace::new(name)?;
+        let mut bpf = None;
+        if underlay.sockets {
+            bpf = Some(Scratch::for_bpf().map_err(failed)?);
+            namespace = namespace.in_cgroup(Some(Arc::new(Cgroup::new().map_err(failed)?)));
+        }
+        Ok(Self { namespace, number, seat, pods: underlay.pods, scratch, bpf })
+    }
+
+    /// What a proxy is told to serve Services at the sockets of this node and its pods; nothing where it is to serve packets.
+    pub fn socket_flags(&self) -> Vec<String> {
+        let (Some(cgroup), Some(bpf)) = (self.namespace.cgroup(), &self.bpf) else { return Vec::new() };
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        vec!["--cgroup-root".into(), text(cgroup.path()), "--bpf-root".into(), text(&bpf.path())]
     }
 
     pub(super) fn seat(&self) -> Seat {

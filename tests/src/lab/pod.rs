@@ -33,7 +33,7 @@ pub struct Pod {
 impl Pod {
     pub(super) fn create(node: &Node, name: &str, addresses: &[IpAddr]) -> Result<Self, Error> {
         let mut pod = Self {
-            namespace: Namespace::new(name)?,
+            namespace: Namespace::new(name)?.in_cgroup(node.namespace().cgroup().cloned()),
             node: node.namespace().clone(),
             id: fresh_id(),
             config: configuration(node, addresses).to_string(),

@@ -45,6 +45,8 @@ pub struct Underlay {
     families: Families,
     pub(super) pods: Families,
     pub(super) mtu: Option<u32>,
+    /// Nodes have cgroups of their own.
+    pub(super) sockets: bool,
 }
 
 impl Underlay {
@@ -62,6 +64,7 @@ impl Underlay {
             families: Families::Both,
             pods: Families::Both,
             mtu: None,
+            sockets: false,
         }
     }
 
@@ -81,6 +84,13 @@ impl Underlay {
     #[must_use]
     pub fn with_mtu(self, mtu: u32) -> Self {
         Self { mtu: Some(mtu), ..self }
+    }
+
+    /// The same where Services are served at sockets: each node has a cgroup of its own, in which its programs and pods are, and a
+    /// BPF file system.
+    #[must_use]
+    pub fn with_sockets(self) -> Self {
+        Self { sockets: true, ..self }
     }
 
     /// Whether packets between nodes may have to pass the router.

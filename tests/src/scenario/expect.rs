@@ -8,6 +8,7 @@ use heddle_proxy::model::{Change, Kind, Model};
 use heddle_proxy::nft::{FakeKernel, Nft};
 use heddle_proxy::watch::documents::{Format, parse};
 use std::fmt::{self, Write};
+use std::net::IpAddr;
 
 /// What a scenario's objects must give, as the scenario says or as the programs say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,12 +107,25 @@ pub fn same(section: &'static str, want: &str, got: &str) -> Result<(), Unexpect
 
 /// What the scenario's objects resolve to on its first node.
 pub(super) fn frontends(scenario: &Scenario) -> Frontends {
-    let node = scenario.nodes.first().map_or("", |node| node.name.as_str());
+    resolved_on(scenario, scenario.nodes.first().map_or("", |node| node.name.as_str()))
+}
+
+/// What they resolve to on a node.
+pub(super) fn resolved_on(scenario: &Scenario, node: &str) -> Frontends {
+    resolve(&model_on(scenario, node), node)
+}
+
+/// The addresses that a node's object has.
+pub(super) fn node_of(scenario: &Scenario, node: &str) -> Vec<IpAddr> {
+    model_on(scenario, node).node().addresses.clone()
+}
+
+fn model_on(scenario: &Scenario, node: &str) -> Model {
     let mut model = Model::default();
     for change in changes(&scenario.objects, node) {
         model.apply(change);
     }
-    resolve(&model, node)
+    model
 }
 
 /// What the manifests source would say about these objects; problems are the parser's tests' affair.

@@ -3,8 +3,10 @@
 
 use crate::lab::{self, Lab};
 use crate::namespace::{self, Namespace};
+use crate::patience::Vain;
 use crate::proxy::{self, Manifests, Proxy};
 use crate::scenario::attempt::OUTSIDE;
+use crate::scenario::sockets::Sockets;
 use crate::scenario::{Attempt, Expected, Outcomes, Scenario, Source, Target, Unexpected, same};
 use crate::traffic::{self, Outcome, PATIENT, Server, Transport, attempt_here};
 use heddle_netlink::nft::{self, Table, TableFamily};
@@ -52,6 +54,9 @@ pub enum Error {
         /// The difference.
         source: Unexpected,
     },
+    /// A proxy did not say what was awaited.
+    #[error(transparent)]
+    Vain(#[from] Vain),
     /// Clients saw something else than the scenario says.
     #[error("{}\n{rulesets}", mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Mismatches {
@@ -60,6 +65,15 @@ pub enum Error {
         /// What each node's kernel held.
         rulesets: String,
     },
+}
+
+/// Where proxies serve Services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// In nf_tables alone.
+    AtPackets,
+    /// At sockets, and in nf_tables where no socket is seen.
+    AtSockets,
 }
 
 /// One attempt that ended otherwise than the scenario says.
@@ -87,6 +101,7 @@ type Question<'a> = (Transport, &'a Target, SocketAddr);
 struct Client {
     namespace: Namespace,
     addresses: Vec<IpAddr>,
+    sockets: Sockets,
 }
 
 /// The lab of a scenario with everything in it running; dropped in this order.
@@ -102,8 +117,8 @@ struct Running {
 ///
 /// # Errors
 /// [`Error::Mismatches`] lists every attempt that ended otherwise; the other errors are the lab's own.
-pub fn pass_traffic(scenario: &Scenario) -> Result<(), Error> {
-    let running = Running::build(scenario)?;
+pub fn pass_traffic(scenario: &Scenario, served: Served) -> Result<(), Error> {
+    let running = Running::build(scenario, served)?;
     running.await_rules(&scenario.outcomes)?;
     let mut mismatches = Vec::new();
     for attempt in &scenario.traffic {
@@ -113,10 +128,17 @@ pub fn pass_traffic(scenario: &Scenario) -> Result<(), Error> {
 }
 
 impl Running {
-    fn build(scenario: &Scenario) -> Result<Self, Error> {
+    fn build(scenario: &Scenario, served: Served) -> Result<Self, Error> {
         let names: Vec<&str> = scenario.nodes.iter().map(|node| node.name.as_str()).collect();
-        let lab = Lab::new(&names)?;
-        let outside = Client { namespace: lab.outside().clone(), addresses: lab.outside_addresses() };
+        let lab = match served {
+            Served::AtPackets => Lab::new(&names)?,
+            Served::AtSockets => Lab::with_sockets(&names)?,
+        };
+        let outside = Client {
+            namespace: lab.outside().clone(),
+            addresses: lab.outside_addresses(),
+            sockets: Sockets::default(),
+        };
         let mut clients = BTreeMap::from([(OUTSIDE.to_owned(), outside)]);
         let (mut pods, mut servers, mut proxies) = (Vec::new(), Vec::new(), Vec::new());
         for host in &scenario.nodes {
@@ -126,13 +148,19 @@ impl Running {
             for (transport, port) in &host.servers {
                 servers.push(Server::start(&namespace, &host.name, *transport, *port)?);
             }
-            clients.insert(host.name.clone(), Client { namespace, addresses: node.addresses() });
+            let sockets = match served {
+                Served::AtPackets => Sockets::default(),
+                Served::AtSockets => Sockets::of(scenario, (node, host)),
+            };
+            let (addresses, pods_sockets) = (node.addresses(), sockets.of_pods());
+            clients.insert(host.name.clone(), Client { namespace, addresses, sockets });
             for planned in &host.pods {
                 let pod = node.pod_at(&planned.name, &planned.addresses)?;
                 for (transport, port) in &planned.servers {
                     servers.push(Server::start(pod.namespace(), &planned.name, *transport, *port)?);
                 }
-                let client = Client { namespace: pod.namespace().clone(), addresses: pod.addresses().into() };
+                let (namespace, addresses) = (pod.namespace().clone(), pod.addresses().into());
+                let client = Client { namespace, addresses, sockets: pods_sockets.clone() };
                 clients.insert(planned.name.clone(), client);
                 pods.push(pod);
             }
@@ -147,6 +175,9 @@ impl Running {
         for (number, (name, proxy)) in self.proxies.iter().enumerate() {
             let node = self.lab.node(name)?;
             proxy.ready(node)?;
+            if node.namespace().cgroup().is_some() {
+                proxy.serves_sockets()?;
+            }
             if number == 0 {
                 same("nft", &outcomes.nft, &kernel_tables(node)?)
                     .map_err(|source| Error::Kernel { node: name.clone(), source })?;
@@ -196,7 +227,7 @@ impl Running {
             let got = got?;
             if !attempt
                 .expected
-                .fits(&got, |source, endpoint| self.source(client, source, (endpoint, address)))
+                .fits(&got, |source, endpoint| self.source(client, source, (endpoint, (*transport, address))))
             {
                 let text = format!("{} {transport} -> {to}", attempt.from);
                 mismatches.push(Mismatch { line: attempt.line, text, got });
@@ -219,11 +250,19 @@ impl Running {
         &self,
         client: &Client,
         source: &Source,
-        (endpoint, to): (&str, &SocketAddr),
+        (endpoint, (transport, to)): (&str, (Transport, &SocketAddr)),
     ) -> Option<IpAddr> {
         let of_family =
             |addresses: &[IpAddr]| addresses.iter().copied().find(|ip| ip.is_ipv4() == to.is_ipv4());
         match source {
+            // A socket that is led to its endpoint has the source that it has when it connects there by itself.
+            _ if client.sockets.serve(transport, *to) => {
+                let endpoint = of_family(&self.clients.get(endpoint)?.addresses)?;
+                match &client.sockets.node {
+                    Some(node) => self.lab.node(node).ok()?.masquerade_towards(endpoint),
+                    None => of_family(&client.addresses),
+                }
+            }
             Source::Kept => of_family(&client.addresses),
             Source::Is(address) => Some(*address),
             Source::Node(name) => {

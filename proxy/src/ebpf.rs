@@ -1,0 +1,36 @@
+//! The eBPF dataplane: Services at the socket.
+//!
+//! ```text
+//! Frontends ──▶ plan ──▶ maps ──▶ apply ──▶ BPF maps, and programs on the node's cgroups
+//! ```
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`plan`] | which frontends sockets serve, and with which endpoints |
+//! | [`maps`] | rows, slots and ids, kept up frontend by frontend; the door to the maps |
+//! | [`kernel`] | the maps in the kernel |
+//! | [`attach`] | which sockets are seen |
+//! | [`pins`] | what outlives the process |
+//! | [`probe`] | proof that sockets are served |
+//! | [`apply`] | the dataplane, over the one for packets |
+//! | [`report`] | what is told of it |
+//! | `sys` | the system call |
+//!
+//! A connection of a pod or of the node to a Service is rewritten when the socket connects or sends: its packets are those of
+//! a connection from pod to pod. The programs are in the crate `heddle_ebpf`.
+
+pub mod apply;
+pub mod attach;
+pub mod error;
+pub mod kernel;
+pub mod maps;
+pub mod pins;
+pub mod plan;
+pub mod probe;
+pub mod report;
+mod sys;
+
+pub use apply::{Door, Ebpf, KernelDoor, Places};
+pub use error::Unable;
+pub use probe::Probe;
+pub use report::{Sockets, State, Told};

@@ -1,0 +1,398 @@
+//! The eBPF dataplane: sockets first, and the nft tables for all that sockets do not see.
+//!
+//! Start, failure and outside damage are one path: new maps are filled with all that is wanted, and new programs take the places
+//! of the old ones. There is no state to be read back. Invariant: the nft tables have every frontend, so that at every moment sockets
+//! can be let go.
+
+use super::attach::Cgroup;
+use super::error::Unable;
+use super::kernel::KernelTables;
+use super::maps::{Maps, Tables};
+use super::pins::Pins;
+use super::plan::Leads;
+use super::probe::Probe;
+use super::report::{Sockets, State};
+use crate::backoff::Backoff;
+use crate::causes;
+use crate::dataplane::{Dataplane, Failure, Surroundings, Synced};
+use crate::delta::Delta;
+use crate::frontends::{Backends, Frontend, Frontends, IpFamily};
+use crate::nft::{Settings, settings::Locality};
+use heddle_netlink::nft::Table;
+use heddle_netlink::{Family, Socket, address};
+use ipnetwork::IpNetwork;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// The door to the kernel's sockets.
+pub trait Door {
+    /// Maps of one load.
+    type Tables: Tables;
+
+    /// Makes new maps and programs, which nothing uses yet.
+    ///
+    /// # Errors
+    /// What the kernel does not take.
+    fn load(&mut self) -> Result<Self::Tables, Unable>;
+
+    /// Puts the programs of these maps in the places of those that run.
+    ///
+    /// # Errors
+    /// What the kernel does not take.
+    fn attach(&mut self, tables: &Self::Tables) -> Result<(), Unable>;
+
+    /// Lets sockets go: from now on packets are served.
+    ///
+    /// # Errors
+    /// When programs are left.
+    fn detach(&mut self) -> Result<(), Unable>;
+
+    /// What the maps must have for [`Door::prove`].
+    fn probes(&self) -> Vec<(Frontend, Leads)>;
+
+    /// Whether sockets are served, tried out.
+    ///
+    /// # Errors
+    /// What did not work.
+    fn prove(&mut self) -> Result<(), Unable>;
+
+    /// Serves node ports on these of the node's addresses.
+    ///
+    /// # Errors
+    /// When they cannot be listed, or written.
+    fn serve_on(&mut self, tables: &mut Self::Tables, served: &dyn Fn(&IpAddr) -> bool)
+    -> Result<(), Unable>;
+}
+
+/// Where things are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The cgroup whose sockets are served; without it, the node's.
+    pub cgroup: Option<PathBuf>,
+    /// The BPF file system; without it, the usual one.
+    pub pins: Option<PathBuf>,
+}
+
+/// The kernel's side of the door.
+#[derive(Debug)]
+pub struct KernelDoor {
+    pins: Pins,
+    proof: Proof,
+    addresses: Socket,
+}
+
+/// Finds out whether sockets are served, from any thread.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    places: Places,
+    pins: Pins,
+    /// One at a time: there is one receiver for all who try.
+    probe: Arc<Mutex<Probe>>,
+}
+
+impl Proof {
+    /// One that tries it out with these receivers.
+    pub fn new(places: Places, probe: Probe) -> Self {
+        let pins = Pins::in_file_system(places.pins.as_deref().unwrap_or(super::pins::BPF_FS.as_ref()));
+        Self { places, pins, probe: Arc::new(Mutex::new(probe)) }
+    }
+
+    fn cgroup(&self) -> Result<Cgroup, Unable> {
+        Cgroup::open(self.places.cgroup.as_deref())
+    }
+
+    /// Tries.
+    ///
+    /// # Errors
+    /// What did not work.
+    pub fn check(&self) -> Result<(), Unable> {
+        self.probe.lock().unwrap_or_else(PoisonError::into_inner).check()?;
+        // Programs see sockets of ours through any cgroup that we are in; others', only through this one.
+        let cgroup = self.cgroup()?;
+        if cgroup.is_attached(&self.pins) {
+            return Ok(());
+        }
+        let why = "a link is gone, or on another cgroup";
+        Err(Unable::new(format!("find the programs on {}", cgroup.path().display()), why))
+    }
+}
+
+impl KernelDoor {
+    /// Opens it in the node's network namespace.
+    ///
+    /// # Errors
+    /// When the node's addresses cannot be asked for.
+    pub fn open(proof: Proof) -> Result<Self, Unable> {
+        let addresses = Socket::open(Family::Route);
+        let addresses = addresses.map_err(|source| Unable::new("ask for the node's addresses", source))?;
+        Ok(Self { pins: proof.pins.clone(), proof, addresses })
+    }
+}
+
+impl Door for KernelDoor {
+    type Tables = KernelTables;
+
+    fn load(&mut self) -> Result<KernelTables, Unable> {
+        KernelTables::load(&self.pins)
+    }
+
+    fn attach(&mut self, tables: &KernelTables) -> Result<(), Unable> {
+        self.proof.cgroup()?.attach(&self.pins, &tables.programs)?;
+        // What stays is found and removed the next time.
+        let _ = self.pins.sweep();
+        Ok(())
+    }
+
+    fn detach(&mut self) -> Result<(), Unable> {
+        self.pins.remove().map_err(Unable::at("remove the programs"))?;
+        Ok(())
+    }
+
+    fn probes(&self) -> Vec<(Frontend, Leads)> {
+        self.proof.probe.lock().unwrap_or_else(PoisonError::into_inner).frontends()
+    }
+
+    fn prove(&mut self) -> Result<(), Unable> {
+        self.proof.check()
+    }
+
+    fn serve_on(
+        &mut self,
+        tables: &mut KernelTables,
+        served: &dyn Fn(&IpAddr) -> bool,
+    ) -> Result<(), Unable> {
+        let all = address::list_all(&mut self.addresses);
+        let all = all.map_err(|source| Unable::new("list the node's addresses", source))?;
+        let wanted: BTreeSet<IpAddr> = all.into_iter().map(|one| one.address.ip()).filter(served).collect();
+        tables.set_addresses(&wanted).map_err(Unable::at("serve node ports"))
+    }
+}
+
+/// The eBPF dataplane over another one, which has everything that sockets do not see.
+#[derive(Debug)]
+pub struct Ebpf<N, D: Door> {
+    packets: N,
+    door: D,
+    settings: Settings,
+    surroundings: Surroundings,
+    live: Option<Live<D::Tables>>,
+    /// What was staged since the last sync.
+    staged: BTreeMap<Frontend, Option<Leads>>,
+    /// Everything is planned again: what is staged is not all that differs.
+    replan: bool,
+    addresses_are_due: bool,
+    backoff: Backoff,
+    retry: Option<Instant>,
+    /// When it was asked to look again.
+    asked: Option<Instant>,
+    report: Sockets,
+    state: State,
+}
+
+/// Maps that programs read.
+#[derive(Debug)]
+struct Live<T> {
+    maps: Maps,
+    tables: T,
+}
+
+impl<N: Dataplane, D: Door> Ebpf<N, D> {
+    /// Over a dataplane for packets, with the same settings.
+    pub fn new(packets: N, door: D, settings: &Settings, report: Sockets) -> Self {
+        Self {
+            packets,
+            door,
+            settings: settings.clone(),
+            surroundings: Surroundings::default(),
+            live: None,
+            staged: BTreeMap::new(),
+            replan: true,
+            addresses_are_due: true,
+            backoff: Backoff::default(),
+            retry: None,
+            asked: None,
+            report,
+            state: State::Waiting,
+        }
+    }
+
+    /// The dataplane for packets, for tests that look behind it.
+    pub fn packets(&mut self) -> &mut N {
+        &mut self.packets
+    }
+
+    /// The door, for tests that look behind it.
+    pub fn door(&mut self) -> &mut D {
+        &mut self.door
+    }
+
+    /// Whether a pod's packet could be told from one from outside.
+    fn knows_pods(&self, family: IpFamily) -> bool {
+        let of_family =
+            |networks: &[IpNetwork]| networks.iter().any(|network| IpFamily::of(network.ip()) == family);
+        match &self.settings.locality {
+            Locality::Unknown => false,
+            Locality::Interface(_) => true,
+            Locality::Networks(networks) => of_family(networks),
+            Locality::NodeNetworks => of_family(&self.surroundings.pod_cidrs),
+        }
+    }
+
+    fn leads(&self, frontend: &Frontend, backends: &Backends) -> Option<Leads> {
+        Leads::of(frontend, backends, &self.settings, self.knows_pods(frontend.place.family()))
+    }
+
+    fn serve(&mut self, wanted: &Frontends) -> Result<usize, Unable> {
+        let addresses = std::mem::take(&mut self.addresses_are_due);
+        if !self.replan
+            && let Some(mut live) = self.live.take()
+        {
+            let edits = std::mem::take(&mut self.staged);
+            let count = edits.len();
+            live.apply(edits)?;
+            if addresses {
+                self.serve_node_ports(&mut live.tables)?;
+            }
+            self.live = Some(live);
+            return Ok(count);
+        }
+        self.serve_anew(wanted)
+    }
+
+    /// Fills new maps, and puts programs that read them in the places of the old ones.
+    fn serve_anew(&mut self, wanted: &Frontends) -> Result<usize, Unable> {
+        self.staged.clear();
+        let mut live = Live { maps: Maps::default(), tables: self.door.load()? };
+        let probes = self.door.probes().into_iter();
+        let services = wanted
+            .iter()
+            .filter_map(|(frontend, _, backends)| Some((*frontend, self.leads(frontend, backends)?)));
+        let all: BTreeMap<Frontend, Option<Leads>> =
+            probes.chain(services).map(|(frontend, leads)| (frontend, Some(leads))).collect();
+        let count = all.len();
+        live.apply(all)?;
+        self.serve_node_ports(&mut live.tables)?;
+        self.door.attach(&live.tables)?;
+        self.door.prove()?;
+        self.live = Some(live);
+        self.replan = false;
+        Ok(count)
+    }
+
+    fn serve_node_ports(&mut self, tables: &mut D::Tables) -> Result<(), Unable> {
+        let of_object = &self.surroundings.node_addresses;
+        let served = |address: &IpAddr| self.settings.serves_node_ports_on(address, of_object);
+        self.door.serve_on(tables, &served)
+    }
+
+    /// Serves sockets, or lets them go.
+    fn sync_sockets(&mut self, wanted: &Frontends, synced: &mut Synced) {
+        let now = Instant::now();
+        if self.live.is_none() && self.retry.is_some_and(|retry| now < retry) {
+            return;
+        }
+        match self.serve(wanted) {
+            Ok(edits) => {
+                synced.operations += edits;
+                self.backoff.after(false);
+                self.retry = None;
+                self.settle(State::Serving);
+            }
+            Err(unable) => {
+                self.live = None;
+                self.replan = true;
+                let wait = self.backoff.after(true).unwrap_or(Duration::from_secs(1));
+                self.retry = Some(now + wait);
+                let why = causes::line(&unable);
+                if let Err(left) = self.door.detach() {
+                    synced.failures.push(Failure { what: "let sockets go".into(), source: left.into() });
+                }
+                self.settle(State::Packets(why));
+            }
+        }
+    }
+
+    fn settle(&mut self, state: State) {
+        self.report.tell(&state, self.live.as_ref().map_or(0, |live| live.maps.len()));
+        if state == self.state {
+            return;
+        }
+        match &state {
+            State::Serving => info!("Services are served at sockets, and by packets where no socket is seen"),
+            State::Packets(why) => warn!("Services are served by packets alone (nftables): {why}"),
+            State::Waiting => {}
+        }
+        self.state = state;
+    }
+}
+
+impl<T: Tables> Live<T> {
+    fn apply(&mut self, edits: BTreeMap<Frontend, Option<Leads>>) -> Result<(), Unable> {
+        let now = Instant::now();
+        let apply = || -> io::Result<()> {
+            self.maps.expect(&mut self.tables, edits.values().flatten().count())?;
+            edits
+                .into_iter()
+                .try_for_each(|(frontend, leads)| self.maps.set(&mut self.tables, (&frontend, leads), now))
+        };
+        apply().map_err(Unable::at("write the maps"))
+    }
+}
+
+impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
+    fn stage(&mut self, delta: &Delta<Frontend, Backends>) {
+        self.packets.stage(delta);
+        if self.replan {
+            return;
+        }
+        for (frontend, edit) in delta.iter() {
+            let leads = edit.new.as_ref().and_then(|backends| self.leads(frontend, backends));
+            self.staged.insert(*frontend, leads);
+        }
+    }
+
+    fn surround(&mut self, surroundings: &Surroundings) {
+        self.packets.surround(surroundings);
+        let before = IpFamily::ALL.map(|family| self.knows_pods(family));
+        self.surroundings.clone_from(surroundings);
+        self.replan |= before != IpFamily::ALL.map(|family| self.knows_pods(family));
+        self.addresses_are_due = true;
+    }
+
+    fn sync(&mut self, wanted: &Frontends) -> Synced {
+        // Packets first: whatever becomes of sockets, they have all that is wanted.
+        let mut synced = self.packets.sync(wanted);
+        self.asked = None;
+        self.sync_sockets(wanted, &mut synced);
+        synced
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.packets.due().into_iter().chain(self.retry).chain(self.asked).min()
+    }
+
+    fn wanted(&self) -> Vec<&Table> {
+        self.packets.wanted()
+    }
+
+    fn doubt(&mut self) {
+        self.packets.doubt();
+    }
+
+    fn look_again(&mut self) {
+        self.packets.look_again();
+        self.addresses_are_due = true;
+        self.asked = Some(Instant::now());
+        if self.live.is_some()
+            && let Err(unable) = self.door.prove()
+        {
+            warn!("sockets are not served: {}; they are taken anew", causes::line(&unable));
+            self.replan = true;
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The maps in the kernel.
+//!
+//! A load makes new ones every time, and the programs that read them; what sockets and clients were told is in maps with names,
+//! which programs of later loads find again. Invariant: a chunk that a program can see is shared memory of ours, too.
+
+use super::error::Unable;
+use super::maps::{ROW_WORDS, SLOT_WORDS, Tables};
+use super::pins::Pins;
+use super::plan;
+use super::sys::{self, GROWS, Kind, SHARED, Words};
+use aya::maps::{Map, MapData};
+use aya::programs::Program;
+use aya::{Ebpf, EbpfLoader};
+use heddle_ebpf::OBJECT;
+use heddle_ebpf::abi::{self, Client, Counts, Frontend, Kept, PORT_WORDS, ROWS, SLOTS, Slot};
+use rustix::rand::{GetRandomFlags, getrandom};
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Room for frontends at the start; it doubles as it fills. An empty bucket takes 16 bytes.
+const FIRST_ROOM: usize = 1024;
+
+/// Maps of one load, with the programs that read them.
+#[derive(Debug)]
+pub struct KernelTables {
+    /// The programs by their names.
+    pub(super) programs: Vec<(String, OwnedFd)>,
+    frontends: OwnedFd,
+    inner: OwnedFd,
+    room: usize,
+    rows: Chunks,
+    slots: Chunks,
+    row_counts: CountChunks,
+    endpoint_counts: CountChunks,
+    ports: Words,
+    addresses: OwnedFd,
+    known_addresses: BTreeSet<IpAddr>,
+    client_table: OwnedFd,
+    pins: Pins,
+    /// They hold maps that only programs use.
+    _loaded: Ebpf,
+}
+
+/// Chunks of shared memory, behind one map of maps.
+#[derive(Debug)]
+struct Chunks {
+    outer: OwnedFd,
+    name: &'static str,
+    per_chunk: u32,
+    words: usize,
+    chunks: Vec<Words>,
+}
+
+impl Chunks {
+    fn extend(&mut self, count: u32) -> io::Result<()> {
+        while self.chunks.len() < count.div_ceil(self.per_chunk) as usize {
+            let sizes = (4, self.words * 8);
+            let map = sys::create((Kind::Array, self.name), sizes, (self.per_chunk, SHARED))?;
+            let words = Words::share(map, self.per_chunk as usize * self.words)?;
+            let index = u32::try_from(self.chunks.len()).map_err(io::Error::other)?;
+            sys::put_map(self.outer.as_fd(), index, words.map())?;
+            self.chunks.push(words);
+        }
+        Ok(())
+    }
+
+    fn store(&self, number: u32, word: usize, value: u64) {
+        let chunk = &self.chunks[(number / self.per_chunk) as usize];
+        chunk.store((number % self.per_chunk) as usize * self.words + word, value);
+    }
+}
+
+/// Chunks of counters, one of each processor.
+#[derive(Debug)]
+struct CountChunks {
+    outer: OwnedFd,
+    name: &'static str,
+    per_chunk: u32,
+    size: usize,
+    chunks: Vec<OwnedFd>,
+}
+
+impl CountChunks {
+    fn extend(&mut self, count: u32) -> io::Result<()> {
+        while self.chunks.len() < count.div_ceil(self.per_chunk) as usize {
+            let map = sys::create((Kind::PerCpuArray, self.name), (4, self.size), (self.per_chunk, 0))?;
+            let index = u32::try_from(self.chunks.len()).map_err(io::Error::other)?;
+            sys::put_map(self.outer.as_fd(), index, map.as_fd())?;
+            self.chunks.push(map);
+        }
+        Ok(())
+    }
+
+    /// The sums over all processors, word by word.
+    fn read(&self, processors: usize) -> io::Result<Vec<u64>> {
+        let words = self.size / 8;
+        let mut sums = Vec::new();
+        let mut values = vec![0; self.per_chunk as usize * processors * words];
+        for chunk in &self.chunks {
+            sys::read_array(chunk.as_fd(), self.per_chunk, &mut values)?;
+            for of_one in values.chunks(processors * words) {
+                sums.extend((0..words).map(|word| of_one.iter().skip(word).step_by(words).sum::<u64>()));
+            }
+        }
+        Ok(sums)
+    }
+}
+
+impl KernelTables {
+    /// Loads programs and maps; nothing runs yet.
+    ///
+    /// # Errors
+    /// What the kernel does not take.
+    pub fn load(pins: &Pins) -> Result<Self, Unable> {
+        let mut epoch = [0; 4];
+        getrandom(&mut epoch, GetRandomFlags::empty()).map_err(Unable::at("get a random number"))?;
+        let epoch = u32::from_ne_bytes(epoch);
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).map_err(Unable::at("open a socket"))?;
+        let node = sys::namespace_cookie(socket.as_fd())
+            .map_err(Unable::at("ask for the node's network namespace"))?;
+        pins.make()?;
+        let (peers, flows) = (pins.session("peers"), pins.session("flows"));
+        let mut loader = EbpfLoader::new();
+        loader.override_global("EPOCH", &epoch, true).override_global("NODE_NAMESPACE", &node, true);
+        loader.map_pin_path("PEERS", peers.as_path()).map_pin_path("FLOWS_OF", flows.as_path());
+        let mut loaded = loader.load(OBJECT).map_err(|source| Unable::new("load the maps", source))?;
+        let mut programs = Vec::new();
+        for (name, program) in loaded.programs_mut() {
+            let Program::CgroupSockAddr(program) = program else { continue };
+            let refused = |source| Unable::new(format!("load program {name}"), source);
+            program.load().map_err(refused)?;
+            let fd = program.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?)).map_err(refused)?;
+            programs.push((name.to_owned(), fd));
+        }
+        let inner = frontends(FIRST_ROOM).map_err(Unable::at("make the map of frontends"))?;
+        let map = |name| map(&loaded, name).map_err(Unable::at("find a map"));
+        let chunks = |name, (map_name, per_chunk, words)| {
+            Ok::<_, Unable>(Chunks {
+                outer: map(name)?,
+                name: map_name,
+                per_chunk,
+                words,
+                chunks: Vec::new(),
+            })
+        };
+        let counts = |name, (map_name, per_chunk, size)| {
+            Ok::<_, Unable>(CountChunks {
+                outer: map(name)?,
+                name: map_name,
+                per_chunk,
+                size,
+                chunks: Vec::new(),
+            })
+        };
+        let tables = Self {
+            frontends: map("FRONTENDS")?,
+            room: FIRST_ROOM,
+            rows: chunks("ROW_TABLE", ("hd_rows", ROWS, ROW_WORDS))?,
+            slots: chunks("SLOT_TABLE", ("hd_slots", SLOTS, SLOT_WORDS))?,
+            row_counts: counts("ROW_COUNTS", ("hd_row_counts", ROWS, size_of::<Counts>()))?,
+            endpoint_counts: counts("ENDPOINT_COUNTS", ("hd_ep_counts", SLOTS, 8))?,
+            ports: Words::share(map("NODE_PORTS")?, PORT_WORDS as usize)
+                .map_err(Unable::at("share a map"))?,
+            addresses: map("NODE_ADDRESS")?,
+            known_addresses: BTreeSet::new(),
+            client_table: map("CLIENT_TABLE")?,
+            pins: pins.clone(),
+            programs,
+            inner,
+            _loaded: loaded,
+        };
+        sys::put_map(tables.frontends.as_fd(), 0, tables.inner.as_fd())
+            .map_err(Unable::at("fill a map of maps"))?;
+        Ok(tables)
+    }
+
+    /// Serves node ports on these addresses and on no others.
+    ///
+    /// # Errors
+    /// When the kernel refuses one.
+    pub fn set_addresses(&mut self, wanted: &BTreeSet<IpAddr>) -> io::Result<()> {
+        let map = self.addresses.as_fd();
+        for address in wanted.difference(&self.known_addresses) {
+            sys::update(map, &words_as_bytes(plan::address(*address)), &[1])?;
+        }
+        for address in self.known_addresses.difference(wanted) {
+            sys::delete(map, &words_as_bytes(plan::address(*address)))?;
+        }
+        self.known_addresses.clone_from(wanted);
+        Ok(())
+    }
+
+    /// What happened to connections, by row.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn row_counts(&self, processors: usize) -> io::Result<Vec<Counts>> {
+        let sums = self.row_counts.read(processors)?;
+        let counts = |sums: &[u64]| Counts { connections: sums[0], refused: sums[1], kept: sums[2] };
+        Ok(sums.chunks(3).map(counts).collect())
+    }
+
+    /// How many connections were led to each endpoint, by its counter.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn endpoint_counts(&self, processors: usize) -> io::Result<Vec<u64>> {
+        self.endpoint_counts.read(processors)
+    }
+}
+
+fn frontends(room: usize) -> io::Result<OwnedFd> {
+    let entries = u32::try_from(room).map_err(io::Error::other)?;
+    sys::create((Kind::Hash, "hd_frontends"), (size_of::<Frontend>(), 4), (entries, GROWS))
+}
+
+fn map(loaded: &Ebpf, name: &str) -> io::Result<OwnedFd> {
+    let data: Option<&MapData> = match loaded.map(name) {
+        Some(Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data)) => Some(data),
+        _ => None,
+    };
+    let data = data.ok_or_else(|| io::Error::other(format!("the object has no map {name}")))?;
+    data.fd().as_fd().try_clone_to_owned()
+}
+
+fn words_as_bytes(words: abi::Address) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (place, word) in bytes.chunks_mut(4).zip(words) {
+        place.copy_from_slice(&word.to_ne_bytes());
+    }
+    bytes
+}
+
+fn key(frontend: &Frontend) -> [u8; size_of::<Frontend>()] {
+    let mut bytes = [0; size_of::<Frontend>()];
+    bytes[..16].copy_from_slice(&words_as_bytes(frontend.address));
+    bytes[16..18].copy_from_slice(&frontend.port.to_ne_bytes());
+    bytes[18..].copy_from_slice(&[frontend.protocol, frontend.scope]);
+    bytes
+}
+
+impl Tables for KernelTables {
+    fn room(&self) -> usize {
+        self.room
+    }
+
+    fn grow(&mut self, count: usize, all: &[(Frontend, u32)]) -> io::Result<()> {
+        let room = count.next_power_of_two();
+        let larger = frontends(room)?;
+        for (frontend, row) in all {
+            sys::update(larger.as_fd(), &key(frontend), &row.to_ne_bytes())?;
+        }
+        sys::put_map(self.frontends.as_fd(), 0, larger.as_fd())?;
+        (self.inner, self.room) = (larger, room);
+        Ok(())
+    }
+
+    fn insert(&mut self, frontend: &Frontend, row: u32) -> io::Result<()> {
+        sys::update(self.inner.as_fd(), &key(frontend), &row.to_ne_bytes())
+    }
+
+    fn remove(&mut self, frontend: &Frontend) -> io::Result<()> {
+        sys::delete(self.inner.as_fd(), &key(frontend))
+    }
+
+    fn extend(&mut self, rows: u32, slots: u32) -> io::Result<()> {
+        self.rows.extend(rows)?;
+        self.row_counts.extend(rows)?;
+        self.slots.extend(slots)?;
+        self.endpoint_counts.extend(slots)
+    }
+
+    fn store_row(&mut self, row: u32, word: usize, value: u64) {
+        self.rows.store(row, word, value);
+    }
+
+    fn store_slot(&mut self, slot: u32, value: &Slot) {
+        let Slot { address, port, unused, counter } = *value;
+        let pair = |first: u32, second: u32| {
+            let [a, b, c, d] = first.to_ne_bytes();
+            let [e, f, g, h] = second.to_ne_bytes();
+            u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+        };
+        let [[a, b], [c, d]] = [port.to_ne_bytes(), unused.to_ne_bytes()];
+        self.slots.store(slot, 0, pair(address[0], address[1]));
+        self.slots.store(slot, 1, pair(address[2], address[3]));
+        self.slots.store(slot, 2, pair(u32::from_ne_bytes([a, b, c, d]), counter));
+    }
+
+    fn store_ports(&mut self, word: u32, value: u64) {
+        self.ports.store(word as usize, value);
+    }
+
+    fn remember(&mut self, wanted: bool) -> io::Result<()> {
+        if !wanted {
+            return sys::delete(self.client_table.as_fd(), &0_u32.to_ne_bytes());
+        }
+        let path = self.pins.session("clients");
+        let clients = match sys::get(&path) {
+            Ok(clients) => clients,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let sizes = (size_of::<Client>(), size_of::<Kept>());
+                let clients = sys::create((Kind::LruHash, "hd_clients"), sizes, (abi::CLIENTS, 0))?;
+                sys::pin(clients.as_fd(), &path)?;
+                clients
+            }
+            Err(error) => return Err(error),
+        };
+        sys::put_map(self.client_table.as_fd(), 0, clients.as_fd())
+    }
+}

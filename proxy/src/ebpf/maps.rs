@@ -1,0 +1,340 @@
+//! The wanted content of the maps, kept up frontend by frontend.
+//!
+//! It decides which row a frontend has and in which slots its endpoints lie, and stores both in the order in which a reader may
+//! see them: slots first, then the row's list in one word, then the frontend. What a reader may still be on its way to is not used
+//! anew for a while. Invariant: at every moment between two stores, each frontend leads to its old endpoints or to its new ones.
+
+use super::plan::{self, Leads};
+use crate::frontends::{Endpoint, Frontend, IpFamily, Place};
+use heddle_ebpf::abi::{self, List, Row, Slot};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// For how long what is replaced is left as it is. A program runs for microseconds; a hypervisor may stop its processor.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Words of a row, and of a slot.
+pub const ROW_WORDS: usize = size_of::<Row>() / 8;
+/// Words of a slot.
+pub const SLOT_WORDS: usize = size_of::<Slot>() / 8;
+
+/// The door: BPF maps, or memory that behaves like them.
+pub trait Tables {
+    /// For how many frontends there is room.
+    fn room(&self) -> usize;
+
+    /// Makes room for so many frontends: another map, filled with these before it is looked into.
+    ///
+    /// # Errors
+    /// When the kernel has no room.
+    fn grow(&mut self, count: usize, all: &[(abi::Frontend, u32)]) -> io::Result<()>;
+
+    /// Leads a frontend to a row.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    fn insert(&mut self, frontend: &abi::Frontend, row: u32) -> io::Result<()>;
+
+    /// Removes a frontend.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    fn remove(&mut self, frontend: &abi::Frontend) -> io::Result<()>;
+
+    /// Makes rows and slots up to these exist.
+    ///
+    /// # Errors
+    /// When the kernel has no room.
+    fn extend(&mut self, rows: u32, slots: u32) -> io::Result<()>;
+
+    /// Stores one word of a row that exists.
+    fn store_row(&mut self, row: u32, word: usize, value: u64);
+
+    /// Stores a slot that exists.
+    fn store_slot(&mut self, slot: u32, value: &Slot);
+
+    /// Stores a word of the set of node ports.
+    fn store_ports(&mut self, word: u32, value: u64);
+
+    /// Whether clients are remembered.
+    ///
+    /// # Errors
+    /// When the kernel has no room.
+    fn remember(&mut self, wanted: bool) -> io::Result<()>;
+}
+
+/// Where a frontend's endpoints lie.
+#[derive(Clone, Debug)]
+struct Placed {
+    row: u32,
+    block: Block,
+    leads: Leads,
+}
+
+/// A run of slots, a power of two of them; none where there are no endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Block {
+    first: u32,
+    order: Option<u8>,
+}
+
+/// What is not used any more, since when.
+#[derive(Clone, Copy, Debug)]
+enum Retired {
+    Row(u32),
+    Block(Block),
+    Counter(u32),
+}
+
+/// What the maps hold.
+#[derive(Debug, Default)]
+pub struct Maps {
+    placed: BTreeMap<Frontend, Placed>,
+    /// The generation of each row's list, in use or not.
+    generations: Vec<u16>,
+    free_rows: Vec<u32>,
+    free_blocks: BTreeMap<u8, Vec<u32>>,
+    /// Slots that have ever been used.
+    slots: u32,
+    /// Each endpoint's counter, and in how many lists it is.
+    counters: BTreeMap<SocketAddr, (u32, u32)>,
+    free_counters: Vec<u32>,
+    all_counters: u32,
+    retired: VecDeque<(Instant, Retired)>,
+    ports: BTreeMap<u32, u64>,
+    /// How many frontends have clients that keep their endpoint.
+    sticky: usize,
+}
+
+impl Maps {
+    /// How many frontends there are.
+    pub fn len(&self) -> usize {
+        self.placed.len()
+    }
+
+    /// No frontend is served.
+    pub fn is_empty(&self) -> bool {
+        self.placed.is_empty()
+    }
+
+    /// The frontends with their row.
+    pub fn rows(&self) -> impl Iterator<Item = (&Frontend, u32)> {
+        self.placed.iter().map(|(frontend, placed)| (frontend, placed.row))
+    }
+
+    /// Each endpoint with its counter.
+    pub fn counters(&self) -> impl Iterator<Item = (&SocketAddr, u32)> {
+        self.counters.iter().map(|(endpoint, (counter, _))| (endpoint, *counter))
+    }
+
+    /// Makes room for what is about to come.
+    ///
+    /// # Errors
+    /// When the kernel has no room.
+    pub fn expect(&mut self, tables: &mut impl Tables, more: usize) -> io::Result<()> {
+        let wanted = self.placed.len() + more;
+        if wanted <= tables.room() {
+            return Ok(());
+        }
+        let all: Vec<_> =
+            self.rows().filter_map(|(frontend, row)| Some((plan::key(frontend)?, row))).collect();
+        tables.grow(wanted, &all)
+    }
+
+    /// Makes a frontend lead where it is to, or nowhere.
+    ///
+    /// # Errors
+    /// When the kernel refuses something; then the frontend is as it was, or gone.
+    pub fn set(
+        &mut self,
+        tables: &mut impl Tables,
+        (frontend, leads): (&Frontend, Option<Leads>),
+        now: Instant,
+    ) -> io::Result<()> {
+        self.reclaim(now);
+        let (Some(key), was) = (plan::key(frontend), self.placed.get(frontend)) else { return Ok(()) };
+        let was_sticky = was.is_some_and(|placed| placed.leads.affinity.is_some());
+        let is_sticky = leads.as_ref().is_some_and(|leads| leads.affinity.is_some());
+        let sticky = self.sticky + usize::from(is_sticky) - usize::from(was_sticky);
+        if sticky > 0 && self.sticky == 0 {
+            tables.remember(true)?;
+        }
+        match (was.cloned(), leads) {
+            (None, None) => {}
+            (None, Some(leads)) => self.add(tables, (frontend, &key), leads)?,
+            (Some(old), Some(leads)) => self.change(tables, frontend, (old, leads), now)?,
+            (Some(old), None) => self.remove(tables, (frontend, &key), &old, now)?,
+        }
+        if sticky == 0 && self.sticky > 0 {
+            tables.remember(false)?;
+        }
+        self.sticky = sticky;
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        tables: &mut impl Tables,
+        (frontend, key): (&Frontend, &abi::Frontend),
+        leads: Leads,
+    ) -> io::Result<()> {
+        self.expect(tables, 1)?;
+        let row = self.free_rows.pop().unwrap_or_else(|| {
+            self.generations.push(0);
+            u32::try_from(self.generations.len() - 1).expect("there is memory for fewer than 2^32 rows")
+        });
+        tables.extend(row + 1, 0)?;
+        self.store_flags(tables, row, &leads);
+        let block = self.store_list(tables, row, &leads.endpoints)?;
+        self.placed.insert(*frontend, Placed { row, block, leads });
+        tables.insert(key, row)?;
+        self.set_port(tables, frontend, true);
+        Ok(())
+    }
+
+    fn change(
+        &mut self,
+        tables: &mut impl Tables,
+        frontend: &Frontend,
+        (old, leads): (Placed, Leads),
+        now: Instant,
+    ) -> io::Result<()> {
+        let mut block = old.block;
+        // A list that gets shorter than none refuses only where that is known before.
+        self.store_flags(tables, old.row, &leads);
+        if old.leads.endpoints != leads.endpoints {
+            block = self.store_list(tables, old.row, &leads.endpoints)?;
+            self.release(&old.leads.endpoints, now);
+            self.retire(Retired::Block(old.block), now);
+        }
+        self.placed.insert(*frontend, Placed { row: old.row, block, leads });
+        Ok(())
+    }
+
+    fn remove(
+        &mut self,
+        tables: &mut impl Tables,
+        (frontend, key): (&Frontend, &abi::Frontend),
+        old: &Placed,
+        now: Instant,
+    ) -> io::Result<()> {
+        tables.remove(key)?;
+        self.placed.remove(frontend);
+        self.set_port(tables, frontend, false);
+        // Whoever found the row before finds no endpoint in it, and what is remembered of it does not count any more.
+        let generation = self.next_generation(old.row);
+        tables.store_row(old.row, 0, List::new(0, 0, generation).0);
+        self.release(&old.leads.endpoints, now);
+        self.retire(Retired::Block(old.block), now);
+        self.retire(Retired::Row(old.row), now);
+        Ok(())
+    }
+
+    fn store_flags(&mut self, tables: &mut impl Tables, row: u32, leads: &Leads) {
+        let (affinity, seconds) = leads.affinity.unwrap_or_default();
+        tables.store_row(row, 1, affinity);
+        tables.store_row(row, 2, u64::from(seconds) | u64::from(leads.flags()) << 32);
+    }
+
+    /// Writes a list beside the old one, and publishes it.
+    fn store_list(
+        &mut self,
+        tables: &mut impl Tables,
+        row: u32,
+        endpoints: &Arc<[Endpoint]>,
+    ) -> io::Result<Block> {
+        let block = self.allocate(endpoints.len());
+        tables.extend(0, self.slots)?;
+        for (slot, endpoint) in (block.first..).zip(endpoints.iter()) {
+            let counter = self.acquire(endpoint);
+            let address = plan::address(endpoint.address);
+            tables.store_slot(slot, &Slot { address, port: endpoint.port.to_be(), unused: 0, counter });
+        }
+        tables.extend(0, self.slots.max(self.all_counters))?;
+        let count = u16::try_from(endpoints.len()).expect("the plan leaves longer lists out");
+        let generation = self.next_generation(row);
+        tables.store_row(row, 0, List::new(block.first, count, generation).0);
+        Ok(block)
+    }
+
+    fn next_generation(&mut self, row: u32) -> u16 {
+        let generation = &mut self.generations[row as usize];
+        *generation = generation.wrapping_add(1);
+        *generation
+    }
+
+    fn allocate(&mut self, count: usize) -> Block {
+        if count == 0 {
+            return Block::default();
+        }
+        let order = u8::try_from(count.next_power_of_two().trailing_zeros()).expect("at most 16");
+        let free = self.free_blocks.get_mut(&order).and_then(Vec::pop);
+        let first = free.unwrap_or_else(|| {
+            let first = self.slots;
+            self.slots += 1 << order;
+            first
+        });
+        Block { first, order: Some(order) }
+    }
+
+    fn acquire(&mut self, endpoint: &Endpoint) -> u32 {
+        let at = SocketAddr::new(endpoint.address, endpoint.port);
+        let (free, all) = (&mut self.free_counters, &mut self.all_counters);
+        let mut fresh = || {
+            free.pop().unwrap_or_else(|| {
+                *all += 1;
+                *all - 1
+            })
+        };
+        let (counter, uses) = self.counters.entry(at).or_insert_with(|| (fresh(), 0));
+        *uses += 1;
+        *counter
+    }
+
+    fn release(&mut self, endpoints: &[Endpoint], now: Instant) {
+        for endpoint in endpoints {
+            let at = SocketAddr::new(endpoint.address, endpoint.port);
+            let Some((counter, uses)) = self.counters.get_mut(&at) else { continue };
+            *uses -= 1;
+            if *uses == 0 {
+                self.retired.push_back((now, Retired::Counter(*counter)));
+                self.counters.remove(&at);
+            }
+        }
+    }
+
+    fn retire(&mut self, what: Retired, now: Instant) {
+        self.retired.push_back((now, what));
+    }
+
+    /// Takes back what no reader is on its way to any more.
+    fn reclaim(&mut self, now: Instant) {
+        while let Some((since, what)) = self.retired.front().copied()
+            && now.duration_since(since) >= GRACE
+        {
+            self.retired.pop_front();
+            match what {
+                Retired::Row(row) => self.free_rows.push(row),
+                Retired::Counter(counter) => self.free_counters.push(counter),
+                Retired::Block(Block { first, order: Some(order) }) => {
+                    self.free_blocks.entry(order).or_default().push(first);
+                }
+                Retired::Block(_) => {}
+            }
+        }
+    }
+
+    /// A node port's bit: the other family may have the same port.
+    fn set_port(&mut self, tables: &mut impl Tables, frontend: &Frontend, is_there: bool) {
+        let Frontend { place: Place::Node(family), protocol, port } = *frontend else { return };
+        let other = if family == IpFamily::V4 { IpFamily::V6 } else { IpFamily::V4 };
+        let shared = self.placed.contains_key(&Frontend { place: Place::Node(other), ..*frontend });
+        let (word, bit) = abi::port_bit(protocol.number(), port.to_be());
+        let bits = self.ports.entry(word).or_default();
+        *bits = if is_there || shared { *bits | bit } else { *bits & !bit };
+        tables.store_ports(word, *bits);
+    }
+}

@@ -1,0 +1,59 @@
+//! What is told of sockets: whether they are served, and if not, why.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Who serves Services to clients of this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Nothing is known yet.
+    #[default]
+    Waiting,
+    /// Sockets.
+    Serving,
+    /// Packets alone, and why.
+    Packets(String),
+}
+
+/// What was told last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Who serves.
+    pub state: State,
+    /// How many frontends sockets serve.
+    pub frontends: usize,
+}
+
+/// The last state, for whoever asks or waits.
+#[derive(Clone, Debug, Default)]
+pub struct Sockets {
+    now: Arc<(Mutex<Told>, Condvar)>,
+}
+
+impl Sockets {
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.now.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the state in, and how many frontends sockets serve.
+    pub fn tell(&self, state: &State, frontends: usize) {
+        let mut now = self.lock();
+        if now.state != *state {
+            self.now.1.notify_all();
+        }
+        *now = Told { state: state.clone(), frontends };
+    }
+
+    /// What was told last.
+    pub fn ask(&self) -> Told {
+        self.lock().clone()
+    }
+
+    /// Waits for another state, but not longer than this.
+    pub fn wait(&self, longest: Duration) -> Told {
+        let now = self.lock();
+        let before = now.state.clone();
+        let waited = self.now.1.wait_timeout_while(now, longest, |told| told.state == before);
+        waited.unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+}

@@ -1,0 +1,100 @@
+//! Services at sockets, connected: the dataplane, and the thread that tries out whether it has an effect.
+
+use super::RunError;
+use crate::agent::Event;
+use crate::causes;
+use crate::config::Config;
+use crate::dataplane::Dataplane;
+use crate::ebpf::apply::Proof;
+use crate::ebpf::pins::{BPF_FS, Pins};
+use crate::ebpf::{Ebpf, KernelDoor, Probe, Sockets, State, Unable};
+use crate::nft::{Kernel, Nft};
+use crate::process::spawn;
+use heddle_netlink::address::Follower;
+use std::path::Path;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use tracing::{debug, info, warn};
+
+/// How often it is tried out.
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// The dataplane that the configuration names, over the one for packets.
+pub(super) fn over<K: Kernel + Send + 'static>(
+    packets: Nft<K>,
+    config: &Config,
+    (events, report): (&Sender<Event>, &Sockets),
+) -> Result<Box<dyn Dataplane + Send>, RunError> {
+    if !config.serves_sockets {
+        return Ok(Box::new(packets));
+    }
+    match open(config) {
+        Ok((door, proof)) => {
+            let (told, again) = (report.clone(), events.clone());
+            spawn("sockets", move || watch(&proof, &told, &again))?;
+            let again = events.clone();
+            spawn("node addresses", move || follow_addresses(&again))?;
+            Ok(Box::new(Ebpf::new(packets, door, &config.settings, report.clone())))
+        }
+        Err(unable) => {
+            let why = causes::line(&unable);
+            warn!("Services are served by packets alone (nftables): {why}");
+            report.tell(&State::Packets(why), 0);
+            Ok(Box::new(packets))
+        }
+    }
+}
+
+fn open(config: &Config) -> Result<(KernelDoor, Proof), Unable> {
+    let proof = Proof::new(config.places.clone(), Probe::open()?);
+    Ok((KernelDoor::open(proof.clone())?, proof))
+}
+
+/// Looks whether sockets are served, as long as they are said to be.
+fn watch(proof: &Proof, told: &Sockets, again: &Sender<Event>) {
+    loop {
+        if told.wait(PERIOD).state != State::Serving {
+            continue;
+        }
+        if let Err(unable) = proof.check() {
+            debug!("sockets: {}", causes::line(&unable));
+            if again.send(Event::LookAgain).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Node ports are served on addresses that come later, too.
+fn follow_addresses(again: &Sender<Event>) {
+    let follow = || -> Result<(), heddle_netlink::Error> {
+        let mut follower = Follower::open()?;
+        loop {
+            follower.wait()?;
+            if again.send(Event::LookAgain).is_err() {
+                return Ok(());
+            }
+        }
+    };
+    if let Err(error) = follow() {
+        warn!("changes of the node's addresses are not heard any more: {error}");
+    }
+}
+
+fn pins(config: &Config) -> Pins {
+    Pins::in_file_system(config.places.pins.as_deref().unwrap_or(Path::new(BPF_FS)))
+}
+
+/// Whether an earlier process served sockets, and this one is not to.
+pub(super) fn is_to_let_go(config: &Config) -> bool {
+    !config.serves_sockets && pins(config).is_here()
+}
+
+/// Lets them go, now that packets are served.
+pub(super) fn let_go(config: &Config) {
+    match pins(config).remove() {
+        Ok(0) => {}
+        Ok(_) => info!("sockets are not served any more, packets are; connections go on"),
+        Err(error) => warn!("remove the programs that serve sockets: {error}"),
+    }
+}
