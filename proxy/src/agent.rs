@@ -253,7 +253,8 @@ impl<D: Dataplane> Agent<D> {
             return;
         }
         let (model, frontends, history) = (&self.model, &self.frontends, &self.history);
-        let inside = Inside { model, frontends, wanted: self.dataplane.wanted(), history };
+        let (wanted, sockets) = (self.dataplane.wanted(), self.dataplane.sockets());
+        let inside = Inside { model, frontends, wanted, history, sockets };
         questions.into_iter().for_each(|question| question.answer(&inside));
     }
 

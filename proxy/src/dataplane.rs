@@ -5,6 +5,7 @@
 
 use crate::causes;
 use crate::delta::Delta;
+use crate::ebpf::View;
 use crate::frontends::{Backends, Frontend, Frontends, IpFamily};
 use crate::model::Model;
 use heddle_netlink::nft::Table;
@@ -38,6 +39,11 @@ pub trait Dataplane {
         Vec::new()
     }
 
+    /// What there is to see of sockets; `None` where they are not to be served.
+    fn sockets(&self) -> Option<View<'_>> {
+        None
+    }
+
     /// The kernel's state may not be what we left: the next sync reads it back.
     fn doubt(&mut self);
 
@@ -65,6 +71,10 @@ impl<T: Dataplane + ?Sized> Dataplane for Box<T> {
 
     fn wanted(&self) -> Vec<&Table> {
         (**self).wanted()
+    }
+
+    fn sockets(&self) -> Option<View<'_>> {
+        (**self).sockets()
     }
 
     fn doubt(&mut self) {

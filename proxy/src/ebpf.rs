@@ -14,6 +14,8 @@
 //! | [`probe`] | proof that sockets are served |
 //! | [`apply`] | the dataplane, over the one for packets |
 //! | [`report`] | what is told of it |
+//! | [`tally`] | what was counted, whatever became of the counters |
+//! | [`view`] | what there is to see of it between two syncs |
 //! | `sys` | the system call |
 //!
 //! A connection of a pod or of the node to a Service is rewritten when the socket connects or sends: its packets are those of
@@ -29,8 +31,11 @@ pub mod plan;
 pub mod probe;
 pub mod report;
 mod sys;
+pub mod tally;
+pub mod view;
 
 pub use apply::{Door, Ebpf, KernelDoor, Places};
 pub use error::Unable;
 pub use probe::Probe;
 pub use report::{Sockets, State, Told};
+pub use view::View;

@@ -194,6 +194,11 @@ impl Frontends {
         self.claims.get(frontend)?.first().map(|claim| &claim.by.service)
     }
 
+    /// Whether a Service claims a frontend.
+    pub fn has(&self, service: &ObjectName) -> bool {
+        self.claimed.contains_key(service)
+    }
+
     /// Takes no more memory than what it holds needs.
     pub fn pack(&mut self) {
         memory::pack(&mut self.claims);

@@ -23,6 +23,7 @@ pub mod status;
 pub mod trace;
 pub mod words;
 
+use crate::ebpf::View;
 use crate::frontends::Frontends;
 use crate::history::History;
 use crate::model::Model;
@@ -40,6 +41,8 @@ pub struct Inside<'a> {
     pub wanted: Vec<&'a Table>,
     /// What was done and heard.
     pub history: &'a History,
+    /// Sockets, where they are to be served.
+    pub sockets: Option<View<'a>>,
 }
 
 /// Something to be found out from what the agent holds. It is asked on the agent's thread, so it must be quick.

@@ -97,7 +97,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     spawn("listener", move || damage::listen(listener, own_port, &doubts))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ProcessError::of("the runtime"))?;
-    let door = look::door(config, events.clone(), reports.clone(), pulse);
+    let door = look::door(config, events.clone(), reports.clone(), (pulse, &at_sockets));
     runtime.block_on(async {
         let (news, to_post) = unbounded_channel();
         let posts = Posts { requests, reports, to_post };

@@ -4,6 +4,8 @@
 #![expect(clippy::disallowed_methods, reason = "a test's switch comes from the environment")]
 
 use heddle_proxy::door::Output;
+use heddle_proxy::ebpf::view::Held;
+use heddle_proxy::ebpf::{State, Told};
 use heddle_proxy::frontends::{Frontend, IpFamily, Place};
 use heddle_proxy::health::{FamilyReport, Report};
 use heddle_proxy::history::{History, Sync};
@@ -88,6 +90,36 @@ fn traces_say_what_would_become_of_a_connection_and_why() {
     assert_golden("trace.txt", &all.concat());
 }
 
+/// A client of this node is led where it connects; what sockets leave to packets, and who is elsewhere, is not.
+#[test]
+fn traces_say_what_a_socket_of_this_node_is_told() {
+    let cluster = cluster().at_sockets(true);
+    let inside = cluster.inside();
+    let answer = |source: &str, destination: &str| {
+        let words = Words { source: source.into(), destination: destination.into(), in_interface: None };
+        answer_trace(&inside, (&settings(), &cluster.addresses()), &words, Output::Text).unwrap()
+    };
+    let told = |source, destination| {
+        let answer = answer(source, destination);
+        answer.lines().find_map(|line| line.strip_prefix("socket    ")).map(ToOwned::to_owned)
+    };
+    let rest = " when it connects; what follows is for sockets that are not seen";
+    for (source, destination, expected) in [
+        ("10.244.1.7", "shop/web:80", Some("led to one of 2 endpoints")),
+        ("node", "shop/web:80", Some("led to one of 2 endpoints")),
+        ("10.244.1.7", "node:30080", Some("led to one of 2 endpoints")),
+        ("node", "shop/empty:80", Some("refused")),
+        ("node", "192.0.2.20:80", None),
+        ("10.244.9.7", "shop/web:80", None),
+        ("outside", "node:30080", None),
+        ("node", "shop/web:81", None),
+    ] {
+        let expected = expected.map(|what| format!("{what}{rest}"));
+        assert_eq!(told(source, destination), expected, "{}", answer(source, destination));
+    }
+    assert!(answer("node", "shop/web:80").contains("\n  1/2  10.244.1.2:8080 (on this node)\n"));
+}
+
 #[test]
 fn a_trace_for_programs_has_what_people_read() {
     let [source, destination] = TRACES[0];
@@ -146,13 +178,32 @@ fn status() -> Status {
     let state = FamilyReport { is_healthy: true, written: Some(Duration::from_secs(10)) };
     let families = IpFamily::ALL.map(|family| (family, state));
     let health = Report { families: families.into(), is_eligible: true };
-    Status { process, health, holds, problems: vec![(problem, at(3_000))], now: at(3_600) }
+    let problems = vec![(problem, at(3_000))];
+    Status { process, health, holds, sockets: None, problems, now: at(3_600) }
 }
 
 #[test]
 fn the_status_is_a_table() {
     assert_golden("status.txt", &status().to_string());
     assert_golden("status.json", &format!("{:#}\n", status().json()));
+}
+
+#[test]
+fn a_status_says_whether_sockets_are_served_and_else_why_not() {
+    let mut status = status();
+    let told = Told { frontends: 8, cgroup: Some("/sys/fs/cgroup".into()), takeovers: 1, ..Told::default() };
+    status.sockets = Some(told.clone());
+    assert!(status.to_string().contains("sockets    not served yet\n"), "{status}");
+    let why = "find the node's cgroups: no cgroup v2 is mounted";
+    status.sockets = Some(Told { state: State::Packets(why.into()), ..told.clone() });
+    let line = format!("sockets    not served, packets are (nftables): {why}\n");
+    assert!(status.to_string().contains(&line), "{status}");
+    assert_eq!(status.json()["sockets"]["why"], why);
+    status.sockets = Some(Told { state: State::Serving, ..told });
+    status.holds.sockets = Some(Held { rows: 12, slots: 30, bytes: 500_000 });
+    let lines = "sockets    those of /sys/fs/cgroup are served, 8 frontends\nmaps       12 rows, 30 slots, 488 KiB by the kernel's count\n";
+    assert!(status.to_string().contains(lines), "{status}");
+    assert_eq!(status.json()["sockets"]["bytes"], 500_000);
 }
 
 #[test]

@@ -34,7 +34,10 @@ struct Stage {
 
 impl Stage {
     fn new() -> Result<Self, Box<dyn Error>> {
-        let lab = Lab::new(&["node-1"])?;
+        Self::on(Lab::new(&["node-1"])?)
+    }
+
+    fn on(lab: Lab) -> Result<Self, Box<dyn Error>> {
         let node = lab.node("node-1")?;
         let manifests = Manifests::of(node)?;
         manifests.put("service.json", &service("web", &[VIP], 80, 8080).to_string())?;
@@ -92,6 +95,41 @@ fn a_running_proxy_answers_what_it_does_believes_and_would_do() -> Outcomes {
     assert_eq!(json["frontends"][0]["service"], "default/web");
     assert_eq!(json["kernel"][0]["difference"], Value::Array(Vec::new()));
     assert_eq!(json["kernel"][0]["table"]["name"], "heddle-proxy");
+    Ok(())
+}
+
+#[test]
+fn a_running_proxy_says_what_sockets_are_told_and_how_much_that_takes() -> Outcomes {
+    let stage = Stage::on(Lab::with_sockets(&["node-1"])?)?;
+    stage.proxy.serves_sockets()?;
+    let cgroup = stage.node()?.namespace().cgroup().ok_or("no cgroup")?.path().display().to_string();
+    let status = stage.ask(&["status"])?;
+    // One Service, and those of the try in both families and protocols.
+    let line = format!("sockets    those of {cgroup} are served, 5 frontends\nmaps       5 rows, 6 slots, ");
+    assert!(status.contains("on node-1, mode ebpf") && status.contains(&line), "{line} in {status}");
+    let json: Value = serde_json::from_str(&stage.ask(&["status", "-o", "json"])?)?;
+    let told = &json["sockets"];
+    assert_eq!(
+        (&told["state"], &told["takeovers"], &told["failures"]),
+        (&"serving".into(), &1.into(), &0.into())
+    );
+    let bytes = told["bytes"].as_u64().ok_or("no bytes")?;
+    assert!((100_000..10_000_000).contains(&bytes), "{bytes}");
+    let dumped = stage.ask(&["dump", "--part", "sockets"])?;
+    let line =
+        dumped.lines().position(|line| line.starts_with("10.96.0.10:80/tcp row ")).ok_or(dumped.clone())?;
+    let slots: Vec<_> = dumped.lines().skip(line + 1).take(2).collect();
+    assert!(slots[0].ends_with(" 10.244.1.11:8080") && slots[1].ends_with(" 10.244.2.11:8080"), "{dumped}");
+    let traced = stage.ask(&["trace", "node", "default/web:80"])?;
+    for part in [
+        "\nsocket    led to one of 2 endpoints when it connects; ",
+        "\n  1/2  10.244.2.11:8080",
+        "vmap @services",
+    ] {
+        assert!(traced.contains(part), "{part} in {traced}");
+    }
+    let traced = stage.ask(&["trace", "outside", "default/web:80"])?;
+    assert!(!traced.contains("\nsocket "), "{traced}");
     Ok(())
 }
 

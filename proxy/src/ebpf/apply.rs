@@ -9,21 +9,22 @@ use super::error::Unable;
 use super::kernel::KernelTables;
 use super::maps::{Maps, Tables};
 use super::pins::Pins;
-use super::plan::Leads;
+use super::plan::{self, Leads};
 use super::probe::Probe;
 use super::report::{Sockets, State};
+use super::tally::{Asked, Tallies};
+use super::view::View;
 use crate::backoff::Backoff;
 use crate::causes;
 use crate::dataplane::{Dataplane, Failure, Surroundings, Synced};
 use crate::delta::Delta;
 use crate::frontends::{Backends, Frontend, Frontends, IpFamily};
-use crate::nft::{Settings, settings::Locality};
+use crate::nft::Settings;
 use heddle_netlink::nft::Table;
 use heddle_netlink::{Family, Socket, address};
-use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -45,6 +46,11 @@ pub trait Door {
     /// # Errors
     /// What the kernel does not take.
     fn attach(&mut self, tables: &Self::Tables) -> Result<(), Unable>;
+
+    /// The cgroup that programs were last attached to.
+    fn cgroup(&self) -> Option<PathBuf> {
+        None
+    }
 
     /// Lets sockets go: from now on packets are served.
     ///
@@ -84,6 +90,7 @@ pub struct KernelDoor {
     pins: Pins,
     proof: Proof,
     addresses: Socket,
+    cgroup: Option<PathBuf>,
 }
 
 /// Finds out whether sockets are served, from any thread.
@@ -130,7 +137,7 @@ impl KernelDoor {
     pub fn open(proof: Proof) -> Result<Self, Unable> {
         let addresses = Socket::open(Family::Route);
         let addresses = addresses.map_err(|source| Unable::new("ask for the node's addresses", source))?;
-        Ok(Self { pins: proof.pins.clone(), proof, addresses })
+        Ok(Self { pins: proof.pins.clone(), proof, addresses, cgroup: None })
     }
 }
 
@@ -142,10 +149,16 @@ impl Door for KernelDoor {
     }
 
     fn attach(&mut self, tables: &KernelTables) -> Result<(), Unable> {
-        self.proof.cgroup()?.attach(&self.pins, &tables.programs)?;
+        let cgroup = self.proof.cgroup()?;
+        cgroup.attach(&self.pins, &tables.programs)?;
+        self.cgroup = Some(cgroup.path().to_owned());
         // What stays is found and removed the next time.
         let _ = self.pins.sweep();
         Ok(())
+    }
+
+    fn cgroup(&self) -> Option<PathBuf> {
+        self.cgroup.clone()
     }
 
     fn detach(&mut self) -> Result<(), Unable> {
@@ -181,6 +194,8 @@ pub struct Ebpf<N, D: Door> {
     settings: Settings,
     surroundings: Surroundings,
     live: Option<Live<D::Tables>>,
+    /// What was counted in maps that are gone; with maps, they have it.
+    ended: Tallies,
     /// What was staged since the last sync.
     staged: BTreeMap<Frontend, Option<Leads>>,
     /// Everything is planned again: what is staged is not all that differs.
@@ -199,6 +214,7 @@ pub struct Ebpf<N, D: Door> {
 struct Live<T> {
     maps: Maps,
     tables: T,
+    tallies: Tallies,
 }
 
 impl<N: Dataplane, D: Door> Ebpf<N, D> {
@@ -210,6 +226,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             settings: settings.clone(),
             surroundings: Surroundings::default(),
             live: None,
+            ended: Tallies::new(settings.counts_connections),
             staged: BTreeMap::new(),
             replan: true,
             addresses_are_due: true,
@@ -231,16 +248,8 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         &mut self.door
     }
 
-    /// Whether a pod's packet could be told from one from outside.
     fn knows_pods(&self, family: IpFamily) -> bool {
-        let of_family =
-            |networks: &[IpNetwork]| networks.iter().any(|network| IpFamily::of(network.ip()) == family);
-        match &self.settings.locality {
-            Locality::Unknown => false,
-            Locality::Interface(_) => true,
-            Locality::Networks(networks) => of_family(networks),
-            Locality::NodeNetworks => of_family(&self.surroundings.pod_cidrs),
-        }
+        plan::knows_pods(&self.settings.locality, &self.surroundings.pod_cidrs, family)
     }
 
     fn leads(&self, frontend: &Frontend, backends: &Backends) -> Option<Leads> {
@@ -254,20 +263,31 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         {
             let edits = std::mem::take(&mut self.staged);
             let count = edits.len();
-            live.apply(edits)?;
+            let mut done = live.apply(edits, wanted);
             if addresses {
-                self.serve_node_ports(&mut live.tables)?;
+                done = done.and_then(|()| self.serve_node_ports(&mut live.tables));
             }
             self.live = Some(live);
-            return Ok(count);
+            return done.map(|()| count);
         }
         self.serve_anew(wanted)
+    }
+
+    /// Gives the maps up, but not what was counted in them.
+    fn end(&mut self) {
+        if let Some(live) = self.live.take() {
+            self.ended.succeed(&live.tallies, &live.tables);
+        }
     }
 
     /// Fills new maps, and puts programs that read them in the places of the old ones.
     fn serve_anew(&mut self, wanted: &Frontends) -> Result<usize, Unable> {
         self.staged.clear();
-        let mut live = Live { maps: Maps::default(), tables: self.door.load()? };
+        let tallies = Tallies::new(self.settings.counts_connections);
+        let mut live = Live { maps: Maps::default(), tables: self.door.load()?, tallies };
+        if self.settings.counts_connections {
+            live.maps.take_moves();
+        }
         let probes = self.door.probes().into_iter();
         let services = wanted
             .iter()
@@ -275,13 +295,24 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         let all: BTreeMap<Frontend, Option<Leads>> =
             probes.chain(services).map(|(frontend, leads)| (frontend, Some(leads))).collect();
         let count = all.len();
-        live.apply(all)?;
+        live.apply(all, wanted)?;
         self.serve_node_ports(&mut live.tables)?;
         self.door.attach(&live.tables)?;
-        self.door.prove()?;
+        self.prove()?;
+        self.report.take_over(self.door.cgroup());
+        // Nobody counts in the old ones any more.
+        self.end();
+        let ended = std::mem::replace(&mut self.ended, Tallies::new(self.settings.counts_connections));
+        live.inherit(&ended, wanted);
         self.live = Some(live);
         self.replan = false;
         Ok(count)
+    }
+
+    fn prove(&mut self) -> Result<(), Unable> {
+        let proof = self.door.prove();
+        self.report.probe(proof.is_ok());
+        proof
     }
 
     fn serve_node_ports(&mut self, tables: &mut D::Tables) -> Result<(), Unable> {
@@ -304,7 +335,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
                 self.settle(State::Serving);
             }
             Err(unable) => {
-                self.live = None;
+                self.end();
                 self.replan = true;
                 let wait = self.backoff.after(true).unwrap_or(Duration::from_secs(1));
                 self.retry = Some(now + wait);
@@ -332,15 +363,43 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
 }
 
 impl<T: Tables> Live<T> {
-    fn apply(&mut self, edits: BTreeMap<Frontend, Option<Leads>>) -> Result<(), Unable> {
+    fn apply(&mut self, edits: BTreeMap<Frontend, Option<Leads>>, wanted: &Frontends) -> Result<(), Unable> {
         let now = Instant::now();
+        let mut gone = BTreeSet::new();
         let apply = || -> io::Result<()> {
             self.maps.expect(&mut self.tables, edits.values().flatten().count())?;
-            edits
-                .into_iter()
-                .try_for_each(|(frontend, leads)| self.maps.set(&mut self.tables, (&frontend, leads), now))
+            edits.into_iter().try_for_each(|(frontend, leads)| {
+                let before = self.maps.row(&frontend);
+                self.maps.set(&mut self.tables, (&frontend, leads), now)?;
+                let after = self.maps.row(&frontend);
+                let left = before.filter(|_| after.is_none()).and_then(|row| self.tallies.rows.holder(row));
+                gone.extend(left.map(|asked| asked.service.clone()));
+                let asked = wanted.owner(&frontend).map(|service| Asked::of(&frontend, service));
+                self.tallies.follow(&self.tables, (before, after), asked);
+                Ok(())
+            })
         };
-        apply().map_err(Unable::at("write the maps"))
+        apply().map_err(Unable::at("write the maps"))?;
+        if self.tallies.endpoints.is_some() {
+            let moves = self.maps.take_moves();
+            moves.into_iter().for_each(|(counter, to)| self.tallies.move_counter(&self.tables, counter, to));
+        }
+        gone.retain(|service| !wanted.has(service));
+        if !gone.is_empty() {
+            self.tallies.rows.retain(|asked| !gone.contains(&asked.service));
+        }
+        Ok(())
+    }
+
+    /// Goes on counting where others ended, for Services and endpoints that still are.
+    fn inherit(&mut self, ended: &Tallies, wanted: &Frontends) {
+        self.tallies.rows.succeed(&ended.rows, &[]);
+        self.tallies.rows.retain(|asked| wanted.has(&asked.service));
+        if let (Some(own), Some(ended)) = (&mut self.tallies.endpoints, &ended.endpoints) {
+            own.succeed(ended, &[]);
+            let held: BTreeSet<SocketAddr> = self.maps.counters().map(|(endpoint, _)| *endpoint).collect();
+            own.retain(|endpoint| held.contains(endpoint));
+        }
     }
 }
 
@@ -380,6 +439,13 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
         self.packets.wanted()
     }
 
+    fn sockets(&self) -> Option<View<'_>> {
+        Some(match &self.live {
+            Some(live) => View::new(Some((&live.maps, &live.tables)), &live.tallies),
+            None => View::new(None, &self.ended),
+        })
+    }
+
     fn doubt(&mut self) {
         self.packets.doubt();
     }
@@ -389,7 +455,7 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
         self.addresses_are_due = true;
         self.asked = Some(Instant::now());
         if self.live.is_some()
-            && let Err(unable) = self.door.prove()
+            && let Err(unable) = self.prove()
         {
             warn!("sockets are not served: {}; they are taken anew", causes::line(&unable));
             self.replan = true;

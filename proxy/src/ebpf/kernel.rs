@@ -10,6 +10,7 @@ use super::plan;
 use super::sys::{self, GROWS, Kind, SHARED, Words};
 use aya::maps::{Map, MapData};
 use aya::programs::Program;
+use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use heddle_ebpf::OBJECT;
 use heddle_ebpf::abi::{self, Client, Counts, Frontend, Kept, PORT_WORDS, ROWS, SLOTS, Slot};
@@ -38,9 +39,11 @@ pub struct KernelTables {
     addresses: OwnedFd,
     known_addresses: BTreeSet<IpAddr>,
     client_table: OwnedFd,
+    /// How many there may be.
+    processors: usize,
     pins: Pins,
     /// They hold maps that only programs use.
-    _loaded: Ebpf,
+    loaded: Ebpf,
 }
 
 /// Chunks of shared memory, behind one map of maps.
@@ -93,19 +96,32 @@ impl CountChunks {
         Ok(())
     }
 
-    /// The sums over all processors, word by word.
+    /// The sums over all processors, word by word, of all counters.
     fn read(&self, processors: usize) -> io::Result<Vec<u64>> {
         let words = self.size / 8;
         let mut sums = Vec::new();
         let mut values = vec![0; self.per_chunk as usize * processors * words];
         for chunk in &self.chunks {
             sys::read_array(chunk.as_fd(), self.per_chunk, &mut values)?;
-            for of_one in values.chunks(processors * words) {
-                sums.extend((0..words).map(|word| of_one.iter().skip(word).step_by(words).sum::<u64>()));
-            }
+            sums.extend(values.chunks(processors * words).flat_map(|of_one| sum(of_one, words)));
         }
         Ok(sums)
     }
+
+    /// The same of one.
+    fn read_one(&self, number: u32, processors: usize) -> io::Result<Vec<u64>> {
+        let words = self.size / 8;
+        let mut values = vec![0; processors * words];
+        let chunk = self.chunks.get((number / self.per_chunk) as usize);
+        let chunk = chunk.ok_or(io::ErrorKind::NotFound)?;
+        sys::read(chunk.as_fd(), number % self.per_chunk, &mut values)?;
+        Ok(sum(&values, words).collect())
+    }
+}
+
+/// What all processors have of each word.
+fn sum(values: &[u64], words: usize) -> impl Iterator<Item = u64> {
+    (0..words).map(move |word| values.iter().skip(word).step_by(words).sum())
 }
 
 impl KernelTables {
@@ -120,20 +136,14 @@ impl KernelTables {
         let socket = UdpSocket::bind(("127.0.0.1", 0)).map_err(Unable::at("open a socket"))?;
         let node = sys::namespace_cookie(socket.as_fd())
             .map_err(Unable::at("ask for the node's network namespace"))?;
+        let processors = nr_cpus().map_err(|(what, source)| Unable::new(what, source))?;
         pins.make()?;
         let (peers, flows) = (pins.session("peers"), pins.session("flows"));
         let mut loader = EbpfLoader::new();
         loader.override_global("EPOCH", &epoch, true).override_global("NODE_NAMESPACE", &node, true);
         loader.map_pin_path("PEERS", peers.as_path()).map_pin_path("FLOWS_OF", flows.as_path());
         let mut loaded = loader.load(OBJECT).map_err(|source| Unable::new("load the maps", source))?;
-        let mut programs = Vec::new();
-        for (name, program) in loaded.programs_mut() {
-            let Program::CgroupSockAddr(program) = program else { continue };
-            let refused = |source| Unable::new(format!("load program {name}"), source);
-            program.load().map_err(refused)?;
-            let fd = program.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?)).map_err(refused)?;
-            programs.push((name.to_owned(), fd));
-        }
+        let programs = load_programs(&mut loaded)?;
         let inner = frontends(FIRST_ROOM).map_err(Unable::at("make the map of frontends"))?;
         let map = |name| map(&loaded, name).map_err(Unable::at("find a map"));
         let chunks = |name, (map_name, per_chunk, words)| {
@@ -166,10 +176,11 @@ impl KernelTables {
             addresses: map("NODE_ADDRESS")?,
             known_addresses: BTreeSet::new(),
             client_table: map("CLIENT_TABLE")?,
+            processors,
             pins: pins.clone(),
             programs,
             inner,
-            _loaded: loaded,
+            loaded,
         };
         sys::put_map(tables.frontends.as_fd(), 0, tables.inner.as_fd())
             .map_err(Unable::at("fill a map of maps"))?;
@@ -191,24 +202,18 @@ impl KernelTables {
         self.known_addresses.clone_from(wanted);
         Ok(())
     }
+}
 
-    /// What happened to connections, by row.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub fn row_counts(&self, processors: usize) -> io::Result<Vec<Counts>> {
-        let sums = self.row_counts.read(processors)?;
-        let counts = |sums: &[u64]| Counts { connections: sums[0], refused: sums[1], kept: sums[2] };
-        Ok(sums.chunks(3).map(counts).collect())
+fn load_programs(loaded: &mut Ebpf) -> Result<Vec<(String, OwnedFd)>, Unable> {
+    let mut programs = Vec::new();
+    for (name, program) in loaded.programs_mut() {
+        let Program::CgroupSockAddr(program) = program else { continue };
+        let refused = |source| Unable::new(format!("load program {name}"), source);
+        program.load().map_err(refused)?;
+        let fd = program.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?)).map_err(refused)?;
+        programs.push((name.to_owned(), fd));
     }
-
-    /// How many connections were led to each endpoint, by its counter.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub fn endpoint_counts(&self, processors: usize) -> io::Result<Vec<u64>> {
-        self.endpoint_counts.read(processors)
-    }
+    Ok(programs)
 }
 
 fn frontends(room: usize) -> io::Result<OwnedFd> {
@@ -217,12 +222,18 @@ fn frontends(room: usize) -> io::Result<OwnedFd> {
 }
 
 fn map(loaded: &Ebpf, name: &str) -> io::Result<OwnedFd> {
-    let data: Option<&MapData> = match loaded.map(name) {
-        Some(Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data)) => Some(data),
-        _ => None,
-    };
-    let data = data.ok_or_else(|| io::Error::other(format!("the object has no map {name}")))?;
+    let data = loaded
+        .map(name)
+        .and_then(data)
+        .ok_or_else(|| io::Error::other(format!("the object has no map {name}")))?;
     data.fd().as_fd().try_clone_to_owned()
+}
+
+fn data(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(data) | Map::ArrayOfMaps(data) | Map::HashMap(data) | Map::SkStorage(data) => Some(data),
+        _ => None,
+    }
 }
 
 fn words_as_bytes(words: abi::Address) -> [u8; 16] {
@@ -309,5 +320,38 @@ impl Tables for KernelTables {
             Err(error) => return Err(error),
         };
         sys::put_map(self.client_table.as_fd(), 0, clients.as_fd())
+    }
+
+    fn row_counts(&self) -> io::Result<Vec<[u64; 3]>> {
+        let sums = self.row_counts.read(self.processors)?;
+        Ok(sums.as_chunks().0.to_vec())
+    }
+
+    fn row_count(&self, row: u32) -> io::Result<[u64; 3]> {
+        let sums = self.row_counts.read_one(row, self.processors)?;
+        <[u64; 3]>::try_from(sums).map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    fn endpoint_counts(&self) -> io::Result<Vec<[u64; 1]>> {
+        Ok(self.endpoint_counts.read(self.processors)?.into_iter().map(|count| [count]).collect())
+    }
+
+    fn endpoint_count(&self, counter: u32) -> io::Result<[u64; 1]> {
+        let sums = self.endpoint_counts.read_one(counter, self.processors)?;
+        <[u64; 1]>::try_from(sums).map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    fn bytes(&self) -> io::Result<u64> {
+        let chunks = [&self.rows, &self.slots].into_iter().flat_map(|of| &of.chunks);
+        let counts = [&self.row_counts, &self.endpoint_counts].into_iter().flat_map(|of| &of.chunks);
+        let clients = sys::get(&self.pins.session("clients")).ok();
+        let known = self.loaded.maps().filter_map(|(_, map)| data(map)).map(|data| data.fd().as_fd());
+        known
+            .chain([self.inner.as_fd()])
+            .chain(chunks.map(Words::map))
+            .chain(counts.map(AsFd::as_fd))
+            .chain(clients.iter().map(AsFd::as_fd))
+            .map(sys::bytes)
+            .sum()
     }
 }

@@ -64,6 +64,46 @@ pub trait Tables {
     /// # Errors
     /// When the kernel has no room.
     fn remember(&mut self, wanted: bool) -> io::Result<()>;
+
+    /// What the counters of all rows stand at: connections, those refused, those that went where the client had been before.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    fn row_counts(&self) -> io::Result<Vec<[u64; 3]>> {
+        Ok(Vec::new())
+    }
+
+    /// The same of one row.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    fn row_count(&self, _row: u32) -> io::Result<[u64; 3]> {
+        Ok([0; 3])
+    }
+
+    /// How many connections were led to each endpoint, by its counter.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    fn endpoint_counts(&self) -> io::Result<Vec<[u64; 1]>> {
+        Ok(Vec::new())
+    }
+
+    /// The same of one counter.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    fn endpoint_count(&self, _counter: u32) -> io::Result<[u64; 1]> {
+        Ok([0])
+    }
+
+    /// How much memory all of it takes, as the kernel counts it.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(0)
+    }
 }
 
 /// Where a frontend's endpoints lie.
@@ -107,6 +147,8 @@ pub struct Maps {
     ports: BTreeMap<u32, u64>,
     /// How many frontends have clients that keep their endpoint.
     sticky: usize,
+    /// Counters that got another holder, or none.
+    moves: Option<Vec<(u32, Option<SocketAddr>)>>,
 }
 
 impl Maps {
@@ -118,6 +160,26 @@ impl Maps {
     /// No frontend is served.
     pub fn is_empty(&self) -> bool {
         self.placed.is_empty()
+    }
+
+    /// The row of a frontend that is served.
+    pub fn row(&self, frontend: &Frontend) -> Option<u32> {
+        self.placed.get(frontend).map(|placed| placed.row)
+    }
+
+    /// How many rows and slots there are, in use or not.
+    pub fn extent(&self) -> (usize, u32) {
+        (self.generations.len(), self.slots)
+    }
+
+    /// Each frontend with its row, the first of its slots and what they say.
+    pub fn iter(&self) -> impl Iterator<Item = (&Frontend, u32, u32, &Leads)> {
+        self.placed.iter().map(|(frontend, at)| (frontend, at.row, at.block.first, &at.leads))
+    }
+
+    /// Which counters became whose since the last call; they are noted from the first call on.
+    pub fn take_moves(&mut self) -> Vec<(u32, Option<SocketAddr>)> {
+        self.moves.replace(Vec::new()).unwrap_or_default()
     }
 
     /// The frontends with their row.
@@ -283,11 +345,14 @@ impl Maps {
     fn acquire(&mut self, endpoint: &Endpoint) -> u32 {
         let at = SocketAddr::new(endpoint.address, endpoint.port);
         let (free, all) = (&mut self.free_counters, &mut self.all_counters);
+        let moves = &mut self.moves;
         let mut fresh = || {
-            free.pop().unwrap_or_else(|| {
+            let counter = free.pop().unwrap_or_else(|| {
                 *all += 1;
                 *all - 1
-            })
+            });
+            moves.iter_mut().for_each(|moves| moves.push((counter, Some(at))));
+            counter
         };
         let (counter, uses) = self.counters.entry(at).or_insert_with(|| (fresh(), 0));
         *uses += 1;
@@ -301,6 +366,7 @@ impl Maps {
             *uses -= 1;
             if *uses == 0 {
                 self.retired.push_back((now, Retired::Counter(*counter)));
+                self.moves.iter_mut().for_each(|moves| moves.push((*counter, None)));
                 self.counters.remove(&at);
             }
         }

@@ -5,8 +5,9 @@
 
 use crate::frontends::{Affinity, Backends, Endpoint, Frontend, IpFamily, Place, Reach};
 use crate::model::{Policy, Protocol};
-use crate::nft::Settings;
+use crate::nft::{Settings, settings::Locality};
 use heddle_ebpf::abi;
+use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -62,6 +63,18 @@ impl Leads {
     pub fn flags(&self) -> u32 {
         let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
         flag(self.refuses, abi::REFUSES) | flag(self.not_for_pods, abi::NOT_FOR_PODS)
+    }
+}
+
+/// Whether a pod's packet could be told from one from outside, where the node's pods have these ranges.
+pub fn knows_pods(locality: &Locality, pod_ranges: &[IpNetwork], family: IpFamily) -> bool {
+    let of_family =
+        |networks: &[IpNetwork]| networks.iter().any(|network| IpFamily::of(network.ip()) == family);
+    match locality {
+        Locality::Unknown => false,
+        Locality::Interface(_) => true,
+        Locality::Networks(networks) => of_family(networks),
+        Locality::NodeNetworks => of_family(pod_ranges),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is told of sockets: whether they are served, and if not, why.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,16 @@ pub struct Told {
     pub state: State,
     /// How many frontends sockets serve.
     pub frontends: usize,
+    /// The cgroup that programs were last attached to.
+    pub cgroup: Option<PathBuf>,
+    /// How often new maps and programs took the places of those before.
+    pub takeovers: u64,
+    /// How often sockets could not be served.
+    pub failures: u64,
+    /// How often it was tried out whether they are.
+    pub probes: u64,
+    /// How often they were not.
+    pub failed_probes: u64,
 }
 
 /// The last state, for whoever asks or waits.
@@ -41,7 +52,23 @@ impl Sockets {
         if now.state != *state {
             self.now.1.notify_all();
         }
-        *now = Told { state: state.clone(), frontends };
+        now.failures += u64::from(matches!(state, State::Packets(_)));
+        now.state.clone_from(state);
+        now.frontends = frontends;
+    }
+
+    /// New programs took the places of those before, on this cgroup.
+    pub fn take_over(&self, cgroup: Option<PathBuf>) {
+        let mut now = self.lock();
+        now.takeovers += 1;
+        now.cgroup = cgroup;
+    }
+
+    /// It was tried out whether sockets are served.
+    pub fn probe(&self, works: bool) {
+        let mut now = self.lock();
+        now.probes += 1;
+        now.failed_probes += u64::from(!works);
     }
 
     /// What was told last.

@@ -6,6 +6,7 @@
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::ffi::CString;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Commands (`enum bpf_cmd`).
 const MAP_CREATE: libc::c_long = 0;
+const MAP_LOOKUP: libc::c_long = 1;
 const MAP_UPDATE: libc::c_long = 2;
 const MAP_DELETE: libc::c_long = 3;
 const OBJECT_PIN: libc::c_long = 6;
@@ -111,6 +113,18 @@ pub(super) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Resul
     call(MAP_UPDATE, &attributes).map(drop)
 }
 
+/// Reads an element of an array: that of each processor one after the other, as [`read_array`].
+///
+/// # Errors
+/// As the kernel says.
+pub(super) fn read(map: BorrowedFd<'_>, index: u32, value: &mut [u64]) -> io::Result<()> {
+    let mut attributes = Attributes::default();
+    attributes[0] = number(map);
+    attributes[1] = (&raw const index).addr() as u64;
+    attributes[2] = value.as_mut_ptr().addr() as u64;
+    call(MAP_LOOKUP, &attributes).map(drop)
+}
+
 /// Puts a map into a map of maps. It returns when no program reads the one before any more.
 ///
 /// # Errors
@@ -151,6 +165,16 @@ pub(super) fn read_array(map: BorrowedFd<'_>, count: u32, values: &mut [u64]) ->
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// How much memory a map takes, as the kernel counts it.
+///
+/// # Errors
+/// When it does not say.
+pub(super) fn bytes(map: BorrowedFd<'_>) -> io::Result<u64> {
+    let about = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd()))?;
+    let said = about.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok());
+    said.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn with_path<T>(path: &Path, work: impl FnOnce(u64) -> io::Result<T>) -> io::Result<T> {

@@ -83,6 +83,9 @@ struct OfflineFlags {
     #[arg(long, value_name = "NAME", requires = "manifests")]
     hostname_override: Option<String>,
     /// As for the daemon.
+    #[arg(long, value_name = "MODE", requires = "manifests")]
+    proxy_mode: Option<String>,
+    /// As for the daemon.
     #[arg(long, value_name = "CIDRS", requires = "manifests")]
     cluster_cidr: Option<String>,
     /// As for the daemon.
@@ -151,6 +154,7 @@ impl OfflineFlags {
         let given = [
             ("config", &self.config),
             ("hostname-override", &self.hostname_override),
+            ("proxy-mode", &self.proxy_mode),
             ("cluster-cidr", &self.cluster_cidr),
             ("detect-local-mode", &self.detect_local_mode),
             ("pod-bridge-interface", &self.pod_bridge_interface),
@@ -181,7 +185,8 @@ fn believe(config: &Config) -> Result<Offline, String> {
             let _ = writeln!(io::stderr(), "warning: {problem}");
         }
     }
-    Ok(Offline::of((&config.node, config.node_address), &config.settings, changes))
+    let believed = Offline::of((&config.node, config.node_address), &config.settings, changes);
+    Ok(believed.at_sockets(config.serves_sockets))
 }
 
 fn dump_offline(believed: &Offline, parts: &[Part], output: Output) -> Answer {

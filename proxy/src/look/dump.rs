@@ -8,6 +8,8 @@ mod model;
 pub use difference::difference;
 
 use super::Inside;
+use crate::ebpf::plan::Leads;
+use crate::ebpf::view::Line;
 use crate::frontends::{Backends, Frontends};
 use heddle_netlink::nft::{Table, TableFamily};
 use serde::{Deserialize, Serialize};
@@ -23,19 +25,22 @@ pub enum Part {
     Frontends,
     /// The tables that the kernel is to have.
     Plan,
+    /// What sockets are told: each frontend with its row and slots.
+    Sockets,
     /// The tables that it has, and what of them is not as planned.
     Kernel,
 }
 
 impl Part {
     /// What is dumped where nobody says what.
-    pub const DEFAULT: [Self; 3] = [Self::Model, Self::Frontends, Self::Plan];
+    pub const DEFAULT: [Self; 4] = [Self::Model, Self::Frontends, Self::Plan, Self::Sockets];
 
     fn title(self) -> &'static str {
         match self {
             Self::Model => "model",
             Self::Frontends => "frontends",
             Self::Plan => "plan",
+            Self::Sockets => "sockets",
             Self::Kernel => "kernel",
         }
     }
@@ -70,6 +75,7 @@ pub fn text(inside: &Inside<'_>, part: Part) -> String {
         Part::Model => text += &model::text(inside.model),
         Part::Frontends => text += &inside.frontends.to_string(),
         Part::Plan => inside.wanted.iter().for_each(|table| text += &table.to_string()),
+        Part::Sockets => lines(inside).for_each(|line| text += &format!("{line}\n")),
         Part::Kernel => {}
     }
     text
@@ -105,6 +111,7 @@ pub fn json(inside: &Inside<'_>, part: Part) -> (String, Value) {
         Part::Model => model::json(inside.model),
         Part::Frontends => frontends_json(inside.frontends),
         Part::Plan => inside.wanted.iter().map(|table| table_json(table)).collect(),
+        Part::Sockets => lines(inside).map(|line| socket_json(&line)).collect(),
         Part::Kernel => Value::Null,
     };
     (part.title().to_owned(), value)
@@ -140,6 +147,23 @@ fn frontends_json(frontends: &Frontends) -> Value {
         }));
     }
     all.into()
+}
+
+fn lines<'a>(inside: &Inside<'a>) -> impl Iterator<Item = Line<'a>> {
+    inside.sockets.into_iter().flat_map(|sockets| sockets.lines())
+}
+
+fn socket_json(line: &Line<'_>) -> Value {
+    let Leads { endpoints, affinity, refuses, not_for_pods } = line.leads;
+    json!({
+        "frontend": line.frontend.to_string(),
+        "row": line.row,
+        "slot": line.slot,
+        "endpoints": self::endpoints(endpoints),
+        "affinitySeconds": affinity.map(|(_, seconds)| seconds),
+        "refuses": refuses,
+        "notForPods": not_for_pods,
+    })
 }
 
 fn unserved(backends: &Backends) -> Option<String> {

@@ -3,6 +3,7 @@
 use super::Inside;
 use crate::dataplane::Surroundings;
 use crate::delta::Delta;
+use crate::ebpf::View;
 use crate::frontends::{Backends, Frontend, Frontends, resolve};
 use crate::history::History;
 use crate::model::{Change, Model};
@@ -19,6 +20,7 @@ pub struct Offline {
     frontends: Frontends,
     plans: Vec<Plan>,
     history: History,
+    serves_sockets: bool,
 }
 
 impl Offline {
@@ -41,7 +43,12 @@ impl Offline {
             plan
         };
         let plans = TableFamily::ALL.into_iter().map(plan).collect();
-        Self { model, frontends, plans, history: History::default() }
+        Self { model, frontends, plans, history: History::default(), serves_sockets: false }
+    }
+
+    /// The same in a process that serves sockets, or does not.
+    pub fn at_sockets(self, serves_sockets: bool) -> Self {
+        Self { serves_sockets, ..self }
     }
 
     /// What is in it.
@@ -51,6 +58,7 @@ impl Offline {
             frontends: &self.frontends,
             wanted: self.plans.iter().map(Plan::table).collect(),
             history: &self.history,
+            sockets: self.serves_sockets.then(View::supposed),
         }
     }
 

@@ -4,11 +4,13 @@
 
 use super::protocol::{Ask, PROXY};
 use super::status::{Holds, Process, Status};
+use super::trace::{Told, trace};
 use super::words::{Here, Words};
-use super::{Inside, Question, dump, trace::trace};
+use super::{Inside, Question, dump};
 use crate::agent::Event;
 use crate::door::shown::pretty;
 use crate::door::{Answer, Output, listen};
+use crate::ebpf::Sockets;
 use crate::health::Pulse;
 use crate::nft::{Kernel, Netlink, Settings};
 use crate::status::{Report, Reports};
@@ -43,6 +45,8 @@ pub struct Door {
     pub process: Process,
     /// What the agent says of itself, which is there even while it is busy.
     pub pulse: Pulse,
+    /// What is told of sockets; `None` where they are not to be served.
+    pub sockets: Option<Sockets>,
 }
 
 /// Answers for ever.
@@ -84,7 +88,8 @@ impl Door {
         let problems = answered.await.map_err(|_| "nobody keeps an account of problems".to_owned())?;
         let holds = self.ask(Holds::of).await?;
         let (process, health) = (self.process.clone(), self.pulse.report());
-        let status = Status { process, health, holds, problems, now: Timestamp::now() };
+        let sockets = self.sockets.as_ref().map(Sockets::ask);
+        let status = Status { process, health, holds, sockets, problems, now: Timestamp::now() };
         Ok(match output {
             Output::Text => status.to_string(),
             Output::Json => pretty(&status.json()),
@@ -160,8 +165,9 @@ pub fn answer_trace(
 ) -> Answer {
     let here = Here { inside, settings, addresses };
     let packet = words.packet(&here).map_err(|error| error.to_string())?;
-    let traced =
+    let mut traced =
         trace(inside.frontends, (&inside.wanted, addresses), &packet).map_err(|error| error.to_string())?;
+    traced.socket = Told::of(&here, &packet);
     Ok(match output {
         Output::Text => traced.to_string(),
         Output::Json => pretty(&traced.json()),

@@ -3,6 +3,8 @@
 use super::Inside;
 use super::protocol::VERSION;
 use crate::door::shown;
+use crate::ebpf::view::Held;
+use crate::ebpf::{State, Told, View};
 use crate::frontends::IpFamily;
 use crate::health::{FamilyReport, Report};
 use crate::history::History;
@@ -36,6 +38,8 @@ pub struct Holds {
     pub tables: Vec<(String, usize)>,
     /// What it did and heard.
     pub history: History,
+    /// What the maps hold; `None` where sockets are not served, or the kernel does not tell.
+    pub sockets: Option<Held>,
 }
 
 impl Holds {
@@ -51,6 +55,7 @@ impl Holds {
             frontends: inside.frontends.len(),
             tables: inside.wanted.iter().map(table).collect(),
             history: inside.history.clone(),
+            sockets: inside.sockets.filter(View::is_serving).and_then(|sockets| sockets.held().ok()),
         }
     }
 }
@@ -64,6 +69,8 @@ pub struct Status {
     pub health: Report,
     /// What it holds.
     pub holds: Holds,
+    /// Who serves sockets; `None` where they are not to be served.
+    pub sockets: Option<Told>,
     /// What is wrong with objects, and since when.
     pub problems: Vec<(Problem, Timestamp)>,
     /// When this was asked.
@@ -122,6 +129,7 @@ impl Status {
             "endpoints": self.holds.size.endpoints,
             "frontends": self.holds.frontends,
             "elements": tables.collect::<serde_json::Map<String, Value>>(),
+            "sockets": self.sockets.as_ref().map(|told| self.sockets_json(told)),
             "problems": self.problems.iter().map(problem).collect::<Vec<_>>(),
         })
     }
@@ -152,6 +160,7 @@ impl fmt::Display for Status {
         for (table, elements) in &holds.tables {
             writeln!(f, "table      {table}, {elements} elements")?;
         }
+        self.sockets.as_ref().map_or(Ok(()), |told| self.write_sockets(f, told))?;
         if self.problems.is_empty() {
             return writeln!(f, "problems   none");
         }
@@ -196,6 +205,42 @@ impl Status {
                 .map_or("not written yet".to_owned(), |at| format!("written {}", self.ago(at)));
             writeln!(f, "{:<10} {}, {written}", family.name(), is(state.is_healthy, "healthy", "unhealthy"))
         })
+    }
+
+    fn sockets_json(&self, told: &Told) -> Value {
+        let (state, why) = match &told.state {
+            State::Waiting => ("waiting", None),
+            State::Serving => ("serving", None),
+            State::Packets(why) => ("packets", Some(why)),
+        };
+        let held = self.holds.sockets;
+        json!({
+            "state": state,
+            "why": why,
+            "frontends": told.frontends,
+            "cgroup": told.cgroup,
+            "rows": held.map(|held| held.rows),
+            "slots": held.map(|held| held.slots),
+            "bytes": held.map(|held| held.bytes),
+            "takeovers": told.takeovers,
+            "failures": told.failures,
+            "probes": told.probes,
+            "failedProbes": told.failed_probes,
+        })
+    }
+
+    fn write_sockets(&self, f: &mut fmt::Formatter<'_>, told: &Told) -> fmt::Result {
+        match &told.state {
+            State::Waiting => return writeln!(f, "sockets    not served yet"),
+            State::Packets(why) => {
+                return writeln!(f, "sockets    not served, packets are (nftables): {why}");
+            }
+            State::Serving => {}
+        }
+        let cgroup = told.cgroup.as_deref().map(|path| format!(" of {}", path.display())).unwrap_or_default();
+        writeln!(f, "sockets    those{cgroup} are served, {} frontends", told.frontends)?;
+        let Some(Held { rows, slots, bytes }) = self.holds.sockets else { return Ok(()) };
+        writeln!(f, "maps       {rows} rows, {slots} slots, {} KiB by the kernel's count", bytes / 1024)
     }
 
     fn write_syncs(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

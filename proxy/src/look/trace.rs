@@ -4,6 +4,9 @@
 //! elements are that the packet met. So a trace cannot differ from what is written to the kernel.
 
 mod show;
+mod socket;
+
+pub use socket::Told;
 
 use crate::frontends::{Backends, Frontend, Frontends, IpFamily, Place};
 use crate::model::ObjectName;
@@ -19,6 +22,8 @@ use std::net::IpAddr;
 pub struct Trace<'a> {
     /// The packet.
     pub packet: Packet,
+    /// What the client's socket is told, so that there is no such packet.
+    pub socket: Option<Told>,
     /// The frontend that it reaches.
     pub reached: Option<Reached<'a>>,
     /// Why it ends as it does.
@@ -122,7 +127,7 @@ pub fn trace<'a>(
     }
     let reached = find(frontends, packet, &first);
     let reason = reason(frontends, packet, (reached.is_some(), &first));
-    Ok(Trace { packet: packet.clone(), reached, reason, ways })
+    Ok(Trace { packet: packet.clone(), socket: None, reached, reason, ways })
 }
 
 /// The frontend whose elements the packet met. One of a node port's address is known by the maps of node ports.

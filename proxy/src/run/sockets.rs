@@ -56,7 +56,9 @@ fn watch(proof: &Proof, told: &Sockets, again: &Sender<Event>) {
         if told.wait(PERIOD).state != State::Serving {
             continue;
         }
-        if let Err(unable) = proof.check() {
+        let proven = proof.check();
+        told.probe(proven.is_ok());
+        if let Err(unable) = proven {
             debug!("sockets: {}", causes::line(&unable));
             if again.send(Event::LookAgain).is_err() {
                 return;

@@ -1,6 +1,6 @@
 //! A trace for people, and for programs.
 
-use super::{Reached, Reason, Trace};
+use super::{Reached, Reason, Told, Trace};
 use crate::frontends::Reach;
 use crate::look::words;
 use crate::model::Policy;
@@ -91,6 +91,9 @@ impl fmt::Display for Trace<'_> {
         self.write_packet(f)?;
         if let Some(reached) = &self.reached {
             reached.write(f)?;
+            if let Some(told) = &self.socket {
+                told.fmt(f)?;
+            }
             if let Some(list) = self.list() {
                 writeln!(f, "policy    {}, {list}", reached.policy())?;
             } else if self.reason == Reason::NoLocalEndpoint {
@@ -169,6 +172,7 @@ impl Trace<'_> {
                 "inInterface": self.packet.in_interface.as_deref().filter(|_| !words::is_unnamed(&self.packet)),
                 "madeOnTheNode": self.packet.in_interface.is_none(),
             },
+            "socket": self.socket.as_ref().map(Told::json),
             "reason": format!("{:?}", self.reason),
             "frontend": self.reached.as_ref().map(|reached| json!({
                 "frontend": reached.frontend.to_string(),

@@ -1,0 +1,205 @@
+//! Sums of counters that belong to one after the other.
+//!
+//! A counter in a map only goes up, is used again for somebody else, and is gone with its map. What is counted is nobody's but the
+//! holder's of that time. Pure. Invariant: a key's sum never goes down as long as the key is kept, whatever becomes of its counters.
+
+use super::maps::Tables;
+use crate::frontends::{Frontend, IpFamily};
+use crate::model::{ObjectName, Protocol};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// A port of a Service as clients know it: all of its addresses together, and its node port apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    /// The Service.
+    pub service: ObjectName,
+    /// The family that it is reached in.
+    pub family: IpFamily,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port that clients connect to.
+    pub port: u16,
+}
+
+impl Asked {
+    /// What a connection to this Service's frontend asks for.
+    pub fn of(frontend: &Frontend, service: &ObjectName) -> Self {
+        let Frontend { place, protocol, port } = *frontend;
+        Self { service: service.clone(), family: place.family(), protocol, port }
+    }
+}
+
+/// Sums by key of some counts that are taken together.
+#[derive(Clone, Debug)]
+pub struct Tally<K, const N: usize> {
+    /// What counters had counted that are others' now, or gone.
+    ended: BTreeMap<K, [u64; N]>,
+    /// By the counter's number.
+    held: Vec<Held<K, N>>,
+}
+
+/// Whose a counter is.
+#[derive(Clone, Debug)]
+struct Held<K, const N: usize> {
+    by: Option<K>,
+    /// What it stood at when its holder got it.
+    since: [u64; N],
+}
+
+impl<K, const N: usize> Default for Tally<K, N> {
+    fn default() -> Self {
+        Self { ended: BTreeMap::new(), held: Vec::new() }
+    }
+}
+
+impl<K: Ord + Clone, const N: usize> Tally<K, N> {
+    /// From now on a counter counts for this key.
+    pub fn hold(&mut self, counter: u32, key: K) {
+        let counter = counter as usize;
+        if self.held.len() <= counter {
+            self.held.resize_with(counter + 1, || Held { by: None, since: [0; N] });
+        }
+        self.held[counter].by = Some(key);
+    }
+
+    /// Whose a counter is.
+    pub fn holder(&self, counter: u32) -> Option<&K> {
+        self.held.get(counter as usize)?.by.as_ref()
+    }
+
+    /// A counter, which stands at this, counts for nobody any more.
+    pub fn release(&mut self, counter: u32, now: Option<[u64; N]>) {
+        let Some(held) = self.held.get_mut(counter as usize) else { return };
+        let now = now.unwrap_or(held.since);
+        if let Some(key) = held.by.take() {
+            add(self.ended.entry(key).or_insert([0; N]), &now, &held.since);
+        }
+        held.since = now;
+    }
+
+    /// Keeps the sums of these keys, and of those that hold a counter.
+    pub fn retain(&mut self, mut keep: impl FnMut(&K) -> bool) {
+        self.ended.retain(|key, _| keep(key));
+    }
+
+    /// The sums, where the counters stand at this.
+    pub fn sums(&self, now: &[[u64; N]]) -> BTreeMap<K, [u64; N]> {
+        let mut sums = self.ended.clone();
+        for (held, now) in self.held.iter().zip(now) {
+            if let Some(key) = &held.by {
+                add(sums.entry(key.clone()).or_insert([0; N]), now, &held.since);
+            }
+        }
+        sums
+    }
+
+    /// Takes over the sums of another one, whose counters stand at this and are not used any more.
+    pub fn succeed(&mut self, other: &Self, now: &[[u64; N]]) {
+        for (key, sum) in other.sums(now) {
+            add(self.ended.entry(key).or_insert([0; N]), &sum, &[0; N]);
+        }
+    }
+}
+
+fn add<const N: usize>(sum: &mut [u64; N], now: &[u64; N], since: &[u64; N]) {
+    for ((sum, now), since) in sum.iter_mut().zip(now).zip(since) {
+        *sum += now.saturating_sub(*since);
+    }
+}
+
+/// All that is counted of sockets.
+#[derive(Clone, Debug, Default)]
+pub struct Tallies {
+    /// By row: connections, those refused, those that went where the client had been before.
+    pub rows: Tally<Asked, 3>,
+    /// By endpoint's counter: connections; where somebody asked for it.
+    pub endpoints: Option<Tally<SocketAddr, 1>>,
+}
+
+impl Tallies {
+    /// Nothing counted yet, of endpoints only where that is asked for.
+    pub fn new(of_endpoints: bool) -> Self {
+        Self { rows: Tally::default(), endpoints: of_endpoints.then(Tally::default) }
+    }
+
+    /// Takes over what others counted in tables that are not used any more. What they do not tell is lost.
+    pub fn succeed(&mut self, other: &Self, tables: &(impl Tables + ?Sized)) {
+        self.rows.succeed(&other.rows, &tables.row_counts().unwrap_or_default());
+        if let (Some(own), Some(other)) = (&mut self.endpoints, &other.endpoints) {
+            own.succeed(other, &tables.endpoint_counts().unwrap_or_default());
+        }
+    }
+
+    /// A frontend's row is the second one now in place of the first, and counts for this.
+    pub fn follow(&mut self, tables: &impl Tables, rows: (Option<u32>, Option<u32>), asked: Option<Asked>) {
+        let (before, after) = rows;
+        if let Some(row) = before.filter(|row| after.is_none() || self.rows.holder(*row) != asked.as_ref()) {
+            // What the kernel does not tell is lost; the next holder begins where this one did.
+            self.rows.release(row, tables.row_count(row).ok());
+        }
+        if let (Some(row), Some(asked)) = (after, asked) {
+            self.rows.hold(row, asked);
+        }
+    }
+
+    /// A counter of endpoints is this one's now, or nobody's.
+    pub fn move_counter(&mut self, tables: &impl Tables, counter: u32, to: Option<SocketAddr>) {
+        let Some(endpoints) = &mut self.endpoints else { return };
+        match to {
+            Some(endpoint) => endpoints.hold(counter, endpoint),
+            None => {
+                let left = endpoints.holder(counter).copied();
+                endpoints.release(counter, tables.endpoint_count(counter).ok());
+                endpoints.retain(|endpoint| Some(*endpoint) != left);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ebpf:6.10
+    #[test]
+    fn a_counter_that_is_given_to_another_counts_for_each_in_its_time() {
+        let mut tally = Tally::<&str, 1>::default();
+        tally.hold(1, "web");
+        assert_eq!(tally.sums(&[[9], [4]]), [("web", [4])].into());
+        tally.release(1, Some([5]));
+        tally.hold(1, "shop");
+        assert_eq!(tally.sums(&[[9], [7]]), [("shop", [2]), ("web", [5])].into());
+        tally.hold(0, "web");
+        assert_eq!(tally.sums(&[[2], [7]]), [("shop", [2]), ("web", [7])].into());
+    }
+
+    #[test]
+    fn sums_outlive_the_maps_that_they_were_counted_in() {
+        let mut before = Tally::<&str, 2>::default();
+        before.hold(0, "web");
+        before.hold(1, "web");
+        let mut after = Tally::default();
+        after.hold(7, "web");
+        after.succeed(&before, &[[3, 1], [4, 0]]);
+        let mut now = [[0, 0]; 8];
+        assert_eq!(after.sums(&now), [("web", [7, 1])].into());
+        now[7] = [1, 1];
+        assert_eq!(after.sums(&now), [("web", [8, 2])].into());
+        // Without new maps, too.
+        let mut none = Tally::default();
+        none.succeed(&after, &now);
+        assert_eq!(none.sums(&[]), [("web", [8, 2])].into());
+    }
+
+    #[test]
+    fn whoever_is_not_kept_is_forgotten_and_begins_anew() {
+        let mut tally = Tally::<&str, 1>::default();
+        tally.hold(0, "web");
+        tally.release(0, Some([5]));
+        tally.retain(|key| *key != "web");
+        assert_eq!(tally.sums(&[[5]]), [].into());
+        tally.hold(0, "web");
+        assert_eq!(tally.sums(&[[6]]), [("web", [1])].into());
+    }
+}
