@@ -12,6 +12,7 @@
 //! | [`process`] | the process itself, read from the kernel at each scrape |
 //! | [`requests`] | requests to the API server |
 //! | [`scrape`] | the answer to a scraper |
+//! | [`sockets`] | Services at the socket, read from the agent and the kernel at each scrape |
 //! | [`text`] | the two text formats |
 //! | [`port`] | the server on `metricsBindAddress` |
 //! | [`pages`] | what it answers besides |
@@ -24,6 +25,7 @@ pub mod port;
 pub mod process;
 pub mod requests;
 pub mod scrape;
+pub mod sockets;
 pub mod text;
 
 pub use self::agent::AgentMeter;
@@ -32,7 +34,9 @@ pub use self::requests::RequestMeter;
 
 use self::connections::Connections;
 use self::process::Process;
+use self::sockets::Sockets;
 use crate::agent::Event;
+use crate::ebpf;
 use crate::frontends::IpFamily;
 use heddle_netlink::nft::TableFamily;
 use jiff::Timestamp;
@@ -83,6 +87,11 @@ impl Metrics {
     /// Tells of connections by frontend too, as these families' tables count them.
     pub fn count_connections(&mut self, agent: Sender<Event>, families: &[TableFamily]) {
         self.registry.register_collector(Box::new(Connections::new(agent, families)));
+    }
+
+    /// Tells of sockets too, as this says and as the agent's dataplane counts.
+    pub fn tell_of_sockets(&mut self, told: ebpf::Sockets, agent: Sender<Event>) {
+        self.registry.register_collector(Box::new(Sockets::new(told, agent)));
     }
 
     /// All series now, as `OpenMetrics` 1.0.0.

@@ -64,6 +64,10 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     if config.settings.counts_connections {
         counted.count_connections(events.clone(), &families);
     }
+    let at_sockets = Sockets::default();
+    if config.serves_sockets {
+        counted.tell_of_sockets(at_sockets.clone(), events.clone());
+    }
     let own_port = kernel.port();
     let (outbox, changes) = mpsc::channel();
     let forgetter = Forgetter::new(Tracked::open().map_err(KernelError::Open)?, &config.settings);
@@ -72,7 +76,6 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let pulse = Pulse::new(Health::new(config.sync_period).of_families(&routed), Instant::now);
     let kernel = Attended::new(kernel, pulse.clone());
     let nft = Nft::of_families(kernel, &config.settings, &families);
-    let at_sockets = Sockets::default();
     let plane = sockets::over(nft, config, (&events, &at_sockets))?;
     let agent = Agent::new(&config.node, plane).with_pulse(pulse.clone());
     let (reports, told) = unbounded_channel();

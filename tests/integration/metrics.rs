@@ -1,5 +1,10 @@
 //! The metrics port of the real `heddle-proxy`: its paths, what moves, and an address that is taken.
 
+#[path = "metrics/page.rs"]
+mod page;
+#[path = "metrics/sockets.rs"]
+mod sockets;
+
 use heddle_tests::apiserver::{ApiServer, Options};
 use heddle_tests::lab::{Lab, Node};
 use heddle_tests::namespace::Namespace;
@@ -9,69 +14,15 @@ use heddle_tests::plane::Plane;
 use heddle_tests::process::Invocation;
 use heddle_tests::proxy::{Manifests, Proxy};
 use heddle_tests::traffic::{Server, Transport, tcp};
+use page::{ADDRESS, Reply, ask, ask_at, counts, get};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::fs;
-use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
 
 type Outcomes = Result<(), Box<dyn Error>>;
 
-const ADDRESS: &str = "127.0.0.1:10249";
 const PROBES: &str = "0.0.0.0:10256";
-
-#[derive(Debug)]
-struct Reply {
-    head: String,
-    body: String,
-}
-
-impl Reply {
-    fn has(&self, header: &str) -> bool {
-        self.head.lines().skip(1).any(|line| line.eq_ignore_ascii_case(header))
-    }
-
-    fn code(&self) -> &str {
-        self.head.split(' ').nth(1).unwrap_or_default()
-    }
-
-    /// The value of a series, as it is written.
-    fn value(&self, series: &str) -> Option<f64> {
-        self.body.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
-    }
-}
-
-/// One request on the node itself, with what belongs between its first line and its end.
-fn ask(node: &Node, line: &str, rest: &str) -> Result<Reply, Box<dyn Error + Send + Sync>> {
-    ask_at(node, ADDRESS, line, rest)
-}
-
-fn ask_at(node: &Node, address: &str, line: &str, rest: &str) -> Result<Reply, Box<dyn Error + Send + Sync>> {
-    let request = format!("{line} HTTP/1.1\r\nHost: node\r\n{rest}\r\n");
-    node.namespace().enter(|| {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("no end of the headers")?;
-        Ok(Reply { head: head.to_owned(), body: body.to_owned() })
-    })?
-}
-
-fn get(node: &Node, path: &str) -> Result<Reply, Box<dyn Error + Send + Sync>> {
-    ask(node, &format!("GET {path}"), "")
-}
-
-/// Waits until a series has this value.
-fn counts(node: &Node, series: &str, value: f64) -> Outcomes {
-    eventually(&format!("{series} {value}"), PATIENCE, || {
-        let reply = get(node, "/metrics").map_err(|error| error.to_string())?;
-        if reply.value(series) == Some(value) { Ok(()) } else { Err(reply.body) }
-    })?;
-    Ok(())
-}
 
 /// A node with a proxy that serves what is in its manifests.
 struct Stage {
