@@ -9,6 +9,7 @@
 //! | [`plan`] | which frontends sockets serve, and with which endpoints |
 //! | [`maps`] | rows, slots and ids, kept up frontend by frontend; the door to the maps |
 //! | [`kernel`] | the maps in the kernel |
+//! | [`memory`](mod@memory) | the other side of the door: maps in memory |
 //! | [`attach`] | which sockets are seen |
 //! | [`pins`] | what outlives the process |
 //! | [`probe`] | proof that sockets are served |
@@ -26,6 +27,7 @@ pub mod attach;
 pub mod error;
 pub mod kernel;
 pub mod maps;
+pub mod memory;
 pub mod pins;
 pub mod plan;
 pub mod probe;

@@ -404,3 +404,6 @@ impl Maps {
         tables.store_ports(word, *bits);
     }
 }
+
+#[cfg(test)]
+mod tests;
