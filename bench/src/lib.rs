@@ -14,6 +14,7 @@
 //! | [`load`] | the load: connections and bulk data, in CPU time |
 //! | [`travel`] | the data plane: subjects in turn, round by round |
 //! | [`cni`] | the CNI plugin: whole processes, beside the reference plugins |
+//! | [`sockets`] | Services at the socket: two pods of one node |
 //! | [`stats`] | medians, ratios, and whether a bound is held |
 //! | [`report`] | what was found, as a table and as JSON |
 //! | [`progress`] | what is being done, and how long it may still take |
@@ -32,6 +33,7 @@ pub mod memory;
 pub mod profile;
 pub mod progress;
 pub mod report;
+pub mod sockets;
 pub mod stats;
 pub mod subject;
 pub mod synclog;

@@ -10,7 +10,7 @@ use rustix::net::sockopt;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -45,6 +45,51 @@ pub fn bulk(client: &Namespace, listener: &TcpListener, to: SocketAddr, bytes: u
     #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
     let gigabits = bytes as f64 * 8.0 / 1e9;
     Ok(gigabits / seconds)
+}
+
+/// Sends so many datagrams from one unconnected socket, each after the answer to the one before. Returns microseconds of CPU of
+/// both sides for each.
+///
+/// # Errors
+/// When an answer is missing.
+pub fn datagrams(client: &Namespace, server: &UdpSocket, to: SocketAddr, count: u32) -> Result<f64, Failure> {
+    let answer = |_: u32| {
+        let (size, from) = server.recv_from(&mut [0; 16])?;
+        server.send_to(&[0; 16][..size], from).map(drop)
+    };
+    let ask = || {
+        let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        (0..count).try_for_each(|_| {
+            socket.send_to(b"?", to)?;
+            socket.recv_from(&mut [0; 16]).map(drop)
+        })
+    };
+    let seconds = both(client, || (0..count).try_for_each(answer), ask)?;
+    Ok(seconds * 1e6 / f64::from(count))
+}
+
+/// Connects one UDP socket so many times, which sends nothing. Returns microseconds of CPU for each: what the call costs.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn connects(client: &Namespace, to: SocketAddr, count: u32) -> Result<f64, Failure> {
+    let connect = || {
+        let socket = UdpSocket::bind(("0.0.0.0", 0))?;
+        (0..count).try_for_each(|_| socket.connect(to))
+    };
+    let seconds = client.enter(|| costs(connect))??;
+    Ok(seconds * 1e6 / f64::from(count))
+}
+
+/// A socket for [`datagrams`].
+///
+/// # Errors
+/// When the port is taken.
+pub fn hear(inside: &Namespace, port: u16) -> Result<UdpSocket, Failure> {
+    let socket = inside.enter(|| UdpSocket::bind(("0.0.0.0", port)))??;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    Ok(socket)
 }
 
 /// Runs both sides on one processor and returns their CPU time in seconds.

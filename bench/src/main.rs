@@ -1,10 +1,11 @@
 //! heddle-bench's process: flags, the two halves, the report.
 
 use clap::{Args, Parser, Subcommand};
+use heddle_bench::cluster::Size;
 use heddle_bench::profile::Profile;
 use heddle_bench::progress::Progress;
 use heddle_bench::report::{Machine, Report};
-use heddle_bench::{Failure, cni, control, travel};
+use heddle_bench::{Failure, cni, control, sockets, travel};
 use std::fs;
 use std::io::{Write, stderr, stdout};
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ struct Flags {
 enum Part {
     /// Measures ADD and DEL of heddle-cni, and of Debian's bridge and host-local when they are there.
     Cni(Cni),
+    /// Measures connections between two pods of a node: direct, and through Services that are served at sockets or by packets.
+    Sockets,
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +69,15 @@ impl Cni {
     }
 }
 
+fn socket_settings(flags: &Flags) -> sockets::Settings {
+    let (sizes, rounds, connections, bulk) = match flags {
+        Flags { smallest: true, .. } => (vec![(1, 1), (20, 3)], 2, 20, 1 << 20),
+        Flags { quick: true, .. } => (vec![(1, 4), (1_000, 4)], 9, 1_000, 64 << 20),
+        _ => (vec![(1, 4), (1_000, 4), (30_000, 4)], 21, 2_000, 256 << 20),
+    };
+    sockets::Settings { sizes: sizes.into_iter().map(Size::from).collect(), rounds, connections, bulk }
+}
+
 fn main() -> ExitCode {
     match run(&Flags::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,6 +99,9 @@ fn run(flags: &Flags) -> Result<(), Failure> {
     if let Some(Part::Cni(part)) = &flags.part {
         let settings = part.settings(flags);
         cni::measure(&settings, &mut Progress::new(cni::weight(&settings)), &mut report)?;
+    } else if let Some(Part::Sockets) = &flags.part {
+        let settings = socket_settings(flags);
+        sockets::measure(&settings, &mut Progress::new(sockets::weight(&settings)), &mut report)?;
     } else {
         let mut progress = Progress::new(control::weight(&profile) + travel::weight(&profile));
         control::measure(&profile, &mut progress, &mut report)?;

@@ -1,0 +1,241 @@
+//! Services at the socket: two pods of one node, with and without a Service between them.
+//!
+//! As in the data plane, subjects take turns, and a figure is compared with those of its own round alone. Rates are connections, round
+//! trips or bytes for a second of CPU.
+
+use crate::cluster::{PORT, Size, TARGET};
+use crate::progress::Progress;
+use crate::report::{Report, Row};
+use crate::stats::{Bound, Spread, ratios};
+use crate::{Failure, follow, load};
+use heddle_tests::lab::{Lab, Pod};
+use heddle_tests::objects;
+use heddle_tests::proxy::Proxy;
+use serde_json::{Value, json};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+
+const NODE: &str = "node-1";
+const GROUP: &str = "sockets";
+/// Calls of `connect` for each connection that is made: they are a hundred times as cheap.
+const CALLS: u32 = 50;
+
+/// How much is measured.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Services with their endpoints, of each node that has some.
+    pub sizes: Vec<Size>,
+    /// Rounds over all subjects.
+    pub rounds: u32,
+    /// Connections of one subject in one round.
+    pub connections: u32,
+    /// Bytes of one subject in one round.
+    pub bulk: u64,
+}
+
+/// Who serves Services on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Served {
+    /// Nobody: there is no rule and no program.
+    Bare,
+    /// Sockets.
+    Sockets(Size),
+    /// Packets.
+    Packets(Size),
+}
+
+/// A node with two pods.
+struct Stage {
+    served: Served,
+    client: Pod,
+    listener: TcpListener,
+    hearer: UdpSocket,
+    server: SocketAddr,
+    service: Option<SocketAddr>,
+    /// Last: its pods go before it.
+    _rest: (Pod, Lab),
+}
+
+/// One way from the client to the server, with what was measured, by round.
+struct Course {
+    name: String,
+    stage: usize,
+    is_direct: bool,
+    to: SocketAddr,
+    connections: Vec<f64>,
+    bulk: Vec<f64>,
+    datagrams: Vec<f64>,
+    calls: Vec<f64>,
+}
+
+/// Measures all ways and adds what was found.
+///
+/// # Errors
+/// When a node cannot be built, or connections fail.
+pub fn measure(settings: &Settings, progress: &mut Progress, report: &mut Report) -> Result<(), Failure> {
+    let mut stages = Vec::new();
+    for served in subjects(settings) {
+        progress.step(&format!("load {served:?}"), loading(served));
+        stages.push(Stage::build(served)?);
+    }
+    let mut courses: Vec<Course> =
+        (0..).zip(&stages).flat_map(|(number, stage)| stage.courses(number)).collect();
+    for round in 0..settings.rounds {
+        progress.step(&format!("round {} of {}", round + 1, settings.rounds), round_weight(settings));
+        let mut order: Vec<&mut Course> = courses.iter_mut().collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        order.into_iter().try_for_each(|course| course.run(&stages[course.stage], settings))?;
+    }
+    tell(&stages, &courses, report);
+    Ok(())
+}
+
+/// The seconds that [`measure`] may take, for the time left.
+pub fn weight(settings: &Settings) -> f64 {
+    let loads: f64 = subjects(settings).map(loading).sum();
+    loads + f64::from(settings.rounds) * round_weight(settings)
+}
+
+fn round_weight(settings: &Settings) -> f64 {
+    f64::from(settings.connections) / 1000.0
+}
+
+fn loading(served: Served) -> f64 {
+    match served {
+        Served::Bare => 0.3,
+        Served::Sockets(size) | Served::Packets(size) => 0.5 + f64::from(size.services) / 10_000.0,
+    }
+}
+
+fn subjects(settings: &Settings) -> impl Iterator<Item = Served> {
+    let both = |size: &Size| [Served::Sockets(*size), Served::Packets(*size)];
+    [Served::Bare].into_iter().chain(settings.sizes.iter().flat_map(both))
+}
+
+impl Stage {
+    fn build(served: Served) -> Result<Self, Failure> {
+        let lab = match served {
+            Served::Sockets(_) => Lab::with_sockets(&[NODE])?,
+            _ => Lab::new(&[NODE])?,
+        };
+        let node = lab.node(NODE)?;
+        let (client, server) = (node.pod("client")?, node.pod("server")?);
+        let pod = server.addresses().iter().copied().find(IpAddr::is_ipv4).ok_or("the pod has no IPv4")?;
+        let (listener, hearer) =
+            (load::listen(server.namespace(), TARGET)?, load::hear(server.namespace(), TARGET)?);
+        let service = match served {
+            Served::Bare => None,
+            Served::Sockets(size) | Served::Packets(size) => Some(serve(&lab, size, pod)?),
+        };
+        let to = SocketAddr::new(pod, TARGET);
+        Ok(Self { served, client, listener, hearer, server: to, service, _rest: (server, lab) })
+    }
+
+    fn courses(&self, number: usize) -> Vec<Course> {
+        let course = |name: String, to: SocketAddr| Course {
+            name,
+            stage: number,
+            is_direct: to == self.server,
+            to,
+            connections: Vec::new(),
+            bulk: Vec::new(),
+            datagrams: Vec::new(),
+            calls: Vec::new(),
+        };
+        match (self.served, self.service) {
+            (Served::Sockets(size), Some(service)) => {
+                let direct = course(format!("direct beside sockets, {size}"), self.server);
+                vec![direct, course(format!("heddle ebpf, {size}"), service)]
+            }
+            (Served::Packets(size), Some(service)) => vec![course(format!("heddle nft, {size}"), service)],
+            _ => vec![course("direct, no rules".to_owned(), self.server)],
+        }
+    }
+}
+
+/// Starts a proxy with Services of which the last has this endpoint alone. Tables and programs stay when it ends.
+fn serve(lab: &Lab, size: Size, endpoint: IpAddr) -> Result<SocketAddr, Failure> {
+    let node = lab.node(NODE)?;
+    let last = size.services - 1;
+    let mut list: Vec<_> = size.objects().collect();
+    let mut slice = objects::slice(&size.name(last), NODE, &[endpoint], TARGET);
+    slice["ports"] = json!([port("TCP", TARGET), port("UDP", TARGET)]);
+    let mut service = size.service(last);
+    service["spec"]["ports"] = json!([port("TCP", PORT), port("UDP", PORT)]);
+    list[usize::try_from(last)?] = slice;
+    *list.last_mut().expect("a Service at the end") = service;
+    let manifests = follow::write(node, &list)?;
+    let proxy = Proxy::start(node, &manifests)?;
+    proxy.ready(node)?;
+    if node.namespace().cgroup().is_some() {
+        proxy.serves_sockets()?;
+    }
+    Ok(SocketAddr::new(size.cluster_ip(last), PORT))
+}
+
+fn port(protocol: &str, port: u16) -> Value {
+    json!({ "name": protocol.to_lowercase(), "protocol": protocol, "port": port, "targetPort": TARGET })
+}
+
+impl Course {
+    fn run(&mut self, stage: &Stage, settings: &Settings) -> Result<(), Failure> {
+        let client = stage.client.namespace();
+        let failed = |cause: Failure| format!("{}: {cause}", self.name);
+        let connections =
+            load::connections(client, &stage.listener, self.to, settings.connections).map_err(failed)?;
+        let bulk = load::bulk(client, &stage.listener, self.to, settings.bulk).map_err(failed)?;
+        let datagrams =
+            load::datagrams(client, &stage.hearer, self.to, settings.connections).map_err(failed)?;
+        let calls = load::connects(client, self.to, settings.connections * CALLS).map_err(failed)?;
+        self.connections.push(connections);
+        self.bulk.push(bulk);
+        self.datagrams.push(datagrams);
+        self.calls.push(calls);
+        Ok(())
+    }
+}
+
+fn tell(stages: &[Stage], courses: &[Course], report: &mut Report) {
+    for course in courses {
+        let row = |what: &str, unit, values: &[f64]| {
+            Row::spread(GROUP, &format!("{what}: {}", course.name), unit, values)
+        };
+        report.add(row("new connection", "µs of CPU", &course.connections));
+        report.add(row("bulk TCP", "Gbit a s of CPU", &course.bulk));
+        report.add(row("UDP there and back", "µs of CPU", &course.datagrams));
+        report.add(row("call of connect", "µs of CPU", &course.calls));
+    }
+    let Some(bare) = courses.first() else { return };
+    for course in courses.iter().filter(|course| !course.is_direct) {
+        let is_ours = matches!(stages[course.stage].served, Served::Sockets(_));
+        let beside = courses.iter().find(|other| other.stage == course.stage && other.is_direct);
+        tell_ratios(course, beside.unwrap_or(bare), is_ours, report);
+        let must = is_ours.then_some(Bound::AtLeast(0.96));
+        report.add(ratio("new connections", (course, bare), must, (&bare.connections, &course.connections)));
+    }
+}
+
+fn tell_ratios(this: &Course, direct: &Course, is_ours: bool, report: &mut Report) {
+    let bound = |least: f64| is_ours.then_some(Bound::AtLeast(least));
+    let pair = (this, direct);
+    report.add(ratio("new connections", pair, bound(0.98), (&direct.connections, &this.connections)));
+    report.add(ratio("bulk TCP", pair, bound(0.99), (&this.bulk, &direct.bulk)));
+    report.add(ratio("UDP there and back", pair, bound(0.97), (&direct.datagrams, &this.datagrams)));
+    let more: Vec<f64> = this.calls.iter().zip(&direct.calls).map(|(this, direct)| this - direct).collect();
+    let what = format!("call of connect: {} more than {}", this.name, direct.name);
+    let row = Row::spread(GROUP, &what, "µs of CPU", &more);
+    report.add(row.must(is_ours.then_some(Bound::AtMost(1.0))));
+}
+
+/// The ratio of rates.
+fn ratio(
+    what: &str,
+    (this, to): (&Course, &Course),
+    must: Option<Bound>,
+    (these, those): (&[f64], &[f64]),
+) -> Row {
+    let what = format!("{what}: {} / {}", this.name, to.name);
+    let spread = Spread::of(&ratios(these, those)).unwrap_or(Spread::single(f64::NAN));
+    Row { group: GROUP, what, unit: "×", spread, must }
+}
