@@ -182,6 +182,12 @@ pub struct Flow {
     pub counter: u32,
     /// What it was chosen from.
     pub stamp: Stamp,
+    /// The socket's network namespace.
+    pub namespace: u64,
+    /// The socket.
+    pub socket: u64,
+    /// The protocol.
+    pub protocol: u64,
 }
 
 /// How many Services an unconnected UDP socket may talk to at the same time without forgetting one.
@@ -241,8 +247,8 @@ const _: () = {
     assert!(size_of::<Stamp>() == 16);
     assert!(size_of::<Client>() == 16);
     assert!(size_of::<Kept>() == 48);
-    assert!(size_of::<Flow>() == 56);
-    assert!(size_of::<Flows>() == 56 * FLOWS + 8);
+    assert!(size_of::<Flow>() == 80);
+    assert!(size_of::<Flows>() == 80 * FLOWS + 8);
     assert!(size_of::<Counts>() == 24);
 };
 

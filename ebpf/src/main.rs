@@ -11,14 +11,15 @@
 
 mod maps;
 
-use aya_ebpf::bindings::bpf_sock_addr;
-use aya_ebpf::helpers::bpf_set_retval;
+use aya_ebpf::bindings::{bpf_sock_addr, seq_file};
+use aya_ebpf::helpers::{bpf_seq_write, bpf_set_retval};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
+use core::ffi::c_void;
 use core::ptr::{addr_of, addr_of_mut};
 use heddle_ebpf::abi::{Address, FLOWS, Flow, Flows, mapped};
-use heddle_ebpf::select::{Answer, Ask, Choice, again, select};
-use maps::{Kernel, count, count_refused, flows, flows_of, peer, peer_of};
+use heddle_ebpf::select::{Answer, Ask, Choice, World, again, select};
+use maps::{Kernel, count, count_refused, flows, flows_of, peer, peer_of, socket};
 
 /// The call goes on.
 const GO: i32 = 1;
@@ -67,6 +68,36 @@ fn getpeername6(ctx: SockAddrContext) -> i32 {
     name_peer(&ctx, address6(&ctx), write6)
 }
 
+/// What the kernel hands to a program for each socket that has something in a map (`bpf_iter__bpf_sk_storage_map`).
+#[repr(C)]
+struct Visit {
+    meta: *const Meta,
+    map: *const c_void,
+    socket: *const c_void,
+    value: *mut Flow,
+}
+
+/// Of it, as far as it is read (`bpf_iter_meta`).
+#[repr(C)]
+struct Meta {
+    sequence: *mut seq_file,
+}
+
+/// Tells whoever reads what each connected socket was told, in whatever network namespace it is.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/bpf_sk_storage_map")]
+extern "C" fn list_peers(visit: *const Visit) -> i32 {
+    // SAFETY: the kernel's context; after the last socket there is no value.
+    unsafe {
+        let value = (*visit).value;
+        if !value.is_null() {
+            // One that does not fit is told again.
+            bpf_seq_write((*(*visit).meta).sequence, value.cast(), size_of::<Flow>() as u32);
+        }
+    }
+    0
+}
+
 /// The address that a connected socket gets, for good.
 #[inline(always)]
 fn connect(ctx: &SockAddrContext, ask: Ask, write: impl Fn(&SockAddrContext, &Address, u16)) -> i32 {
@@ -76,7 +107,7 @@ fn connect(ctx: &SockAddrContext, ask: Ask, write: impl Fn(&SockAddrContext, &Ad
         Answer::To(choice) => {
             // Without room for it, the peer's name would be the endpoint's; the connection works.
             if let Some(peer) = peer(ctx) {
-                *peer = flow(&ask, &choice);
+                *peer = flow(ctx, &ask, &choice);
             }
             count(&choice);
             write(ctx, &choice.slot.address, choice.slot.port);
@@ -99,7 +130,7 @@ fn send(ctx: &SockAddrContext, ask: Ask, write: impl Fn(&SockAddrContext, &Addre
         Answer::To(choice) => {
             if before.is_none_or(|before| before.stamp != choice.stamp) {
                 let Some(flows) = flows(ctx) else { return GO };
-                note(flows, flow(&ask, &choice));
+                note(flows, flow(ctx, &ask, &choice));
                 count(&choice);
             }
             write(ctx, &choice.slot.address, choice.slot.port);
@@ -148,7 +179,7 @@ fn refuse(row: u32) -> i32 {
 }
 
 #[inline(always)]
-fn flow(ask: &Ask, choice: &Choice) -> Flow {
+fn flow(ctx: &SockAddrContext, ask: &Ask, choice: &Choice) -> Flow {
     Flow {
         asked: ask.address,
         told: choice.slot.address,
@@ -156,6 +187,9 @@ fn flow(ask: &Ask, choice: &Choice) -> Flow {
         told_port: choice.slot.port,
         counter: choice.slot.counter,
         stamp: choice.stamp,
+        namespace: Kernel(ctx).namespace(),
+        socket: socket(ctx),
+        protocol: u64::from(ask.protocol),
     }
 }
 

@@ -3,7 +3,9 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, SkStorage};
-use aya_ebpf::helpers::{bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_ktime_get_ns, bpf_loop};
+use aya_ebpf::helpers::{
+    bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_loop,
+};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::SockAddrContext;
 use core::ffi::c_void;
@@ -217,6 +219,13 @@ pub(crate) fn count_refused(row: u32) {
         // SAFETY: as above.
         unsafe { (*counts).refused += 1 };
     }
+}
+
+/// The socket's cookie.
+#[inline(always)]
+pub(crate) fn socket(ctx: &SockAddrContext) -> u64 {
+    // SAFETY: a helper that these programs may call.
+    unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
 /// What a connected socket was told, if it was.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`nft`] | nf_tables: tables as data, transactions, reading back, notifications |
 //! | [`conntrack`] | tracked flows: listing them, forgetting some |
+//! | [`diagnosis`] | sockets that are connected: listing them, closing some |
 //! | [`ipset`] | sets of ipset, by name: listing them, destroying some |
 //! | [`ipvs`] | IPVS: emptying it |
 //! | [`message`] | requests as bytes: a [`message::Batch`] of messages, and the reading of attributes |
@@ -26,6 +27,7 @@
 
 pub mod address;
 pub mod conntrack;
+pub mod diagnosis;
 pub mod features;
 mod generic;
 pub mod ipset;

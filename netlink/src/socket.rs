@@ -32,6 +32,8 @@ pub enum Family {
     Netfilter,
     /// Everything that is known by a name and not by a number (`NETLINK_GENERIC`).
     Generic,
+    /// Sockets (`NETLINK_SOCK_DIAG`).
+    Diagnosis,
 }
 
 /// One request that the kernel refused.
@@ -136,6 +138,7 @@ impl Socket {
             Family::Route => netlink_sys::protocols::NETLINK_ROUTE,
             Family::Netfilter => netlink_sys::protocols::NETLINK_NETFILTER,
             Family::Generic => netlink_sys::protocols::NETLINK_GENERIC,
+            Family::Diagnosis => netlink_sys::protocols::NETLINK_SOCK_DIAG,
         };
         let mut inner = netlink_sys::Socket::new(protocol).map_err(Error::Open)?;
         let address = inner.bind_auto().map_err(Error::Open)?;

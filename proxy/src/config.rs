@@ -218,7 +218,7 @@ impl CommandLine {
             source: meaning::source(&file, self.flags.master.as_deref()),
             settings: meaning::settings(&file),
             serves_sockets: file.mode == EBPF,
-            places: Places { cgroup: self.flags.cgroup_root.clone(), pins: self.flags.bpf_root.clone() },
+            places: self.places(),
             metrics_address: meaning::metrics_address(&file),
             status_socket: Some(&self.flags.status_socket).filter(|path| !path.is_empty()).map(PathBuf::from),
             sysctl: self.flags.sysctl_dir.clone(),
@@ -228,6 +228,11 @@ impl CommandLine {
             file,
             remarks,
         })
+    }
+
+    fn places(&self) -> Places {
+        let Flags { cgroup_root, bpf_root, netns_dir, .. } = &self.flags;
+        Places { cgroup: cgroup_root.clone(), pins: bpf_root.clone(), namespaces: netns_dir.clone() }
     }
 
     fn task(&self) -> Task {

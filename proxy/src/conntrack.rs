@@ -47,19 +47,19 @@ pub struct Changes {
 #[derive(Debug, Default)]
 pub struct Outbox {
     waiting: Changes,
-    /// Without it, nothing is kept.
-    to: Option<Sender<Changes>>,
+    /// Without any, nothing is kept.
+    to: Vec<Sender<Changes>>,
 }
 
 impl Outbox {
-    /// One that hands over to a [`Forgetter`]'s thread.
-    pub fn new(to: Sender<Changes>) -> Self {
-        Self { waiting: Changes::default(), to: Some(to) }
+    /// One that hands over to the threads of [`Forgetter`]s.
+    pub fn new(to: Vec<Sender<Changes>>) -> Self {
+        Self { waiting: Changes::default(), to }
     }
 
     /// Takes in what the dataplane is about to be told.
     pub fn stage(&mut self, delta: &Delta<Frontend, Backends>) {
-        if self.to.is_none() {
+        if self.to.is_empty() {
             return;
         }
         let udp = delta.iter().filter(|(frontend, _)| frontend.protocol == Protocol::Udp);
@@ -79,14 +79,18 @@ impl Outbox {
 
     /// Hands over what concerns these families, which the kernel has taken. The rest waits.
     pub fn hand_over(&mut self, written: &[IpFamily]) {
-        let Some(to) = &self.to else { return };
+        if self.to.is_empty() {
+            return;
+        }
         let all = std::mem::take(&mut self.waiting.frontends);
         let (taken, rest) = all.into_iter().partition(|(f, _)| written.contains(&f.place.family()));
         self.waiting.frontends = rest;
         let changes = Changes { frontends: taken, node_addresses: self.waiting.node_addresses.clone() };
         if !changes.frontends.is_empty() {
-            // The other side is gone only when the process is about to be.
-            let _ = to.send(changes);
+            for to in &self.to {
+                // The other side is gone only when the process is about to be.
+                let _ = to.send(changes.clone());
+            }
         }
     }
 }

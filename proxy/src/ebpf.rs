@@ -14,6 +14,8 @@
 //! | [`pins`] | what outlives the process |
 //! | [`probe`] | proof that sockets are served |
 //! | [`apply`] | the dataplane, over the one for packets |
+//! | [`bound`] | connected UDP sockets whose endpoint is gone |
+//! | [`namespaces`] | those of pods |
 //! | [`report`] | what is told of it |
 //! | [`tally`] | what was counted, whatever became of the counters |
 //! | [`view`] | what there is to see of it between two syncs |
@@ -24,10 +26,12 @@
 
 pub mod apply;
 pub mod attach;
+pub mod bound;
 pub mod error;
 pub mod kernel;
 pub mod maps;
 pub mod memory;
+pub mod namespaces;
 pub mod pins;
 pub mod plan;
 pub mod probe;

@@ -78,11 +78,14 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let nft = Nft::of_families(kernel, &config.settings, &families);
     let plane = sockets::over(nft, config, (&events, &at_sockets))?;
     let agent = Agent::new(&config.node, plane).with_pulse(pulse.clone());
-    let (reports, told) = unbounded_channel();
+    let (reports, to_keep) = unbounded_channel();
     let reports = Reports::new(reports);
     let (checks, checked) = unbounded_channel();
     let agent = agent.with_checks(Checks::new(&config.node, checks).of_families(&routed));
-    let agent = agent.with_outbox(Outbox::new(outbox)).with_reports(reports.clone());
+    let told = sockets::close_stale(config)?;
+    let agent = agent
+        .with_outbox(Outbox::new([outbox].into_iter().chain(told).collect()))
+        .with_reports(reports.clone());
     let agent = agent.with_meter(counted.agent.clone());
     let (standing, stands) = mpsc::channel();
     let mut agent = agent
@@ -108,7 +111,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
             ended = source::follow(config, events, posts) => ended,
             ended = stopped() => Ok(ended?),
             () = look::serve(config, &door) => Err(RunError::Ended("the status socket")),
-            () = status::keep(told, news, problems) => Err(RunError::Ended("the status")),
+            () = status::keep(to_keep, news, problems) => Err(RunError::Ended("the status")),
             ended = reload::follow(config.clone(), line, verbosity) => ended,
         }
     })

@@ -72,6 +72,10 @@ pub(super) struct Flags {
     /// Where the node's BPF file system is mounted, in which programs stay when heddle-proxy stops [default: /sys/fs/bpf].
     #[arg(long, value_name = "PATH")]
     pub(super) bpf_root: Option<PathBuf>,
+    /// The folder with the network namespaces of pods: connected UDP sockets in them are closed when their endpoint goes
+    /// [default: /run/netns].
+    #[arg(long, value_name = "DIR")]
+    pub(super) netns_dir: Option<PathBuf>,
     #[command(flatten)]
     logging: LoggingFlags,
     #[command(flatten)]

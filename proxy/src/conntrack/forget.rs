@@ -23,6 +23,9 @@ const REST: u32 = 4;
 /// The door: the kernel's flows, or something that behaves like them. No kernel can be told to interrupt a listing, and what
 /// happens then is why this can be replaced.
 pub trait FlowTable {
+    /// What the flows are, for the log.
+    const WHAT: &'static str;
+
     /// The host's own addresses.
     ///
     /// # Errors
@@ -60,6 +63,8 @@ impl Tracked {
 }
 
 impl FlowTable for Tracked {
+    const WHAT: &'static str = "tracked connections";
+
     fn own_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
         let all = address::list_all(&mut self.addresses)?;
         Ok(all.into_iter().map(|one| one.address.ip()).collect())
@@ -124,7 +129,7 @@ impl<T: FlowTable> Forgetter<T> {
             match forgotten {
                 Ok(flows) => {
                     self.served.settle(family);
-                    debug!(?family, flows, "forgot stale UDP flows");
+                    debug!(?family, flows, "forgot stale UDP flows: {}", T::WHAT);
                 }
                 Err(error) => {
                     failed = true;
@@ -153,9 +158,9 @@ impl<T: FlowTable> Forgetter<T> {
     fn report(&self, family: IpFamily, error: &Error) {
         let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
         if !self.backoff.is_failing() {
-            warn!(?family, cause, "stale UDP flows stay for now: {error}");
+            warn!(?family, cause, "stale UDP flows stay for now: {}: {error}", T::WHAT);
         } else {
-            debug!(?family, cause, "stale UDP flows still stay: {error}");
+            debug!(?family, cause, "stale UDP flows still stay: {}: {error}", T::WHAT);
         }
     }
 

@@ -66,6 +66,8 @@ struct FakeFlows {
 }
 
 impl FlowTable for FakeFlows {
+    const WHAT: &'static str = "flows in memory";
+
     fn own_addresses(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
         Ok([NODE, "192.168.0.12", "127.0.0.1", "fd00:192::b"].map(|text| text.parse().unwrap()).into())
     }
@@ -103,7 +105,7 @@ impl Stage {
     fn with(flows: &[Flow]) -> Self {
         let (to, changes) = channel();
         let table = FakeFlows { flows: flows.to_vec(), ..FakeFlows::default() };
-        let mut outbox = Outbox::new(to);
+        let mut outbox = Outbox::new(vec![to]);
         let node_addresses = vec![NODE.parse().unwrap()];
         outbox.surround(&Surroundings { node_addresses, ..Surroundings::default() });
         let forgetter = Forgetter::new(table, &Settings::default());
@@ -188,7 +190,7 @@ fn service() -> Change {
 fn the_agent_tells_of_a_change_only_when_the_kernel_has_taken_it() {
     let (to, changes) = channel();
     let dataplane = Nft::new(FakeKernel::default(), &Settings::default());
-    let mut agent = Agent::new("node-1", dataplane).with_outbox(Outbox::new(to));
+    let mut agent = Agent::new("node-1", dataplane).with_outbox(Outbox::new(vec![to]));
     agent.dataplane().kernel().refuse = vec![Errno::NOMEM];
     let complete = [Change::Complete(Kind::Service), Change::Complete(Kind::Slice)];
     let all = [service(), slice(&[(11, [true, true, false])])].into_iter().chain(complete);

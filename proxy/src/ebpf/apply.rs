@@ -25,6 +25,7 @@ use heddle_netlink::{Family, Socket, address};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -82,6 +83,8 @@ pub struct Places {
     pub cgroup: Option<PathBuf>,
     /// The BPF file system; without it, the usual one.
     pub pins: Option<PathBuf>,
+    /// The folder with the network namespaces of pods; without it, the usual one.
+    pub namespaces: Option<PathBuf>,
 }
 
 /// The kernel's side of the door.
@@ -152,6 +155,12 @@ impl Door for KernelDoor {
         let cgroup = self.proof.cgroup()?;
         cgroup.attach(&self.pins, &tables.programs)?;
         self.cgroup = Some(cgroup.path().to_owned());
+        let reader = tables.programs.iter().find(|(name, _)| name == "list_peers");
+        if let Some((_, program)) = reader {
+            self.pins
+                .put_reader(program.as_fd())
+                .map_err(Unable::at("keep the program that reads what sockets were told"))?;
+        }
         // What stays is found and removed the next time.
         let _ = self.pins.sweep();
         Ok(())

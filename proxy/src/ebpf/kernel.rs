@@ -9,9 +9,9 @@ use super::pins::Pins;
 use super::plan;
 use super::sys::{self, GROWS, Kind, SHARED, Words};
 use aya::maps::{Map, MapData};
-use aya::programs::Program;
+use aya::programs::{Program, ProgramError};
 use aya::util::nr_cpus;
-use aya::{Ebpf, EbpfLoader};
+use aya::{Btf, Ebpf, EbpfLoader};
 use heddle_ebpf::OBJECT;
 use heddle_ebpf::abi::{self, Client, Counts, Frontend, Kept, PORT_WORDS, ROWS, SLOTS, Slot};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -207,13 +207,26 @@ impl KernelTables {
 fn load_programs(loaded: &mut Ebpf) -> Result<Vec<(String, OwnedFd)>, Unable> {
     let mut programs = Vec::new();
     for (name, program) in loaded.programs_mut() {
-        let Program::CgroupSockAddr(program) = program else { continue };
         let refused = |source| Unable::new(format!("load program {name}"), source);
-        program.load().map_err(refused)?;
-        let fd = program.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?)).map_err(refused)?;
-        programs.push((name.to_owned(), fd));
+        programs.push((name.to_owned(), load_program(program).map_err(refused)?));
     }
     Ok(programs)
+}
+
+fn load_program(program: &mut Program) -> Result<OwnedFd, ProgramError> {
+    let fd = match program {
+        Program::CgroupSockAddr(program) => {
+            program.load()?;
+            program.fd()?
+        }
+        Program::Iter(program) => {
+            let kernel = Btf::from_sys_fs()?;
+            program.load("bpf_sk_storage_map", &kernel)?;
+            program.fd()?
+        }
+        _ => return Err(ProgramError::UnexpectedProgramType),
+    };
+    Ok(fd.as_fd().try_clone_to_owned()?)
 }
 
 fn frontends(room: usize) -> io::Result<OwnedFd> {

@@ -1,18 +1,21 @@
 //! Services at sockets, connected: the dataplane, and the thread that tries out whether it has an effect.
 
-use super::RunError;
+use super::{KernelError, RunError};
 use crate::agent::Event;
 use crate::causes;
 use crate::config::Config;
+use crate::conntrack::{Changes, Forgetter};
 use crate::dataplane::Dataplane;
 use crate::ebpf::apply::Proof;
+use crate::ebpf::bound::Bound;
+use crate::ebpf::namespaces::{self, Namespaces};
 use crate::ebpf::pins::{BPF_FS, Pins};
 use crate::ebpf::{Ebpf, KernelDoor, Probe, Sockets, State, Unable};
 use crate::nft::{Kernel, Nft};
 use crate::process::spawn;
 use heddle_netlink::address::Follower;
 use std::path::Path;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 use tracing::{debug, info, warn};
 
@@ -43,6 +46,20 @@ pub(super) fn over<K: Kernel + Send + 'static>(
             Ok(Box::new(packets))
         }
     }
+}
+
+/// Starts the thread that closes connected UDP sockets whose endpoint is gone, where sockets are served. Returns where it hears of
+/// that.
+pub(super) fn close_stale(config: &Config) -> Result<Option<Sender<Changes>>, RunError> {
+    if !config.serves_sockets {
+        return Ok(None);
+    }
+    let folder = config.places.namespaces.as_deref().unwrap_or(Path::new(namespaces::FOLDER));
+    let bound = Bound::open(pins(config), Namespaces::of(folder)).map_err(KernelError::Open)?;
+    let mut forgetter = Forgetter::new(bound, &config.settings);
+    let (told, changes) = channel();
+    spawn("stale sockets", move || forgetter.run(&changes))?;
+    Ok(Some(told))
 }
 
 fn open(config: &Config) -> Result<(KernelDoor, Proof), Unable> {

@@ -41,11 +41,21 @@ impl Node {
         Ok(Self { namespace, number, seat, pods: underlay.pods, scratch, bpf })
     }
 
+    /// The folder in which each of its pods has its network namespace, as runtimes have `/run/netns`.
+    pub(super) fn pods_namespaces(&self) -> PathBuf {
+        self.directory().join("netns")
+    }
+
     /// What a proxy is told to serve Services at the sockets of this node and its pods; nothing where it is to serve packets.
     pub fn socket_flags(&self) -> Vec<String> {
         let (Some(cgroup), Some(bpf)) = (self.namespace.cgroup(), &self.bpf) else { return Vec::new() };
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        vec!["--cgroup-root".into(), text(cgroup.path()), "--bpf-root".into(), text(&bpf.path())]
+        let flags = [
+            ("--cgroup-root", text(cgroup.path())),
+            ("--bpf-root", text(&bpf.path())),
+            ("--netns-dir", text(&self.pods_namespaces())),
+        ];
+        flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
 
     pub(super) fn seat(&self) -> Seat {

@@ -9,8 +9,11 @@ use crate::process::{Invocation, Output, program};
 use crate::scratch::Scratch;
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
+use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -25,6 +28,8 @@ pub struct Pod {
     /// Container id, as a runtime gives it: 64 hexadecimal digits.
     id: String,
     config: String,
+    /// Its namespace, in the node's folder of them.
+    file: PathBuf,
     addresses: Vec<IpAddr>,
     /// The plugin's leases lie in it.
     _directory: Arc<Scratch>,
@@ -37,9 +42,12 @@ impl Pod {
             node: node.namespace().clone(),
             id: fresh_id(),
             config: configuration(node, addresses).to_string(),
+            file: PathBuf::new(),
             addresses: Vec::new(),
             _directory: Arc::clone(node.scratch()),
         };
+        pod.file = node.pods_namespaces().join(&pod.id);
+        pod.show().map_err(|source| Error::Directory { host: name.to_owned(), source })?;
         let result = pod.plugin("ADD")?;
         pod.addresses = addresses_in(&result.stdout).ok_or_else(|| pod.failed("ADD", &result))?;
         Ok(pod)
@@ -66,6 +74,13 @@ impl Pod {
     /// [`Error::Cni`] with the plugin's answer when it fails.
     pub fn delete(self) -> Result<(), Error> {
         self.plugin("DEL").map(drop)
+    }
+
+    fn show(&self) -> io::Result<()> {
+        if let Some(folder) = self.file.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        symlink(self.namespace.path(), &self.file)
     }
 
     /// Runs the plugin and fails when it does.
@@ -99,6 +114,7 @@ impl Drop for Pod {
     fn drop(&mut self) {
         // The node goes with the lab; a DEL that fails here has no reader, and tests of DEL call `delete`.
         let _ = self.plugin("DEL");
+        let _ = fs::remove_file(&self.file);
     }
 }
 
