@@ -10,6 +10,7 @@
 //! | [`maps`] | rows, slots and ids, kept up frontend by frontend; the door to the maps |
 //! | [`kernel`] | the maps in the kernel |
 //! | [`memory`](mod@memory) | the other side of the door: maps in memory |
+//! | `needs` | what the kernel and the process lack, in words |
 //! | [`attach`] | which sockets are seen |
 //! | [`pins`] | what outlives the process |
 //! | [`probe`] | proof that sockets are served |
@@ -32,6 +33,7 @@ pub mod kernel;
 pub mod maps;
 pub mod memory;
 pub mod namespaces;
+mod needs;
 pub mod pins;
 pub mod plan;
 pub mod probe;

@@ -60,7 +60,10 @@ pub trait Door {
     fn detach(&mut self) -> Result<(), Unable>;
 
     /// What the maps must have for [`Door::prove`].
-    fn probes(&self) -> Vec<(Frontend, Leads)>;
+    ///
+    /// # Errors
+    /// When there can be no proof.
+    fn probes(&mut self) -> Result<Vec<(Frontend, Leads)>, Unable>;
 
     /// Whether sockets are served, tried out.
     ///
@@ -87,12 +90,12 @@ pub struct Places {
     pub namespaces: Option<PathBuf>,
 }
 
-/// The kernel's side of the door.
+/// The kernel's side of the door, in the node's network namespace. What it needs is opened when it is first used.
 #[derive(Debug)]
 pub struct KernelDoor {
     pins: Pins,
     proof: Proof,
-    addresses: Socket,
+    addresses: Option<Socket>,
     cgroup: Option<PathBuf>,
 }
 
@@ -102,18 +105,26 @@ pub struct Proof {
     places: Places,
     pins: Pins,
     /// One at a time: there is one receiver for all who try.
-    probe: Arc<Mutex<Probe>>,
+    probe: Arc<Mutex<Option<Probe>>>,
 }
 
 impl Proof {
-    /// One that tries it out with these receivers.
-    pub fn new(places: Places, probe: Probe) -> Self {
+    /// One that looks there.
+    pub fn new(places: Places) -> Self {
         let pins = Pins::in_file_system(places.pins.as_deref().unwrap_or(super::pins::BPF_FS.as_ref()));
-        Self { places, pins, probe: Arc::new(Mutex::new(probe)) }
+        Self { places, pins, probe: Arc::default() }
     }
 
     fn cgroup(&self) -> Result<Cgroup, Unable> {
         Cgroup::open(self.places.cgroup.as_deref())
+    }
+
+    fn with_probe<T>(&self, work: impl FnOnce(&Probe) -> T) -> Result<T, Unable> {
+        let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*probe {
+            Some(probe) => Ok(work(probe)),
+            None => Ok(work(probe.insert(Probe::open()?))),
+        }
     }
 
     /// Tries.
@@ -121,7 +132,7 @@ impl Proof {
     /// # Errors
     /// What did not work.
     pub fn check(&self) -> Result<(), Unable> {
-        self.probe.lock().unwrap_or_else(PoisonError::into_inner).check()?;
+        self.with_probe(Probe::check)??;
         // Programs see sockets of ours through any cgroup that we are in; others', only through this one.
         let cgroup = self.cgroup()?;
         if cgroup.is_attached(&self.pins) {
@@ -133,14 +144,17 @@ impl Proof {
 }
 
 impl KernelDoor {
-    /// Opens it in the node's network namespace.
-    ///
-    /// # Errors
-    /// When the node's addresses cannot be asked for.
-    pub fn open(proof: Proof) -> Result<Self, Unable> {
-        let addresses = Socket::open(Family::Route);
-        let addresses = addresses.map_err(|source| Unable::new("ask for the node's addresses", source))?;
-        Ok(Self { pins: proof.pins.clone(), proof, addresses, cgroup: None })
+    /// One whose effect is found out in this way.
+    pub fn new(proof: Proof) -> Self {
+        Self { pins: proof.pins.clone(), proof, addresses: None, cgroup: None }
+    }
+
+    fn addresses(&mut self) -> Result<BTreeSet<IpAddr>, heddle_netlink::Error> {
+        let socket = match &mut self.addresses {
+            Some(socket) => socket,
+            none => none.insert(Socket::open(Family::Route)?),
+        };
+        Ok(address::list_all(socket)?.into_iter().map(|one| one.address.ip()).collect())
     }
 }
 
@@ -175,8 +189,8 @@ impl Door for KernelDoor {
         Ok(())
     }
 
-    fn probes(&self) -> Vec<(Frontend, Leads)> {
-        self.proof.probe.lock().unwrap_or_else(PoisonError::into_inner).frontends()
+    fn probes(&mut self) -> Result<Vec<(Frontend, Leads)>, Unable> {
+        self.proof.with_probe(Probe::frontends)
     }
 
     fn prove(&mut self) -> Result<(), Unable> {
@@ -188,9 +202,8 @@ impl Door for KernelDoor {
         tables: &mut KernelTables,
         served: &dyn Fn(&IpAddr) -> bool,
     ) -> Result<(), Unable> {
-        let all = address::list_all(&mut self.addresses);
-        let all = all.map_err(|source| Unable::new("list the node's addresses", source))?;
-        let wanted: BTreeSet<IpAddr> = all.into_iter().map(|one| one.address.ip()).filter(served).collect();
+        let all = self.addresses().map_err(|source| Unable::new("list the node's addresses", source))?;
+        let wanted = all.into_iter().filter(served).collect();
         tables.set_addresses(&wanted).map_err(Unable::at("serve node ports"))
     }
 }
@@ -292,12 +305,12 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
     /// Fills new maps, and puts programs that read them in the places of the old ones.
     fn serve_anew(&mut self, wanted: &Frontends) -> Result<usize, Unable> {
         self.staged.clear();
+        let probes = self.door.probes()?.into_iter();
         let tallies = Tallies::new(self.settings.counts_connections);
         let mut live = Live { maps: Maps::default(), tables: self.door.load()?, tallies };
         if self.settings.counts_connections {
             live.maps.take_moves();
         }
-        let probes = self.door.probes().into_iter();
         let services = wanted
             .iter()
             .filter_map(|(frontend, _, backends)| Some((*frontend, self.leads(frontend, backends)?)));
@@ -328,6 +341,18 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         let of_object = &self.surroundings.node_addresses;
         let served = |address: &IpAddr| self.settings.serves_node_ports_on(address, of_object);
         self.door.serve_on(tables, &served)
+    }
+
+    /// Finds out whether sockets that are said to be served are.
+    fn look(&mut self) {
+        if self.live.is_some()
+            && let Err(unable) = self.prove()
+        {
+            warn!("sockets are not served: {}; they are taken anew", causes::line(&unable));
+            self.replan = true;
+            // So that how it ended is said in any case.
+            self.state = State::Waiting;
+        }
     }
 
     /// Serves sockets, or lets them go.
@@ -435,7 +460,9 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
     fn sync(&mut self, wanted: &Frontends) -> Synced {
         // Packets first: whatever becomes of sockets, they have all that is wanted.
         let mut synced = self.packets.sync(wanted);
-        self.asked = None;
+        if self.asked.take().is_some() {
+            self.look();
+        }
         self.sync_sockets(wanted, &mut synced);
         synced
     }
@@ -463,11 +490,5 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
         self.packets.look_again();
         self.addresses_are_due = true;
         self.asked = Some(Instant::now());
-        if self.live.is_some()
-            && let Err(unable) = self.prove()
-        {
-            warn!("sockets are not served: {}; they are taken anew", causes::line(&unable));
-            self.replan = true;
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! goes. Invariant: from the first time on, every hook has a program at every moment.
 
 use super::error::Unable;
-use super::pins::Pins;
+use super::pins::{Pins, gone};
 use super::sys;
 use std::fs::{self, File};
 use std::io;
@@ -26,6 +26,8 @@ pub const HOOKS: [(&str, u32); 8] = [
 
 /// The inode of the hierarchy's root.
 const ROOT: u64 = 1;
+/// `CGROUP2_SUPER_MAGIC`
+const MAGIC: u64 = 0x6367_7270;
 
 /// The cgroup whose sockets are seen.
 #[derive(Debug)]
@@ -50,6 +52,10 @@ impl Cgroup {
     fn at(path: PathBuf) -> Result<Self, Unable> {
         let failed = |source| Unable::new(format!("open the cgroup {}", path.display()), source);
         let folder = File::open(&path).map_err(failed)?;
+        if !rustix::fs::fstatfs(&folder).is_ok_and(|about| u64::try_from(about.f_type) == Ok(MAGIC)) {
+            let remedy = "name a folder of the node's cgroup v2 hierarchy with --cgroup-root";
+            return Err(Unable::new(format!("{} is no cgroup v2", path.display()), remedy));
+        }
         let id = folder.metadata().map_err(failed)?.ino();
         Ok(Self { path, folder, id })
     }
@@ -107,15 +113,16 @@ impl Cgroup {
     fn link(&self, (path, draft): (&Path, &Path), program: BorrowedFd<'_>, hook: u32) -> io::Result<()> {
         let is_ours =
             |link: &OwnedFd| sys::about_link(link.as_fd()).is_ok_and(|about| about.cgroup == self.id);
+        // Of a process that was killed here; it would go on with that one's program.
+        let drop_draft = || gone(fs::remove_file(draft));
         let known = sys::get(path).ok();
         if let Some(link) = known.filter(is_ours)
             && sys::replace(link.as_fd(), program).is_ok()
         {
-            return Ok(());
+            return drop_draft();
         }
         let link = sys::link(program, self.folder.as_fd(), hook)?;
-        // Of a process that was killed here.
-        let _ = fs::remove_file(draft);
+        drop_draft()?;
         sys::pin(link.as_fd(), draft)?;
         fs::rename(draft, path)
     }

@@ -5,6 +5,7 @@
 
 use super::error::Unable;
 use super::maps::{ROW_WORDS, SLOT_WORDS, Tables};
+use super::needs;
 use super::pins::Pins;
 use super::plan;
 use super::sys::{self, GROWS, Kind, SHARED, Words};
@@ -15,10 +16,11 @@ use aya::{Btf, Ebpf, EbpfLoader};
 use heddle_ebpf::OBJECT;
 use heddle_ebpf::abi::{self, Client, Counts, Frontend, Kept, PORT_WORDS, ROWS, SLOTS, Slot};
 use rustix::rand::{GetRandomFlags, getrandom};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use tracing::debug;
 
 /// Room for frontends at the start; it doubles as it fills. An empty bucket takes 16 bytes.
 const FIRST_ROOM: usize = 1024;
@@ -142,7 +144,7 @@ impl KernelTables {
         let mut loader = EbpfLoader::new();
         loader.override_global("EPOCH", &epoch, true).override_global("NODE_NAMESPACE", &node, true);
         loader.map_pin_path("PEERS", peers.as_path()).map_pin_path("FLOWS_OF", flows.as_path());
-        let mut loaded = loader.load(OBJECT).map_err(|source| Unable::new("load the maps", source))?;
+        let mut loaded = loader.load(OBJECT).map_err(|error| needs::unmet("load the maps", &error))?;
         let programs = load_programs(&mut loaded)?;
         let inner = frontends(FIRST_ROOM).map_err(Unable::at("make the map of frontends"))?;
         let map = |name| map(&loaded, name).map_err(Unable::at("find a map"));
@@ -204,10 +206,17 @@ impl KernelTables {
     }
 }
 
+/// Loads the programs, in the order of their names.
 fn load_programs(loaded: &mut Ebpf) -> Result<Vec<(String, OwnedFd)>, Unable> {
+    let all: BTreeMap<&str, &mut Program> = loaded.programs_mut().collect();
     let mut programs = Vec::new();
-    for (name, program) in loaded.programs_mut() {
-        let refused = |source| Unable::new(format!("load program {name}"), source);
+    for (name, program) in all {
+        let refused = |error: ProgramError| {
+            if let ProgramError::LoadError { verifier_log, .. } = &error {
+                debug!("program {name}: {verifier_log}");
+            }
+            needs::unmet(format!("load program {name}"), &error)
+        };
         programs.push((name.to_owned(), load_program(program).map_err(refused)?));
     }
     Ok(programs)

@@ -58,6 +58,11 @@ impl Pins {
         Self { folder: root.join(FOLDER) }
     }
 
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Makes the folder.
     ///
     /// # Errors
@@ -119,7 +124,7 @@ impl Pins {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.contains('-') && !name.ends_with(&suffix) {
-                fs::remove_file(entry.path())?;
+                gone(fs::remove_file(entry.path()))?;
             }
         }
         Ok(())
@@ -130,23 +135,27 @@ impl Pins {
         self.folder.exists()
     }
 
-    /// Removes all of it. Programs stop; connections go on.
+    /// Removes all of it, and says whether there was anything. Programs stop; connections go on.
     ///
     /// # Errors
-    /// When something cannot be removed.
-    pub fn remove(&self) -> io::Result<usize> {
-        let mut removed = 0;
-        match fs::read_dir(&self.folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            Err(error) => return Err(error),
-            Ok(entries) => {
-                for entry in entries {
-                    fs::remove_file(entry?.path())?;
-                    removed += 1;
-                }
-            }
+    /// The first thing that cannot be removed; the rest is.
+    pub fn remove(&self) -> io::Result<bool> {
+        let entries = match fs::read_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            entries => entries?,
+        };
+        let mut removed = Ok(());
+        for entry in entries {
+            removed = removed.and(gone(fs::remove_file(entry?.path())));
         }
-        fs::remove_dir(&self.folder)?;
-        Ok(removed)
+        removed.and_then(|()| gone(fs::remove_dir(&self.folder))).map(|()| true)
+    }
+}
+
+/// What somebody else removed is removed.
+pub(super) fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ use super::plan::Leads;
 use super::sys;
 use crate::frontends::{Endpoint, Frontend, IpFamily, Place};
 use crate::model::Protocol;
+use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::io;
@@ -118,7 +119,7 @@ impl Receivers {
 
     fn tcp(&self) -> io::Result<()> {
         let socket = self.socket(SocketType::STREAM)?;
-        rustix::net::connect(&socket, &self.reserved)?;
+        rustix::net::connect(&socket, &self.reserved).map_err(unanswered)?;
         let stream = TcpStream::from(socket);
         is(stream.peer_addr()?, self.reserved)?;
         let own = stream.local_addr()?;
@@ -138,14 +139,21 @@ impl Receivers {
         let word = u64::from(own.port()).to_ne_bytes();
         socket.send_to(&word, self.reserved)?;
         loop {
-            let (_, from) = self.udp.recv_from(&mut buffer)?;
+            let (_, from) = self.udp.recv_from(&mut buffer).map_err(unanswered)?;
             if from == own && buffer == word {
                 break;
             }
         }
         self.udp.send_to(&word, own)?;
-        is(socket.recv_from(&mut buffer)?.1, self.reserved)
+        is(socket.recv_from(&mut buffer).map_err(unanswered)?.1, self.reserved)
     }
+}
+
+/// What the kernel says of a socket that waited as long as it may.
+fn unanswered(error: impl Into<io::Error>) -> io::Error {
+    let error = error.into();
+    let waited = [Errno::INPROGRESS, Errno::AGAIN].map(|errno| Some(errno.raw_os_error()));
+    if waited.contains(&error.raw_os_error()) { io::Error::other("nobody answers") } else { error }
 }
 
 fn is(found: SocketAddr, wanted: SocketAddr) -> io::Result<()> {

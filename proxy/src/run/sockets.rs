@@ -10,7 +10,7 @@ use crate::ebpf::apply::Proof;
 use crate::ebpf::bound::Bound;
 use crate::ebpf::namespaces::{self, Namespaces};
 use crate::ebpf::pins::{BPF_FS, Pins};
-use crate::ebpf::{Ebpf, KernelDoor, Probe, Sockets, State, Unable};
+use crate::ebpf::{Ebpf, KernelDoor, Sockets, State};
 use crate::nft::{Kernel, Nft};
 use crate::process::spawn;
 use heddle_netlink::address::Follower;
@@ -31,21 +31,13 @@ pub(super) fn over<K: Kernel + Send + 'static>(
     if !config.serves_sockets {
         return Ok(Box::new(packets));
     }
-    match open(config) {
-        Ok((door, proof)) => {
-            let (told, again) = (report.clone(), events.clone());
-            spawn("sockets", move || watch(&proof, &told, &again))?;
-            let again = events.clone();
-            spawn("node addresses", move || follow_addresses(&again))?;
-            Ok(Box::new(Ebpf::new(packets, door, &config.settings, report.clone())))
-        }
-        Err(unable) => {
-            let why = causes::line(&unable);
-            warn!("Services are served by packets alone (nftables): {why}");
-            report.tell(&State::Packets(why), 0);
-            Ok(Box::new(packets))
-        }
-    }
+    let proof = Proof::new(config.places.clone());
+    let door = KernelDoor::new(proof.clone());
+    let (told, again) = (report.clone(), events.clone());
+    spawn("sockets", move || watch(&proof, &told, &again))?;
+    let again = events.clone();
+    spawn("node addresses", move || follow_addresses(&again))?;
+    Ok(Box::new(Ebpf::new(packets, door, &config.settings, report.clone())))
 }
 
 /// Starts the thread that closes connected UDP sockets whose endpoint is gone, where sockets are served. Returns where it hears of
@@ -60,11 +52,6 @@ pub(super) fn close_stale(config: &Config) -> Result<Option<Sender<Changes>>, Ru
     let (told, changes) = channel();
     spawn("stale sockets", move || forgetter.run(&changes))?;
     Ok(Some(told))
-}
-
-fn open(config: &Config) -> Result<(KernelDoor, Proof), Unable> {
-    let proof = Proof::new(config.places.clone(), Probe::open()?);
-    Ok((KernelDoor::open(proof.clone())?, proof))
 }
 
 /// Looks whether sockets are served, as long as they are said to be.
@@ -100,7 +87,8 @@ fn follow_addresses(again: &Sender<Event>) {
     }
 }
 
-fn pins(config: &Config) -> Pins {
+/// Where programs have their names.
+pub(super) fn pins(config: &Config) -> Pins {
     Pins::in_file_system(config.places.pins.as_deref().unwrap_or(Path::new(BPF_FS)))
 }
 
@@ -112,8 +100,8 @@ pub(super) fn is_to_let_go(config: &Config) -> bool {
 /// Lets them go, now that packets are served.
 pub(super) fn let_go(config: &Config) {
     match pins(config).remove() {
-        Ok(0) => {}
-        Ok(_) => info!("sockets are not served any more, packets are; connections go on"),
+        Ok(false) => {}
+        Ok(true) => info!("sockets are not served any more, packets are; connections go on"),
         Err(error) => warn!("remove the programs that serve sockets: {error}"),
     }
 }
