@@ -1,4 +1,4 @@
-//! Removes what a proxy left in the kernel: our own tables, and on request what kube-proxy left in any of its modes.
+//! Removes what a proxy left in the kernel: our own tables and programs, and on request what kube-proxy left in any of its modes.
 //!
 //! Not an undo of the node: connections that are tracked stay translated, and kernel settings stay as they are, as after
 //! kube-proxy's own clean-up. It goes on after a failure and tells all of them. What kube-proxy shares with kubelet or with
@@ -7,6 +7,7 @@
 pub mod kube;
 
 use crate::dataplane::Failure;
+use crate::ebpf::pins::Pins;
 use crate::nft::ruleset;
 use heddle_netlink::link::{self, Which};
 use heddle_netlink::nft::TableFamily;
@@ -29,7 +30,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    fn note(&mut self, what: String, done: Result<bool, Error>) {
+    fn note<E>(&mut self, what: String, done: Result<bool, E>)
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         match done {
             Ok(true) => self.removed.push(what),
             Ok(false) => {}
@@ -51,6 +55,13 @@ pub fn ours() -> Result<Outcome, Error> {
         delete_table(&mut netfilter, family, ruleset::TABLE, &mut outcome);
     }
     Ok(outcome)
+}
+
+/// Removes the programs that serve sockets, and what they remember.
+pub fn at_sockets(pins: &Pins) -> Outcome {
+    let mut outcome = Outcome::default();
+    outcome.note(format!("programs in {}", pins.folder().display()), pins.remove());
+    outcome
 }
 
 /// Removes what kube-proxy left: its nf_tables tables, its chains in the tables that iptables keeps in nf_tables, its IPVS

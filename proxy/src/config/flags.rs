@@ -42,7 +42,7 @@ pub(super) struct Flags {
     /// Do what needs full privileges, and exit; CAP_NET_ADMIN is enough afterwards.
     #[arg(long)]
     pub(super) init_only: Option<bool>,
-    /// Remove the rules of heddle-proxy, and exit. Nothing else removes them.
+    /// Remove the rules and programs of heddle-proxy, and exit. Nothing else removes the rules.
     #[arg(long)]
     pub(super) cleanup: Option<bool>,
     /// Remove what kube-proxy left in its iptables, ipvs or nftables mode: with --cleanup before the exit, without it as

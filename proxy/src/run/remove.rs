@@ -1,20 +1,21 @@
-//! What is removed: our rules, when we are told to; kube-proxy's, when we take its place.
+//! What is removed: our rules and programs, when we are told to; kube-proxy's, when we take its place.
 //!
 //! Taking its place is make before break: its rules go once ours stand, so that at every moment a new connection finds
 //! rules that mean the same, and connections that are tracked stay as they are.
 
-use super::{KernelError, RunError};
+use super::{KernelError, RunError, sockets};
 use crate::cleanup::{self, Outcome};
 use crate::config::Config;
 use heddle_netlink::{Error, Family, Socket};
 use tracing::{error, info, warn};
 
-/// Removes our rules, and kube-proxy's when that is asked for.
+/// Removes our rules and programs, and what is kube-proxy's when that is asked for.
 ///
 /// # Errors
 /// When something is still there.
 pub fn cleanup(config: &Config) -> Result<(), RunError> {
-    let mut outcomes = vec![("heddle-proxy", cleanup::ours())];
+    let at_sockets = cleanup::at_sockets(&sockets::pins(config));
+    let mut outcomes = vec![("heddle-proxy at sockets", Ok(at_sockets)), ("heddle-proxy", cleanup::ours())];
     if config.replaces_kube_proxy {
         outcomes.push(("kube-proxy", cleanup::kube_proxys()));
     }
