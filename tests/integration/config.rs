@@ -290,7 +290,7 @@ fn what_keeps_the_proxy_from_starting_is_one_line_and_no_rule_is_touched() -> Ou
 #[test]
 fn a_configuration_of_no_use_ends_at_the_start_in_one_line() -> Outcomes {
     for (arguments, wanted) in [
-        (&["--proxy-mode", "ebpf"][..], "mode: Invalid value: \"ebpf\": this version has no eBPF dataplane"),
+        (&["--proxy-mode", "xdp"][..], "mode: Invalid value: \"xdp\": "),
         (&["--config", "/does/not/exist"], "read the configuration file /does/not/exist: No such file"),
         (&["--metrics-bind-address", "here", "--oom-score-adj", "9999"], "oomScoreAdj: Invalid value: 9999"),
     ] {

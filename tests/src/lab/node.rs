@@ -58,6 +58,11 @@ impl Node {
         flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect()
     }
 
+    /// Where programs of its sockets have their names, if it has any.
+    pub fn bpf(&self) -> Option<PathBuf> {
+        self.bpf.as_ref().map(Scratch::path)
+    }
+
     pub(super) fn seat(&self) -> Seat {
         self.seat
     }

@@ -40,7 +40,7 @@ pub struct Invocation {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     input: Vec<u8>,
-    without: Option<CapabilitySet>,
+    without: CapabilitySet,
 }
 
 impl Invocation {
@@ -55,7 +55,8 @@ impl Invocation {
     /// A program of the system, as an oracle that we did not write (`nft`, `kubectl`).
     pub fn foreign(program: impl Into<PathBuf>) -> Self {
         let environment = vec![("PATH".into(), "/usr/sbin:/usr/bin:/sbin:/bin".into())];
-        Self { program: program.into(), arguments: Vec::new(), environment, input: Vec::new(), without: None }
+        let without = CapabilitySet::empty();
+        Self { program: program.into(), arguments: Vec::new(), environment, input: Vec::new(), without }
     }
 
     /// Adds arguments.
@@ -79,10 +80,10 @@ impl Invocation {
         self
     }
 
-    /// Takes a right of root's from the program.
+    /// Takes rights of root's from the program.
     #[must_use]
-    pub fn without(mut self, right: CapabilitySet) -> Self {
-        self.without = Some(right);
+    pub fn without(mut self, rights: CapabilitySet) -> Self {
+        self.without |= rights;
         self
     }
 
@@ -131,7 +132,7 @@ impl Invocation {
         unsafe {
             command.pre_exec(move || {
                 // What is out of the bounding set is not given to root's program either.
-                without.map_or(Ok(()), remove_capability_from_bounding_set)?;
+                without.iter().try_for_each(remove_capability_from_bounding_set)?;
                 die_with(lab)
             });
         }
