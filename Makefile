@@ -61,11 +61,12 @@ image: deps
 bench: deps build
 	target/release/heddle-bench --commit "$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" $(FLAGS)
 
-# Ten thousand pods that come and go while calls are killed, and hostile input, in some ten minutes (needs root)
+# Ten thousand pods that come and go while calls are killed, hostile input, and a minute of connections while endpoints change (needs root)
 soak: deps
 	cargo build --workspace --bins
 	HEDDLE_SOAK=$${HEDDLE_SOAK:-10000} HEDDLE_FUZZ=$${HEDDLE_FUZZ:-3000000} \
 	  cargo test --workspace --test kernel --test fuzz -- some_are_killed every_input
+	HEDDLE_SOAK_SECONDS=$${HEDDLE_SOAK_SECONDS:-60} cargo test --workspace --test sockets_soak -- --nocapture
 
 # The Debian packages that building and testing need; nothing happens when they are there
 deps:

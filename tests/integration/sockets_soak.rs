@@ -1,0 +1,252 @@
+//! Connections through Services at the socket, while endpoints change all the time.
+//!
+//! `HEDDLE_SOAK_SECONDS=60` makes it a minute, in place of some seconds. What is judged is that no connection fails, and where connections go in
+//! the end; how long a change takes to count is printed.
+
+use heddle_tests::lab::{Lab, Pod};
+use heddle_tests::objects::{service, slice};
+use heddle_tests::patience::{PATIENCE, eventually};
+use heddle_tests::proxy::{Manifests, Proxy};
+use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+type Outcomes = Result<(), Box<dyn Error>>;
+
+const SERVICES: u8 = 16;
+const ENDPOINTS: usize = 5;
+const CLIENTS: u32 = 4;
+const TARGET: u16 = 8080;
+/// Of each client: 2 000 connections a second in all.
+const PACE: Duration = Duration::from_millis(2);
+/// 200 changes a second.
+const CHANGES: Duration = Duration::from_millis(5);
+
+fn vip(service: u8) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::new(10, 96, 0, 10 + service).into(), 80)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place where a longer run is asked for")]
+fn length() -> Duration {
+    let asked = std::env::var("HEDDLE_SOAK_SECONDS").ok();
+    Duration::from_secs(asked.and_then(|text| text.parse().ok()).unwrap_or(4))
+}
+
+/// A connection that an endpoint took.
+#[derive(Clone, Copy)]
+struct Taken {
+    service: u8,
+    endpoint: usize,
+    at: Instant,
+}
+
+/// An endpoint that is in a Service's list, or not any more.
+#[derive(Clone, Copy)]
+struct Change {
+    service: u8,
+    endpoint: usize,
+    comes: bool,
+    at: Instant,
+}
+
+/// Takes connections until it is told to stop.
+fn take(listener: &TcpListener, endpoint: usize, stop: &AtomicBool) -> io::Result<Vec<Taken>> {
+    let mut all = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        let mut stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        };
+        let (at, mut service) = (Instant::now(), [0]);
+        // A client that was stopped says nothing.
+        if stream.read_exact(&mut service).is_ok() {
+            all.push(Taken { service: service[0], endpoint, at });
+        }
+    }
+    Ok(all)
+}
+
+/// Connects once, and says for which Service.
+fn connect(number: u8) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&vip(number), PATIENCE)?;
+    stream.write_all(&[number])?;
+    // Until the other side has closed: nothing is reset before it is read.
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let _ = stream.read(&mut [0])?;
+    set_socket_linger(&stream, Some(Duration::ZERO))?;
+    Ok(())
+}
+
+/// Connects to one Service after the other, at a pace. Returns how often, and every failure.
+fn client(mut number: u8, stop: &Receiver<()>) -> (usize, Vec<io::Error>) {
+    let (mut count, mut failures) = (0, Vec::new());
+    while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(PACE) {
+        number = number.wrapping_mul(5).wrapping_add(3) % SERVICES;
+        count += 1;
+        failures.extend(connect(number).err());
+    }
+    (count, failures)
+}
+
+/// The endpoints of every Service, as they are wanted.
+struct Wanted<'a> {
+    manifests: &'a Manifests,
+    pods: &'a [Pod],
+    lists: Vec<BTreeSet<usize>>,
+}
+
+impl Wanted<'_> {
+    fn put(&self, service: u8) -> Outcomes {
+        let addresses: Vec<IpAddr> = self.lists[usize::from(service)]
+            .iter()
+            .map(|endpoint| self.pods[*endpoint].addresses()[0])
+            .collect();
+        let name = format!("s{service}");
+        Ok(self
+            .manifests
+            .put(&format!("{name}-slice.json"), &slice(&name, "node-1", &addresses, TARGET).to_string())?)
+    }
+
+    /// One endpoint comes or goes; the last one stays.
+    fn change(&mut self, serial: u32) -> Result<Option<Change>, Box<dyn Error>> {
+        let service = u8::try_from(serial % u32::from(SERVICES))?;
+        let endpoint = usize::try_from(serial / u32::from(SERVICES) * 3 + serial)? % ENDPOINTS;
+        let list = &mut self.lists[usize::from(service)];
+        let comes = list.insert(endpoint);
+        if !comes && (list.len() == 1 || !list.remove(&endpoint)) {
+            return Ok(None);
+        }
+        self.put(service)?;
+        Ok(Some(Change { service, endpoint, comes, at: Instant::now() }))
+    }
+}
+
+/// For how long endpoints were still connected to after they had gone.
+fn lateness(changes: &[Change], taken: &[Taken]) -> Vec<Duration> {
+    let after = |one: &Taken| {
+        let of_it = changes
+            .iter()
+            .filter(|c| (c.service, c.endpoint) == (one.service, one.endpoint) && c.at <= one.at);
+        let last = of_it.last()?;
+        (!last.comes).then(|| one.at - last.at)
+    };
+    taken.iter().filter_map(after).collect()
+}
+
+/// ebpf:6.1: its last measure, that nobody finds no endpoint while lists change.
+#[test]
+fn no_connection_fails_while_endpoints_change_and_all_go_to_those_that_are_left() -> Outcomes {
+    let lab = Lab::with_sockets(&["node-1"])?;
+    let node = lab.node("node-1")?;
+    let from = node.pod("client")?;
+    let pods: Vec<Pod> = (0..ENDPOINTS).map(|i| node.pod(&format!("web-{i}"))).collect::<Result<_, _>>()?;
+    let manifests = Manifests::of(node)?;
+    let mut wanted = Wanted {
+        manifests: &manifests,
+        pods: &pods,
+        lists: vec![BTreeSet::from([0, 1, 2]); SERVICES.into()],
+    };
+    for number in 0..SERVICES {
+        let object = service(&format!("s{number}"), &[vip(number).ip()], 80, TARGET);
+        manifests.put(&format!("s{number}.json"), &object.to_string())?;
+        wanted.put(number)?;
+    }
+    let proxy = Proxy::start(node, &manifests)?;
+    proxy.ready(node)?;
+    proxy.serves_sockets()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut servers = Vec::new();
+    for (endpoint, pod) in pods.iter().enumerate() {
+        let listener = pod.namespace().enter(|| TcpListener::bind(("0.0.0.0", TARGET)))??;
+        set_socket_timeout(&listener, Timeout::Recv, Some(Duration::from_millis(100)))?;
+        let stop = stop.clone();
+        servers.push(pod.namespace().spawn(move || take(&listener, endpoint, &stop))?);
+    }
+    let found = Arc::new(Mutex::new((0, Vec::new())));
+    let mut clients = Vec::new();
+    for i in 0..CLIENTS {
+        let ((tell, told), found) = (channel(), found.clone());
+        let first = u8::try_from(i)?;
+        let thread = from.namespace().spawn(move || {
+            let (count, failures) = client(first, &told);
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.0 += count;
+            found.1.extend(failures);
+        })?;
+        clients.push((tell, thread));
+    }
+    let (_never, tick) = channel::<()>();
+    let (start, mut changes) = (Instant::now(), Vec::new());
+    let mut serial = 0;
+    while start.elapsed() < length() {
+        changes.extend(wanted.change(serial)?);
+        serial += 1;
+        // The next one is due at its time, however long this one took.
+        let due = start + CHANGES * serial;
+        let _ = tick.recv_timeout(due.saturating_duration_since(Instant::now()));
+    }
+    let elapsed = start.elapsed();
+    drop(
+        clients
+            .into_iter()
+            .map(|(tell, thread)| {
+                drop(tell);
+                thread.join()
+            })
+            .collect::<Vec<_>>(),
+    );
+    // What the last changes left is what everybody gets.
+    settled(&wanted, &from)?;
+    let before = Instant::now();
+    for round in 0..40 {
+        from.namespace().enter(|| connect(round % SERVICES))??;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut taken = Vec::new();
+    for server in servers {
+        taken.extend(server.join().map_err(|_| "a server's thread failed")???);
+    }
+    let (count, failures) = &*found.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(
+        failures.is_empty(),
+        "{} of {count} connections failed, first {:?}",
+        failures.len(),
+        failures.first()
+    );
+    let wrong =
+        |one: &&Taken| one.at > before && !wanted.lists[usize::from(one.service)].contains(&one.endpoint);
+    assert_eq!(taken.iter().filter(wrong).count(), 0, "connections to endpoints that are gone");
+    let mut late = lateness(&changes, &taken);
+    late.sort();
+    let (rate, changed) =
+        (*count as f64 / elapsed.as_secs_f64(), changes.len() as f64 / elapsed.as_secs_f64());
+    let worst = late.last().copied().unwrap_or_default();
+    let over = late.iter().filter(|late| **late > Duration::from_millis(10)).count();
+    println!(
+        "{count} connections ({rate:.0} a second), {changed:.0} changes a second; {} went to an endpoint after the object \
+              without it was written, the latest {worst:?} after, {over} more than 10 ms after",
+        late.len()
+    );
+    Ok(())
+}
+
+/// Waits until a change that was made after all others counts.
+fn settled(wanted: &Wanted<'_>, from: &Pod) -> Outcomes {
+    let last = SERVICES;
+    let object = service(&format!("s{last}"), &[vip(last).ip()], 80, TARGET);
+    wanted.manifests.put(&format!("s{last}.json"), &object.to_string())?;
+    let slice = slice(&format!("s{last}"), "node-1", &wanted.pods[0].addresses()[..1], TARGET);
+    wanted.manifests.put(&format!("s{last}-slice.json"), &slice.to_string())?;
+    eventually("the last change", PATIENCE, || {
+        let once = || TcpStream::connect_timeout(&vip(last), Duration::from_millis(200));
+        from.namespace().enter(once).map_err(|e| e.to_string())?.map(drop).map_err(|e| e.to_string())
+    })?;
+    Ok(())
+}
