@@ -95,6 +95,8 @@ pub struct Surroundings {
     pub pod_cidrs: Vec<IpNetwork>,
     /// The ranges that cluster IPs come from.
     pub service_cidrs: BTreeSet<IpNetwork>,
+    /// Networks between whose addresses nothing is translated, and nothing is to be tracked.
+    pub untracked: Vec<IpNetwork>,
 }
 
 impl Surroundings {
@@ -105,6 +107,7 @@ impl Surroundings {
             node_addresses: node_address.into_iter().chain(of_the_object).collect(),
             pod_cidrs: model.node().pod_cidrs.clone(),
             service_cidrs: model.service_cidrs(),
+            untracked: Vec::new(),
         }
     }
 }

@@ -63,6 +63,9 @@ pub struct Heddle {
     /// Whether connections are counted by frontend.
     #[serde(skip_serializing_if = "is_false")]
     pub connection_metrics: bool,
+    /// Whether connections between pods of this node are kept out of connection tracking, where sockets are served.
+    #[serde(skip_serializing_if = "is_false")]
+    pub untracked_pods: bool,
 }
 
 impl Heddle {

@@ -49,6 +49,7 @@ pub(super) fn settings(file: &File) -> Settings {
         masquerade_all: masquerade_all(file),
         node_port_addresses: node_port_addresses(file),
         counts_connections: file.heddle.connection_metrics,
+        untracks_pods: file.heddle.untracked_pods && file.mode == "ebpf",
     }
 }
 

@@ -17,7 +17,11 @@ use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// `NF_IP_PRI_NAT_DST`, `NF_IP_PRI_FILTER`, `NF_IP_PRI_NAT_SRC`
+/// The chain that keeps connections out of tracking.
+const UNTRACKED: &str = "untracked";
+
+/// `NF_IP_PRI_RAW`, `NF_IP_PRI_NAT_DST`, `NF_IP_PRI_FILTER`, `NF_IP_PRI_NAT_SRC`
+const RAW: i32 = -300;
 const DNAT: i32 = -100;
 const FILTER: i32 = 0;
 const SNAT: i32 = 100;
@@ -45,6 +49,8 @@ pub struct Present {
     pub service_cidrs: BTreeSet<IpNetwork>,
     /// The node's own address in this family.
     pub node_address: Option<IpAddr>,
+    /// Networks between whose addresses nothing is tracked.
+    pub untracked: BTreeSet<IpNetwork>,
 }
 
 /// The chains that are there whatever the table holds.
@@ -140,6 +146,16 @@ pub fn filter(settings: &Settings, family: TableFamily, present: &Present) -> BT
         base("filter-forward", HookPoint::Forward, UNSERVED_ELSEWHERE);
         base("filter-output", HookPoint::Output, UNSERVED_ELSEWHERE);
     }
+    if !present.untracked.is_empty() {
+        let hook = Hook {
+            kind: HookKind::Filter,
+            point: HookPoint::Prerouting,
+            priority: RAW,
+            policy: Policy::Accept,
+        };
+        let rules = present.untracked.iter().map(untracked).collect();
+        chains.insert(UNTRACKED.into(), Chain { hook: Some(hook), rules });
+    }
     let frontend = vec![Statement::Vmap(frontend_fields(false), UNSERVED.into())];
     if here {
         let mut rules = vec![frontend.clone()];
@@ -164,6 +180,17 @@ pub fn filter(settings: &Settings, family: TableFamily, present: &Present) -> BT
     chains
 }
 
+/// What one pod of the node sends to another. What is for the node itself stays tracked: it answers to connections of the node's,
+/// and a firewall may want to know.
+fn untracked(network: &IpNetwork) -> Rule {
+    vec![
+        Statement::Address(End::Source, Sense::Is, *network),
+        Statement::Address(End::Destination, Sense::Is, *network),
+        Statement::Local(End::Destination, Sense::IsNot),
+        Statement::Notrack,
+    ]
+}
+
 /// Whether a base chain of this name with this hook may be one of ours.
 pub fn is_ours(name: &str, hook: Hook) -> bool {
     let (kind, point, priority) = match name {
@@ -172,6 +199,7 @@ pub fn is_ours(name: &str, hook: Hook) -> bool {
         "filter-input" => (HookKind::Filter, HookPoint::Input, FILTER),
         "filter-forward" => (HookKind::Filter, HookPoint::Forward, FILTER),
         "filter-output" => (HookKind::Filter, HookPoint::Output, FILTER),
+        UNTRACKED => (HookKind::Filter, HookPoint::Prerouting, RAW),
         _ => return false,
     };
     hook == Hook { kind, point, priority, policy: Policy::Accept }

@@ -40,6 +40,8 @@ pub struct Settings {
     pub node_port_addresses: NodePortAddresses,
     /// Whether the kernel counts the connections to each frontend.
     pub counts_connections: bool,
+    /// Where sockets are served, connections between pods of this node are not tracked.
+    pub untracks_pods: bool,
 }
 
 impl Settings {

@@ -33,7 +33,12 @@ impl<'a> Travel<'a> {
         statement: &'a Statement,
     ) -> Result<Step, End> {
         Ok(match statement {
-            Statement::StateNew => Step::Next,
+            // A packet without a connection is not the first of one.
+            Statement::StateNew => matched(!self.untracked),
+            Statement::Notrack => {
+                self.untracked = true;
+                Step::Next
+            }
             Statement::StatusDnat => matched(self.destination_translated),
             Statement::Address(side, sense, network) => self.is_in(*side, *sense, *network),
             Statement::Port(protocol, port) => {
@@ -88,10 +93,7 @@ impl<'a> Travel<'a> {
             Statement::Reject => return Err(End::Rejected),
             Statement::Drop => return Err(End::Dropped),
             Statement::Goto(target) => Step::Goto(target.clone()),
-            // A packet without a connection is not the first of one.
-            Statement::Notrack | Statement::Foreign => {
-                return Err(Fault::Foreign { chain: chain.clone() }.into());
-            }
+            Statement::Foreign => return Err(Fault::Foreign { chain: chain.clone() }.into()),
         })
     }
 

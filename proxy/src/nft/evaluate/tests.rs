@@ -201,14 +201,22 @@ fn tables_of_the_other_family_or_switched_off_do_nothing() {
 }
 
 #[test]
+fn a_packet_that_is_not_tracked_is_the_first_of_nothing() {
+    let reject = vec![Statement::StateNew, Statement::Reject];
+    let forward = base(HookKind::Filter, HookPoint::Forward, 0, vec![reject]);
+    let first = base(HookKind::Filter, HookPoint::Prerouting, -300, vec![vec![Statement::Notrack]]);
+    let to = packet(Some("eth0"), "10.0.0.2");
+    assert_eq!(outcome(&[with([("in", forward.clone())])], &to), Outcome::Reject);
+    assert_eq!(outcome(&[with([("in", forward), ("first", first)])], &to), Outcome::Untouched);
+}
+
+#[test]
 fn a_table_that_does_not_hold_together_is_a_fault() {
     let fault = |rule: Rule| {
         let table = with([("in", base(HookKind::Filter, HookPoint::Forward, 0, vec![rule]))]);
         pass(&[table], &packet(Some("eth0"), "10.0.0.2"), 0).unwrap_err()
     };
-    for unread in [Statement::Foreign, Statement::Notrack] {
-        assert_eq!(fault(vec![unread]), Fault::Foreign { chain: "in".into() });
-    }
+    assert_eq!(fault(vec![Statement::Foreign]), Fault::Foreign { chain: "in".into() });
     let key = vec![Field::Daddr];
     assert_eq!(fault(vec![Statement::InSet(key, "gone".into())]), Fault::NoSet { set: "gone".into() });
     let mut table = with([("in", base(HookKind::Filter, HookPoint::Forward, 0, vec![to_services()]))]);

@@ -41,6 +41,8 @@ pub(super) struct Travel<'a> {
     pub(super) remembered: Vec<(Name, Cells, Data)>,
     /// The destination was translated (`IPS_DST_NAT`).
     pub(super) destination_translated: bool,
+    /// It belongs to no connection.
+    pub(super) untracked: bool,
     pub(super) source_translated: bool,
     /// Labels of the connection.
     pub(super) labels: BTreeSet<u8>,
@@ -69,6 +71,7 @@ impl<'a> Travel<'a> {
             choices: 1,
             remembered: Vec::new(),
             destination_translated: false,
+            untracked: false,
             source_translated: false,
             labels: BTreeSet::new(),
             mark: 0,
