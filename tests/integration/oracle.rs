@@ -95,6 +95,7 @@ fn told(settings: &Settings) -> settings::Settings {
         },
         masquerade_all: settings.masquerade_all,
         counts_connections: false,
+        untracks_pods: false,
         node_port_addresses: match &settings.node_port_addresses {
             NodePortAddresses::All => settings::NodePortAddresses::Networks(Vec::new()),
             NodePortAddresses::Primary => settings::NodePortAddresses::Primary,

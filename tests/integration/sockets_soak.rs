@@ -4,6 +4,7 @@
 //! the end; how long a change takes to count is printed.
 
 use heddle_tests::lab::{Lab, Pod};
+use heddle_tests::namespace;
 use heddle_tests::objects::{service, slice};
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::proxy::{Manifests, Proxy};
@@ -12,16 +13,17 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 type Outcomes = Result<(), Box<dyn Error>>;
 
 const SERVICES: u8 = 16;
 const ENDPOINTS: usize = 5;
-const CLIENTS: u32 = 4;
+const CLIENTS: u8 = 4;
 const TARGET: u16 = 8080;
 /// Of each client: 2 000 connections a second in all.
 const PACE: Duration = Duration::from_millis(2);
@@ -114,6 +116,12 @@ impl Wanted<'_> {
             .put(&format!("{name}-slice.json"), &slice(&name, "node-1", &addresses, TARGET).to_string())?)
     }
 
+    fn make(&self, service: u8) -> Outcomes {
+        let object = heddle_tests::objects::service(&format!("s{service}"), &[vip(service).ip()], 80, TARGET);
+        self.manifests.put(&format!("s{service}.json"), &object.to_string())?;
+        self.put(service)
+    }
+
     /// One endpoint comes or goes; the last one stays.
     fn change(&mut self, serial: u32) -> Result<Option<Change>, Box<dyn Error>> {
         let service = u8::try_from(serial % u32::from(SERVICES))?;
@@ -131,13 +139,87 @@ impl Wanted<'_> {
 /// For how long endpoints were still connected to after they had gone.
 fn lateness(changes: &[Change], taken: &[Taken]) -> Vec<Duration> {
     let after = |one: &Taken| {
-        let of_it = changes
-            .iter()
-            .filter(|c| (c.service, c.endpoint) == (one.service, one.endpoint) && c.at <= one.at);
-        let last = of_it.last()?;
+        let is_of_it = |c: &&Change| (c.service, c.endpoint) == (one.service, one.endpoint) && c.at <= one.at;
+        let last = changes.iter().rfind(is_of_it)?;
         (!last.comes).then(|| one.at - last.at)
     };
     taken.iter().filter_map(after).collect()
+}
+
+type Thread<T> = JoinHandle<Result<T, namespace::Error>>;
+
+/// The servers, which take connections until they are told to stop.
+struct Servers {
+    stop: Arc<AtomicBool>,
+    threads: Vec<Thread<io::Result<Vec<Taken>>>>,
+}
+
+impl Servers {
+    fn start(pods: &[Pod]) -> Result<Self, Box<dyn Error>> {
+        let (stop, mut threads) = (Arc::new(AtomicBool::new(false)), Vec::new());
+        for (endpoint, pod) in pods.iter().enumerate() {
+            let listener = pod.namespace().enter(|| TcpListener::bind(("0.0.0.0", TARGET)))??;
+            set_socket_timeout(&listener, Timeout::Recv, Some(Duration::from_millis(100)))?;
+            let stop = stop.clone();
+            threads.push(pod.namespace().spawn(move || take(&listener, endpoint, &stop))?);
+        }
+        Ok(Self { stop, threads })
+    }
+
+    fn stop(self) -> Result<Vec<Taken>, Box<dyn Error>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut all = Vec::new();
+        for thread in self.threads {
+            all.extend(thread.join().map_err(|_| "a server's thread failed")???);
+        }
+        Ok(all)
+    }
+}
+
+/// How many connections a client made, and every failure.
+type Made = (usize, Vec<io::Error>);
+
+/// The clients, until they are told to stop.
+struct Clients {
+    threads: Vec<(Sender<()>, Thread<Made>)>,
+}
+
+impl Clients {
+    fn start(from: &Pod) -> Result<Self, Box<dyn Error>> {
+        let mut threads = Vec::new();
+        for first in 0..CLIENTS {
+            let (tell, told) = channel();
+            threads.push((tell, from.namespace().spawn(move || client(first, &told))?));
+        }
+        Ok(Self { threads })
+    }
+
+    fn stop(self) -> Result<Made, Box<dyn Error>> {
+        let (mut count, mut failures) = (0, Vec::new());
+        for (tell, thread) in self.threads {
+            drop(tell);
+            let (made, failed) = thread.join().map_err(|_| "a client's thread failed")??;
+            count += made;
+            failures.extend(failed);
+        }
+        Ok((count, failures))
+    }
+}
+
+/// Changes endpoints at their pace until the time is over.
+fn change(wanted: &mut Wanted<'_>) -> Result<Vec<Change>, Box<dyn Error>> {
+    let (_never, tick) = channel::<()>();
+    let (start, mut changes) = (Instant::now(), Vec::new());
+    for serial in 0.. {
+        // The next one is due at its time, however long this one took.
+        let due = start + CHANGES * serial;
+        let _ = tick.recv_timeout(due.saturating_duration_since(Instant::now()));
+        if start.elapsed() > length() {
+            break;
+        }
+        changes.extend(wanted.change(serial)?);
+    }
+    Ok(changes)
 }
 
 /// ebpf:6.1: its last measure, that nobody finds no endpoint while lists change.
@@ -148,93 +230,43 @@ fn no_connection_fails_while_endpoints_change_and_all_go_to_those_that_are_left(
     let from = node.pod("client")?;
     let pods: Vec<Pod> = (0..ENDPOINTS).map(|i| node.pod(&format!("web-{i}"))).collect::<Result<_, _>>()?;
     let manifests = Manifests::of(node)?;
-    let mut wanted = Wanted {
-        manifests: &manifests,
-        pods: &pods,
-        lists: vec![BTreeSet::from([0, 1, 2]); SERVICES.into()],
-    };
-    for number in 0..SERVICES {
-        let object = service(&format!("s{number}"), &[vip(number).ip()], 80, TARGET);
-        manifests.put(&format!("s{number}.json"), &object.to_string())?;
-        wanted.put(number)?;
-    }
+    let lists = vec![BTreeSet::from([0, 1, 2]); SERVICES.into()];
+    let mut wanted = Wanted { manifests: &manifests, pods: &pods, lists };
+    (0..SERVICES).try_for_each(|number| wanted.make(number))?;
     let proxy = Proxy::start(node, &manifests)?;
     proxy.ready(node)?;
     proxy.serves_sockets()?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let mut servers = Vec::new();
-    for (endpoint, pod) in pods.iter().enumerate() {
-        let listener = pod.namespace().enter(|| TcpListener::bind(("0.0.0.0", TARGET)))??;
-        set_socket_timeout(&listener, Timeout::Recv, Some(Duration::from_millis(100)))?;
-        let stop = stop.clone();
-        servers.push(pod.namespace().spawn(move || take(&listener, endpoint, &stop))?);
-    }
-    let found = Arc::new(Mutex::new((0, Vec::new())));
-    let mut clients = Vec::new();
-    for i in 0..CLIENTS {
-        let ((tell, told), found) = (channel(), found.clone());
-        let first = u8::try_from(i)?;
-        let thread = from.namespace().spawn(move || {
-            let (count, failures) = client(first, &told);
-            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.0 += count;
-            found.1.extend(failures);
-        })?;
-        clients.push((tell, thread));
-    }
-    let (_never, tick) = channel::<()>();
-    let (start, mut changes) = (Instant::now(), Vec::new());
-    let mut serial = 0;
-    while start.elapsed() < length() {
-        changes.extend(wanted.change(serial)?);
-        serial += 1;
-        // The next one is due at its time, however long this one took.
-        let due = start + CHANGES * serial;
-        let _ = tick.recv_timeout(due.saturating_duration_since(Instant::now()));
-    }
-    let elapsed = start.elapsed();
-    drop(
-        clients
-            .into_iter()
-            .map(|(tell, thread)| {
-                drop(tell);
-                thread.join()
-            })
-            .collect::<Vec<_>>(),
-    );
+    let servers = Servers::start(&pods)?;
+    let clients = Clients::start(&from)?;
+    let changes = change(&mut wanted)?;
+    let (count, failures) = clients.stop()?;
+    assert!(failures.is_empty(), "{} of {count} connections failed, first {:?}", failures.len(), failures[0]);
     // What the last changes left is what everybody gets.
     settled(&wanted, &from)?;
     let before = Instant::now();
-    for round in 0..40 {
-        from.namespace().enter(|| connect(round % SERVICES))??;
-    }
-    stop.store(true, Ordering::Relaxed);
-    let mut taken = Vec::new();
-    for server in servers {
-        taken.extend(server.join().map_err(|_| "a server's thread failed")???);
-    }
-    let (count, failures) = &*found.lock().unwrap_or_else(PoisonError::into_inner);
-    assert!(
-        failures.is_empty(),
-        "{} of {count} connections failed, first {:?}",
-        failures.len(),
-        failures.first()
-    );
+    (0..40).try_for_each(|i| {
+        from.namespace().enter(|| connect(i % SERVICES))?.map_err(Box::<dyn Error>::from)
+    })?;
+    let taken = servers.stop()?;
     let wrong =
         |one: &&Taken| one.at > before && !wanted.lists[usize::from(one.service)].contains(&one.endpoint);
     assert_eq!(taken.iter().filter(wrong).count(), 0, "connections to endpoints that are gone");
-    let mut late = lateness(&changes, &taken);
+    tell(count, &changes, lateness(&changes, &taken));
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "a figure for who runs it")]
+fn tell(count: usize, changes: &[Change], mut late: Vec<Duration>) {
     late.sort();
-    let (rate, changed) =
-        (*count as f64 / elapsed.as_secs_f64(), changes.len() as f64 / elapsed.as_secs_f64());
     let worst = late.last().copied().unwrap_or_default();
     let over = late.iter().filter(|late| **late > Duration::from_millis(10)).count();
     println!(
-        "{count} connections ({rate:.0} a second), {changed:.0} changes a second; {} went to an endpoint after the object \
-              without it was written, the latest {worst:?} after, {over} more than 10 ms after",
+        "{count} connections and {} changes in {:?}: {} connections went to an endpoint after the object without it was \
+         written, the latest {worst:?} after, {over} more than 10 ms after",
+        changes.len(),
+        length(),
         late.len()
     );
-    Ok(())
 }
 
 /// Waits until a change that was made after all others counts.

@@ -22,6 +22,7 @@ use crate::frontends::{Backends, Frontend, Frontends, IpFamily};
 use crate::nft::Settings;
 use heddle_netlink::nft::Table;
 use heddle_netlink::{Family, Socket, address};
+use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -227,6 +228,10 @@ pub struct Ebpf<N, D: Door> {
     retry: Option<Instant>,
     /// When it was asked to look again.
     asked: Option<Instant>,
+    /// Frontends that pods reach by packets, with their own addresses: what comes back is translated.
+    by_packets: BTreeSet<Frontend>,
+    /// What the dataplane for packets was last told not to track.
+    untracked: Vec<IpNetwork>,
     report: Sockets,
     state: State,
 }
@@ -255,6 +260,8 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             backoff: Backoff::default(),
             retry: None,
             asked: None,
+            by_packets: BTreeSet::new(),
+            untracked: Vec::new(),
             report,
             state: State::Waiting,
         }
@@ -276,6 +283,31 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
 
     fn leads(&self, frontend: &Frontend, backends: &Backends) -> Option<Leads> {
         Leads::of(frontend, backends, &self.settings, self.knows_pods(frontend.place.family()))
+    }
+
+    fn note_packets(&mut self, frontend: &Frontend, backends: Option<&Backends>) {
+        let with_endpoints = backends.filter(|backends| !backends.cluster.is_empty());
+        let by_packets = with_endpoints
+            .is_some_and(|backends| self.leads(frontend, backends).is_none_or(|leads| leads.not_for_pods));
+        if by_packets {
+            self.by_packets.insert(*frontend);
+        } else {
+            self.by_packets.remove(frontend);
+        }
+    }
+
+    /// Between what addresses no packet needs to be tracked: those of the node's pods, while sockets lead all of them.
+    fn to_be_untracked(&self) -> Vec<IpNetwork> {
+        let is_safe =
+            self.settings.untracks_pods && self.state == State::Serving && self.by_packets.is_empty();
+        if is_safe { self.surroundings.pod_cidrs.clone() } else { Vec::new() }
+    }
+
+    /// Tells the dataplane for packets, before they may have to be tracked again.
+    fn surround_packets(&mut self) {
+        self.untracked = self.to_be_untracked();
+        let untracked = self.untracked.clone();
+        self.packets.surround(&Surroundings { untracked, ..self.surroundings.clone() });
     }
 
     fn serve(&mut self, wanted: &Frontends) -> Result<usize, Unable> {
@@ -305,6 +337,10 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
     /// Fills new maps, and puts programs that read them in the places of the old ones.
     fn serve_anew(&mut self, wanted: &Frontends) -> Result<usize, Unable> {
         self.staged.clear();
+        self.by_packets.clear();
+        for (frontend, _, backends) in wanted.iter() {
+            self.note_packets(frontend, Some(backends));
+        }
         let probes = self.door.probes()?.into_iter();
         let tallies = Tallies::new(self.settings.counts_connections);
         let mut live = Live { maps: Maps::default(), tables: self.door.load()?, tallies };
@@ -440,6 +476,9 @@ impl<T: Tables> Live<T> {
 impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
     fn stage(&mut self, delta: &Delta<Frontend, Backends>) {
         self.packets.stage(delta);
+        for (frontend, edit) in delta.iter() {
+            self.note_packets(frontend, edit.new.as_ref());
+        }
         if self.replan {
             return;
         }
@@ -450,20 +489,26 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
     }
 
     fn surround(&mut self, surroundings: &Surroundings) {
-        self.packets.surround(surroundings);
         let before = IpFamily::ALL.map(|family| self.knows_pods(family));
         self.surroundings.clone_from(surroundings);
         self.replan |= before != IpFamily::ALL.map(|family| self.knows_pods(family));
         self.addresses_are_due = true;
+        self.surround_packets();
     }
 
     fn sync(&mut self, wanted: &Frontends) -> Synced {
+        if self.untracked != self.to_be_untracked() {
+            self.surround_packets();
+        }
         // Packets first: whatever becomes of sockets, they have all that is wanted.
         let mut synced = self.packets.sync(wanted);
         if self.asked.take().is_some() {
             self.look();
         }
         self.sync_sockets(wanted, &mut synced);
+        if self.untracked != self.to_be_untracked() {
+            self.asked = Some(Instant::now());
+        }
         synced
     }
 

@@ -35,10 +35,7 @@ impl<'a> Travel<'a> {
         Ok(match statement {
             // A packet without a connection is not the first of one.
             Statement::StateNew => matched(!self.untracked),
-            Statement::Notrack => {
-                self.untracked = true;
-                Step::Next
-            }
+            Statement::Notrack => self.leave_untracked(),
             Statement::StatusDnat => matched(self.destination_translated),
             Statement::Address(side, sense, network) => self.is_in(*side, *sense, *network),
             Statement::Port(protocol, port) => {
@@ -95,6 +92,11 @@ impl<'a> Travel<'a> {
             Statement::Goto(target) => Step::Goto(target.clone()),
             Statement::Foreign => return Err(Fault::Foreign { chain: chain.clone() }.into()),
         })
+    }
+
+    fn leave_untracked(&mut self) -> Step {
+        self.untracked = true;
+        Step::Next
     }
 
     fn translate(&mut self, to: SocketAddr) {
