@@ -217,7 +217,7 @@ impl CommandLine {
             serves_external_ips: gates::is_on(gates::EXTERNAL_IPS, &file.feature_gates),
             source: meaning::source(&file, self.flags.master.as_deref()),
             settings: meaning::settings(&file),
-            serves_sockets: file.mode == EBPF,
+            serves_sockets: file.mode == EBPF || self.flags.asks_for_sockets(),
             places: self.places(),
             metrics_address: meaning::metrics_address(&file),
             status_socket: Some(&self.flags.status_socket).filter(|path| !path.is_empty()).map(PathBuf::from),

@@ -7,7 +7,7 @@
 use heddle_tests::cluster::Cluster;
 use heddle_tests::kubelet::{NAMESPACE, Pod};
 use heddle_tests::lab::{Node, Underlay};
-use heddle_tests::manifests::{kube_proxy, render};
+use heddle_tests::manifests::{kube_proxy, render, render_with};
 use heddle_tests::objects::{service, slice};
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::Invocation;
@@ -35,11 +35,15 @@ struct Stage {
 
 impl Stage {
     fn install(variant: &str) -> Result<Self, Box<dyn Error>> {
-        let cluster = Cluster::new(Underlay::flat(&["node-1", "node-2"]), &[])?;
+        Self::install_on(Underlay::flat(&["node-1", "node-2"]), render(variant)?)
+    }
+
+    fn install_on(underlay: Underlay, objects: Vec<Value>) -> Result<Self, Box<dyn Error>> {
+        let cluster = Cluster::new(underlay, &[])?;
         cluster.api.disable_streaming_lists();
         let mut stage = Self { cluster, pods: Vec::new() };
         stage.apply(kube_proxy(&stage.cluster.api.url()))?;
-        for mut object in render(variant)? {
+        for mut object in objects {
             // The address of the control plane is what there is to fill in.
             if let Some(address) = object.pointer_mut("/data/control-plane") {
                 *address = json!(stage.cluster.api.url());
@@ -173,6 +177,62 @@ fn conf_kubeadm_works_with_exactly_its_rights() -> Outcomes {
 #[test]
 fn conf_minikube_works_with_exactly_its_rights() -> Outcomes {
     works("minikube")
+}
+
+/// With these rights and mounts, and no others, each on a node with a cgroup and a BPF file system of its own.
+fn serves_sockets(variant: &str) -> Outcomes {
+    let underlay = Underlay::flat(&["node-1", "node-2"]).with_sockets();
+    let stage = Stage::install_on(underlay, render_with(variant, &["ebpf"])?)?;
+    for pod in stage.pods.iter().filter(|pod| pod.program() == "heddle-proxy") {
+        eventually("sockets that are served", PATIENCE, || {
+            let log = pod.log();
+            if log.contains("Services are served at sockets") { Ok(()) } else { Err(log) }
+        })?;
+    }
+    stage.serves()?;
+    let bpf = stage.cluster.node("node-1")?.bpf().ok_or("no BPF file system")?;
+    assert!(
+        bpf.join("heddle-proxy/connect4").exists(),
+        "programs outlive the pod by their names on the node"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_component_ebpf_serves_sockets_in_conf_kind() -> Outcomes {
+    serves_sockets("kind")
+}
+
+#[test]
+fn the_component_ebpf_serves_sockets_beside_kubeadms_file() -> Outcomes {
+    serves_sockets("kubeadm")
+}
+
+#[test]
+fn each_right_of_the_component_ebpf_is_needed_and_without_it_packets_are_served() -> Outcomes {
+    const RIGHTS: &str = "/spec/template/spec/containers/0/securityContext/capabilities/add";
+    for right in ["PERFMON", "BPF"] {
+        let mut objects = render_with("kind", &["ebpf"])?;
+        let rights = objects.iter_mut().filter_map(|object| object.pointer_mut(RIGHTS)?.as_array_mut());
+        rights.for_each(|rights| rights.retain(|one| one != right));
+        let stage = Stage::install_on(Underlay::flat(&["node-1", "node-2"]).with_sockets(), objects)?;
+        eventually("a reason", PATIENCE, || {
+            let log = stage.log();
+            let why = "Services are served by packets alone (nftables): ";
+            let sentences = log.lines().filter_map(|line| line.split_once(why));
+            if sentences
+                .filter(|(_, why)| why.ends_with("(os error 1)") || why.ends_with("(os error 13)"))
+                .count()
+                == 2
+            {
+                Ok(())
+            } else {
+                Err(log)
+            }
+        })?;
+        stage.serves()?;
+    }
+    Ok(())
 }
 
 /// What nft and iproute2 show of ours on a node.

@@ -9,10 +9,11 @@ use client::{Client, Outcome};
 use heddle_node::config::Flags;
 use heddle_proxy::config::{CommandLine, Config, Task};
 use heddle_tests::apiserver::unknown_fields;
-use heddle_tests::manifests::{KUBEADM, VARIANTS, render};
+use heddle_tests::manifests::{KUBEADM, VARIANTS, render, render_with};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 
 fn name(object: &Value) -> String {
     format!("{} {}", text(object, "/kind"), text(object, "/metadata/name"))
@@ -65,9 +66,11 @@ fn arguments(objects: &[Value], program: &str) -> Outcome<Vec<String>> {
 
 #[test]
 fn every_variant_is_objects_that_the_api_knows_and_takes() -> Outcome {
-    for variant in VARIANTS {
+    for (variant, components) in
+        VARIANTS.into_iter().flat_map(|variant| [(variant, &[][..]), (variant, &["ebpf"])])
+    {
         let client = Client::start()?;
-        let objects = render(variant)?;
+        let objects = render_with(variant, components)?;
         let names: BTreeSet<_> = objects.iter().map(name).collect();
         assert_eq!(names.len(), objects.len(), "{names:?}");
         for object in &objects {
@@ -154,6 +157,29 @@ fn the_programs_take_the_flags_and_files_that_they_are_given() -> Outcome {
         assert!(config.replaces_kube_proxy);
         if variant != "kubeadm" && variant != "minikube" {
             assert_eq!(config.remarks, [""; 0], "{variant}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn with_the_component_sockets_are_served_whatever_the_file_says() -> Outcome {
+    for variant in VARIANTS {
+        let objects = render_with(variant, &["ebpf"])?;
+        let (plain, config) = (proxy_config(&render(variant)?, variant)?, proxy_config(&objects, variant)?);
+        assert_eq!((config.mode(), &config.remarks), ("ebpf", &plain.remarks), "{variant}");
+        let set = find(&objects, "DaemonSet heddle-proxy")?;
+        let container = set.pointer("/spec/template/spec/containers/0").ok_or("no container")?;
+        let rights = list(container, "/securityContext/capabilities/add");
+        assert_eq!(rights, [json!("NET_ADMIN"), json!("BPF"), json!("PERFMON")]);
+        for (path, host) in [(config.places.cgroup, "/sys/fs/cgroup"), (config.places.pins, "/sys/fs/bpf")] {
+            let path = path.ok_or("no place")?;
+            let mounts = list(container, "/volumeMounts");
+            let mount =
+                mounts.iter().find(|mount| path == Path::new(text(mount, "/mountPath"))).ok_or("no mount")?;
+            let volumes = list(set, "/spec/template/spec/volumes");
+            let volume = volumes.iter().find(|volume| volume["name"] == mount["name"]).ok_or("no volume")?;
+            assert_eq!(text(volume, "/hostPath/path"), host, "{variant}");
         }
     }
     Ok(())

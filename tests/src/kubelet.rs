@@ -89,6 +89,11 @@ impl Pod {
         Ok(Self { process, network: node.namespace().clone(), container: container.clone() })
     }
 
+    /// The program that it runs.
+    pub fn program(&self) -> &str {
+        text(&self.container["name"])
+    }
+
     /// Waits until all of its probes succeed.
     ///
     /// # Errors
@@ -159,6 +164,7 @@ impl Draft<'_> {
     /// Makes all folders and files of the root but the program and the host's.
     fn fill(&self, root: &Path) -> Result<(), Error> {
         fs::create_dir_all(root.join("proc"))?;
+        fs::create_dir_all(root.join("sys"))?;
         if self.spec["automountServiceAccountToken"] != json!(false) {
             let account = root.join(ACCOUNT);
             fs::create_dir_all(&account)?;
@@ -196,6 +202,7 @@ impl Draft<'_> {
         let mut lines = vec![
             format!("mount -t tmpfs none {ROOT}"),
             format!("cp -a {}/. {ROOT}", folder.display()),
+            format!("mount -t sysfs -o ro none {ROOT}/sys"),
             format!("mount --rbind /proc {ROOT}/proc"),
             format!("mount --bind /proc/sys {ROOT}/proc/sys"),
             format!("mount -o remount,bind,ro {ROOT}/proc/sys"),
@@ -205,8 +212,9 @@ impl Draft<'_> {
         }
         for (volume, path) in self.mounts() {
             match volume["hostPath"]["path"].as_str() {
-                Some(host) if host.starts_with("/proc/") => {
-                    lines.push(format!("mount --bind {host} {ROOT}{path}"));
+                Some(host) if is_kernels(host) => {
+                    // -c: a mount that is held by a file descriptor has no other name.
+                    lines.push(format!("mount -c --bind {} {ROOT}{path}", self.of_node(host).display()));
                 }
                 Some(_) => lines.push(format!("mount -t tmpfs none {ROOT}{path}")),
                 None => {}
@@ -225,6 +233,17 @@ impl Draft<'_> {
             format!("exec setpriv --inh-caps -all --bounding-set {kept} chroot {ROOT} \"$0\" \"$@\""),
         ]);
         Ok(lines.join("\n"))
+    }
+
+    /// Where a folder of the kernel's is on this node: it has a cgroup and programs of its own.
+    fn of_node(&self, host: &str) -> PathBuf {
+        let cgroup = || Some(self.node.namespace().cgroup()?.path().to_owned());
+        let own = match host {
+            "/sys/fs/cgroup" => cgroup(),
+            "/sys/fs/bpf" => self.node.bpf(),
+            _ => None,
+        };
+        own.unwrap_or_else(|| host.into())
     }
 
     /// The arguments with the variables that they name.
@@ -246,6 +265,10 @@ impl Draft<'_> {
         };
         Ok(items(&self.container["args"]).iter().map(filled).collect())
     }
+}
+
+fn is_kernels(host: &str) -> bool {
+    ["/proc/", "/sys/"].iter().any(|root| host.starts_with(root))
 }
 
 fn find(api: &ApiServer, plural: &'static str, name: &str) -> Result<Arc<Value>, Error> {

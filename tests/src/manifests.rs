@@ -98,15 +98,24 @@ pub fn kube_proxy(url: &str) -> Value {
 /// # Errors
 /// As kubectl says.
 pub fn render(variant: &str) -> Result<Vec<Value>, Error> {
+    render_with(variant, &[])
+}
+
+/// The same with these components.
+///
+/// # Errors
+/// As kubectl says.
+pub fn render_with(variant: &str, components: &[&str]) -> Result<Vec<Value>, Error> {
     // Rendering needs no network, so it gets none.
     let desk = Namespace::new("kubectl")?;
     let copy = tempfile::tempdir().map_err(Error::Copy)?;
-    let root = if is_old(&desk)? {
-        translate(&folder(), copy.path())?;
-        copy.path().to_owned()
-    } else {
-        folder()
-    };
+    let root = copy.path();
+    copy_all(&folder(), root)?;
+    let is_old = is_old(&desk)?;
+    components.iter().try_for_each(|component| compose(root, (variant, component), is_old))?;
+    if is_old {
+        translate(root)?;
+    }
     let kubectl = Invocation::foreign("kubectl").args(["kustomize".as_ref(), root.join(variant).as_os_str()]);
     let output = kubectl.run(&desk)?;
     if !output.status.success() {
@@ -128,21 +137,59 @@ fn is_old(desk: &Namespace) -> Result<bool, Error> {
     Ok(minor.parse::<u32>().map_err(|e| failed(e.to_string()))? <= OLD_KUBECTL)
 }
 
-/// Copies all folders, with what the old kustomize calls otherwise called so.
-fn translate(from: &Path, to: &Path) -> Result<(), Error> {
+fn copy_all(from: &Path, to: &Path) -> Result<(), Error> {
     for entry in fs::read_dir(from).map_err(Error::Copy)? {
         let entry = entry.map_err(Error::Copy)?;
         let (path, copy) = (entry.path(), to.join(entry.file_name()));
         if path.is_dir() {
             fs::create_dir(&copy).map_err(Error::Copy)?;
-            translate(&path, &copy)?;
-        } else if entry.file_name() == "kustomization.yaml" {
-            let text = fs::read_to_string(&path).map_err(Error::Copy)?;
-            let mut old = read("kustomization.yaml", &text)?;
-            in_old_words(&mut old);
-            fs::write(&copy, old.to_string()).map_err(Error::Copy)?;
+            copy_all(&path, &copy)?;
         } else {
             fs::copy(&path, &copy).map_err(Error::Copy)?;
+        }
+    }
+    Ok(())
+}
+
+/// Changes what a folder's kustomization says.
+fn edit(folder: &Path, change: impl FnOnce(&mut Value) -> Result<(), Error>) -> Result<(), Error> {
+    let path = folder.join("kustomization.yaml");
+    let mut kustomization = read("kustomization.yaml", &fs::read_to_string(&path).map_err(Error::Copy)?)?;
+    change(&mut kustomization)?;
+    fs::write(&path, kustomization.to_string()).map_err(Error::Copy)
+}
+
+/// Names a component in a variant. The old kustomize knows none: for it, the patches are the variant's own.
+fn compose(root: &Path, (variant, component): (&str, &str), is_old: bool) -> Result<(), Error> {
+    let part = root.join(component).join("kustomization.yaml");
+    let part = read(component, &fs::read_to_string(part).map_err(Error::Copy)?)?;
+    edit(&root.join(variant), |kustomization| {
+        if !is_old {
+            kustomization["components"] = json!([format!("../{component}")]);
+            return Ok(());
+        }
+        let mut patches = kustomization["patches"].take().as_array().cloned().unwrap_or_default();
+        for mut patch in part["patches"].as_array().cloned().unwrap_or_default() {
+            let file = patch["path"].as_str().unwrap_or_default().to_owned();
+            let own = format!("{component}-{file}");
+            fs::copy(root.join(component).join(&file), root.join(variant).join(&own)).map_err(Error::Copy)?;
+            patch["path"] = json!(own);
+            patches.push(patch);
+        }
+        kustomization["patches"] = json!(patches);
+        Ok(())
+    })
+}
+
+/// Says in all folders in the old kustomize's words what it calls otherwise.
+fn translate(root: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(root).map_err(Error::Copy)? {
+        let folder = entry.map_err(Error::Copy)?.path();
+        if folder.join("kustomization.yaml").is_file() {
+            edit(&folder, |kustomization| {
+                in_old_words(kustomization);
+                Ok(())
+            })?;
         }
     }
     Ok(())

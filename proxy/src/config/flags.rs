@@ -3,6 +3,7 @@
 //! Not what they mean: a flag only says what a field of [`File`] is, as if the file said so. Beside `--config` the file
 //! counts alone, but for the few flags that concern this one process and for logging.
 
+use super::EBPF;
 use super::duration::GoDuration;
 use super::file::{File, OomScoreAdj, Qps, VmoduleItem};
 use crate::look::socket;
@@ -125,7 +126,7 @@ struct LoggingFlags {
 #[command(next_help_heading = "Routing")]
 struct RoutingFlags {
     /// How Services are served: nftables, or ebpf: at the socket where a client of this node connects, with nftables for
-    /// everybody else. Taken as nftables, with a warning, are iptables and ipvs.
+    /// everybody else. Taken as nftables, with a warning, are iptables and ipvs. Beside --config only ebpf counts.
     #[arg(long, value_name = "MODE")]
     proxy_mode: Option<String>,
     /// With --proxy-mode=ebpf, keep connections between pods of this node out of connection tracking: a tenth less work for each
@@ -285,7 +286,10 @@ impl Flags {
         let mut command = command();
         let matches = command.try_get_matches_from_mut(args)?;
         let flags = Self::from_arg_matches(&matches)?;
-        let ignored = if flags.config.is_some() { only_of_the_file(&command, &matches) } else { Vec::new() };
+        let mut ignored =
+            if flags.config.is_some() { only_of_the_file(&command, &matches) } else { Vec::new() };
+        // A mode that no file of kube-proxy's can have.
+        ignored.retain(|name| name != "--proxy-mode" || !flags.asks_for_sockets());
         Ok((flags, ignored))
     }
 
@@ -303,6 +307,11 @@ impl Flags {
         self.serving.apply(&mut file);
         self.override_in(&mut file);
         file
+    }
+
+    /// Whether sockets are to be served, whatever mode a file has.
+    pub(super) fn asks_for_sockets(&self) -> bool {
+        self.routing.proxy_mode.as_deref() == Some(EBPF)
     }
 
     /// Applies the flags that count beside a file too.

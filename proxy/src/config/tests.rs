@@ -194,6 +194,19 @@ fn beside_a_file_only_its_own_flags_count_and_the_others_are_named() {
 }
 
 #[test]
+fn beside_a_file_sockets_can_be_served_though_the_file_names_another_mode() {
+    for lines in ["mode: nftables\n", "mode: ''\n"] {
+        let read = with_file(lines, &["--proxy-mode=ebpf"]).unwrap();
+        assert_eq!((read.mode(), &read.remarks[..]), ("ebpf", &[][..] as &[String]));
+        let read = with_file(lines, &["--proxy-mode=nftables"]).unwrap();
+        assert_eq!(
+            (read.mode(), &read.remarks[..]),
+            ("nftables", &["ignored beside --config: --proxy-mode".to_owned()][..])
+        );
+    }
+}
+
+#[test]
 fn a_file_that_is_of_no_use_is_named_with_what_is_wrong() {
     assert!(
         config(&["--config", "/does/not/exist"])
