@@ -17,13 +17,15 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 type Outcomes = Result<(), Box<dyn Error>>;
 
 const PROGRAMS: [&str; 2] = ["heddle-node", "heddle-proxy"];
 const TARGET: u16 = 8080;
+const AT_SOCKETS: &str = "Services are served at sockets, and by packets where no socket is seen";
 /// How long one attempt waits.
 const BRIEFLY: Duration = Duration::from_millis(100);
 
@@ -179,63 +181,95 @@ fn conf_minikube_works_with_exactly_its_rights() -> Outcomes {
     works("minikube")
 }
 
-/// With these rights and mounts, and no others, each on a node with a cgroup and a BPF file system of its own.
-fn serves_sockets(variant: &str) -> Outcomes {
-    let underlay = Underlay::flat(&["node-1", "node-2"]).with_sockets();
-    let stage = Stage::install_on(underlay, render_with(variant, &["ebpf"])?)?;
-    for pod in stage.pods.iter().filter(|pod| pod.program() == "heddle-proxy") {
-        eventually("sockets that are served", PATIENCE, || {
-            let log = pod.log();
-            if log.contains("Services are served at sockets") { Ok(()) } else { Err(log) }
-        })?;
-    }
-    stage.serves()?;
-    let bpf = stage.cluster.node("node-1")?.bpf().ok_or("no BPF file system")?;
-    assert!(
-        bpf.join("heddle-proxy/connect4").exists(),
-        "programs outlive the pod by their names on the node"
-    );
-    Ok(())
-}
-
-#[test]
-fn the_component_ebpf_serves_sockets_in_conf_kind() -> Outcomes {
-    serves_sockets("kind")
-}
-
-#[test]
-fn the_component_ebpf_serves_sockets_beside_kubeadms_file() -> Outcomes {
-    serves_sockets("kubeadm")
-}
-
-#[test]
-fn each_right_of_the_component_ebpf_is_needed_and_without_it_packets_are_served() -> Outcomes {
+/// A variant with sockets served, each node with a cgroup and a BPF file system of its own, and without these rights.
+fn with_sockets(variant: &str, without: &[&str]) -> Result<Stage, Box<dyn Error>> {
     const RIGHTS: &str = "/spec/template/spec/containers/0/securityContext/capabilities/add";
-    for right in ["PERFMON", "BPF"] {
-        let mut objects = render_with("kind", &["ebpf"])?;
-        let rights = objects.iter_mut().filter_map(|object| object.pointer_mut(RIGHTS)?.as_array_mut());
-        rights.for_each(|rights| rights.retain(|one| one != right));
-        let stage = Stage::install_on(Underlay::flat(&["node-1", "node-2"]).with_sockets(), objects)?;
-        eventually("a reason", PATIENCE, || {
-            let log = stage.log();
-            let why = "Services are served by packets alone (nftables): ";
-            let sentences = log.lines().filter_map(|line| line.split_once(why));
-            if sentences
-                .filter(|(_, why)| why.ends_with("(os error 1)") || why.ends_with("(os error 13)"))
-                .count()
-                == 2
-            {
-                Ok(())
-            } else {
-                Err(log)
-            }
+    let mut objects = render_with(variant, &["ebpf"])?;
+    let rights = objects.iter_mut().filter_map(|object| object.pointer_mut(RIGHTS)?.as_array_mut());
+    rights.for_each(|rights| rights.retain(|right| !without.iter().any(|taken| right == taken)));
+    Stage::install_on(Underlay::flat(&["node-1", "node-2"]).with_sockets(), objects)
+}
+
+impl Stage {
+    /// Waits until the proxies of both nodes have said this.
+    fn says(&self, what: &str) -> Outcomes {
+        eventually(what, PATIENCE, || {
+            let said = |of_node: &[Pod]| of_node.iter().any(|pod| pod.log().contains(what));
+            if self.pods.chunks(PROGRAMS.len()).all(said) { Ok(()) } else { Err(self.log()) }
         })?;
+        Ok(())
+    }
+
+    /// A connected UDP socket of a pod is closed when its endpoint goes.
+    fn closes_stale_sockets(&self) -> Outcomes {
+        let node = self.cluster.node("node-1")?;
+        let (client, dns) = (node.pod("resolver")?, node.pod("dns")?);
+        let endpoints: Vec<IpAddr> = dns.addresses().iter().copied().filter(IpAddr::is_ipv4).collect();
+        let to: SocketAddr = "10.96.0.53:53".parse()?;
+        let (mut object, mut slice) =
+            (service("dns", &[to.ip()], to.port(), TARGET), slice("dns", "node-1", &endpoints, TARGET));
+        object["spec"]["ports"][0]["protocol"] = json!("UDP");
+        slice["ports"][0]["protocol"] = json!("UDP");
+        self.apply(object)?;
+        self.apply(slice.clone())?;
+        let server = Server::start(dns.namespace(), "dns", Transport::Udp, TARGET)?;
+        let wanted = Outcome::Answer { endpoint: "dns".into(), source: client.addresses()[0] };
+        eventually("an answer", PATIENCE, || {
+            let outcome = client.namespace().enter(|| attempt_here(Transport::Udp, to, BRIEFLY));
+            let outcome = outcome.map_err(|error| error.to_string())?;
+            if outcome == wanted { Ok(()) } else { Err(format!("{outcome}\n{}", self.log())) }
+        })?;
+        let connect = || -> io::Result<UdpSocket> {
+            let socket = UdpSocket::bind("0.0.0.0:0")?;
+            socket.connect(to)?;
+            socket.set_read_timeout(Some(BRIEFLY))?;
+            Ok(socket)
+        };
+        let socket = client.namespace().enter(connect)??;
+        drop(server);
+        slice["endpoints"][0]["addresses"] = json!(["10.244.1.250"]);
+        self.apply(slice)?;
+        eventually("a closed socket", PATIENCE, || match socket.recv(&mut [0; 8]) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => Ok(()),
+            other => Err(format!("{other:?}\n{}", self.log())),
+        })?;
+        Ok(())
+    }
+}
+
+#[test]
+fn the_component_ebpf_serves_sockets_in_conf_kind_and_is_taken_away_again() -> Outcomes {
+    let stage = with_sockets("kind", &[])?;
+    stage.says(AT_SOCKETS)?;
+    stage.serves()?;
+    stage.closes_stale_sockets()?;
+    for name in stage.cluster.names() {
+        assert!(ours(stage.cluster.node(&name)?)?.contains("connect4"), "programs are on {name}");
+    }
+    is_taken_away(stage)
+}
+
+/// With kube-proxy's file, which has another mode.
+#[test]
+fn the_component_ebpf_serves_sockets_in_conf_kubeadm() -> Outcomes {
+    let stage = with_sockets("kubeadm", &[])?;
+    stage.says(AT_SOCKETS)?;
+    stage.serves()
+}
+
+#[test]
+fn the_component_ebpf_needs_bpf_and_perfmon_and_without_one_packets_are_served() -> Outcomes {
+    let stage = with_sockets("kind", &["SYS_ADMIN"])?;
+    stage.says(AT_SOCKETS)?;
+    for right in ["BPF", "PERFMON"] {
+        let stage = with_sockets("kind", &["SYS_ADMIN", right])?;
+        stage.says("Services are served by packets alone (nftables): ")?;
         stage.serves()?;
     }
     Ok(())
 }
 
-/// What nft and iproute2 show of ours on a node.
+/// What nft and iproute2 show of ours on a node, and the names of programs.
 fn ours(node: &Node) -> Result<String, Box<dyn Error>> {
     let tables = node.nft(["list", "tables"])?.stdout;
     let tables: String = tables.lines().filter(|line| line.contains("heddle-")).collect();
@@ -243,13 +277,20 @@ fn ours(node: &Node) -> Result<String, Box<dyn Error>> {
         let ip = Invocation::foreign("ip").args([family, "route", "show", "proto", "110"]);
         ip.run(node.namespace()).map(|output| output.stdout)
     };
-    Ok(tables + &routes("-4")? + &routes("-6")?)
+    let programs = node.bpf().and_then(|bpf| fs::read_dir(bpf.join("heddle-proxy")).ok());
+    let programs = programs.into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let programs: String = programs.map(|name| name.to_string_lossy().into_owned() + "\n").collect();
+    Ok(tables + &routes("-4")? + &routes("-6")? + &programs)
 }
 
 #[test]
 fn what_is_deleted_stays_until_conf_uninstall_takes_it_away() -> Outcomes {
-    let mut stage = Stage::install("kind")?;
+    let stage = Stage::install("kind")?;
     stage.serves()?;
+    is_taken_away(stage)
+}
+
+fn is_taken_away(mut stage: Stage) -> Outcomes {
     stage.pods.clear();
     for object in render("uninstall")? {
         stage.apply(object)?;

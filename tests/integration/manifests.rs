@@ -171,8 +171,13 @@ fn with_the_component_sockets_are_served_whatever_the_file_says() -> Outcome {
         let set = find(&objects, "DaemonSet heddle-proxy")?;
         let container = set.pointer("/spec/template/spec/containers/0").ok_or("no container")?;
         let rights = list(container, "/securityContext/capabilities/add");
-        assert_eq!(rights, [json!("NET_ADMIN"), json!("BPF"), json!("PERFMON")]);
-        for (path, host) in [(config.places.cgroup, "/sys/fs/cgroup"), (config.places.pins, "/sys/fs/bpf")] {
+        assert_eq!(rights, ["NET_ADMIN", "BPF", "PERFMON", "SYS_ADMIN"].map(|right| json!(right)));
+        let places = config.places;
+        for (path, host) in [
+            (places.cgroup, "/sys/fs/cgroup"),
+            (places.pins, "/sys/fs/bpf"),
+            (places.namespaces, "/run/netns"),
+        ] {
             let path = path.ok_or("no place")?;
             let mounts = list(container, "/volumeMounts");
             let mount =

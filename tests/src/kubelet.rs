@@ -22,6 +22,8 @@ pub const NAMESPACE: &str = "kube-system";
 const ROOT: &str = "/mnt";
 /// What the image holds.
 const PROGRAMS: [&str; 3] = ["heddle-node", "heddle-proxy", "heddle-cni"];
+/// Where runtimes keep the network namespaces of pods.
+const NAMESPACES: &str = "/run/netns";
 /// Where a pod has its token.
 const ACCOUNT: &str = "var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -89,11 +91,6 @@ impl Pod {
         Ok(Self { process, network: node.namespace().clone(), container: container.clone() })
     }
 
-    /// The program that it runs.
-    pub fn program(&self) -> &str {
-        text(&self.container["name"])
-    }
-
     /// Waits until all of its probes succeed.
     ///
     /// # Errors
@@ -153,6 +150,7 @@ impl Draft<'_> {
     fn start(&self) -> Result<Process, Error> {
         let folder = self.node.directory().join("containers").join(text(&self.container["name"]));
         self.fill(&folder)?;
+        fs::create_dir_all(self.node.pods_namespaces())?;
         let command = text(&self.container["command"][0]).to_owned();
         let shell = Invocation::foreign("unshare").args(["--mount", "sh", "-ec", &self.script(&folder)?]);
         let shell = shell.args([command]).args(self.arguments()?);
@@ -211,21 +209,22 @@ impl Draft<'_> {
             lines.push(format!("mount --bind {} {ROOT}/{name}", program(name)?.display()));
         }
         for (volume, path) in self.mounts() {
-            match volume["hostPath"]["path"].as_str() {
-                Some(host) if is_kernels(host) => {
-                    // -c: a mount that is held by a file descriptor has no other name.
-                    lines.push(format!("mount -c --bind {} {ROOT}{path}", self.of_node(host).display()));
-                }
-                Some(_) => lines.push(format!("mount -t tmpfs none {ROOT}{path}")),
-                None => {}
-            }
+            let Some(host) = volume["hostPath"]["path"].as_str() else { continue };
+            lines.push(match self.of_node(host) {
+                // -c: a mount that is held by a file descriptor has no other name.
+                Some(own) => format!("mount -c --bind {} {ROOT}{path}", own.display()),
+                None => format!("mount -t tmpfs none {ROOT}{path}"),
+            });
         }
         let capabilities: Vec<String> = items(&self.container["securityContext"]["capabilities"]["add"])
             .iter()
             .map(|name| format!(",+{}", text(name).to_lowercase()))
             .collect();
-        // The right to change the root goes along, since setpriv is not in there.
-        let kept = format!("-all,+sys_chroot{}", capabilities.concat());
+        // The right to change the root goes along, since setpriv is not in there. Files of namespaces are open files of the lab's here,
+        // which another process may reach with that right alone.
+        let reaches = self.mounts().any(|(volume, _)| volume["hostPath"]["path"] == NAMESPACES);
+        let ptrace = if reaches { ",+sys_ptrace" } else { "" };
+        let kept = format!("-all,+sys_chroot{ptrace}{}", capabilities.concat());
         lines.extend([
             format!("mount -o remount,ro {ROOT}"),
             // What kubelet gives to what is critical for the node, if the lab may.
@@ -235,15 +234,14 @@ impl Draft<'_> {
         Ok(lines.join("\n"))
     }
 
-    /// Where a folder of the kernel's is on this node: it has a cgroup and programs of its own.
-    fn of_node(&self, host: &str) -> PathBuf {
-        let cgroup = || Some(self.node.namespace().cgroup()?.path().to_owned());
-        let own = match host {
-            "/sys/fs/cgroup" => cgroup(),
+    /// Where a folder of the kernel's, or of the runtime's, is on this node: it has a cgroup and programs of its own.
+    fn of_node(&self, host: &str) -> Option<PathBuf> {
+        match host {
+            "/sys/fs/cgroup" => Some(self.node.namespace().cgroup()?.path().to_owned()),
             "/sys/fs/bpf" => self.node.bpf(),
-            _ => None,
-        };
-        own.unwrap_or_else(|| host.into())
+            NAMESPACES => Some(self.node.pods_namespaces()),
+            _ => host.starts_with("/proc/").then(|| host.into()),
+        }
     }
 
     /// The arguments with the variables that they name.
@@ -265,10 +263,6 @@ impl Draft<'_> {
         };
         Ok(items(&self.container["args"]).iter().map(filled).collect())
     }
-}
-
-fn is_kernels(host: &str) -> bool {
-    ["/proc/", "/sys/"].iter().any(|root| host.starts_with(root))
 }
 
 fn find(api: &ApiServer, plural: &'static str, name: &str) -> Result<Arc<Value>, Error> {

@@ -42,7 +42,7 @@ impl Node {
     }
 
     /// The folder in which each of its pods has its network namespace, as runtimes have `/run/netns`.
-    pub(super) fn pods_namespaces(&self) -> PathBuf {
+    pub fn pods_namespaces(&self) -> PathBuf {
         self.directory().join("netns")
     }
 
