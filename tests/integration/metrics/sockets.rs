@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use std::error::Error;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 
 type Outcomes = Result<(), Box<dyn Error>>;
 
@@ -170,9 +169,7 @@ fn what_was_counted_outlives_the_maps_and_endpoints_are_counted_where_that_is_as
     let labels = format!(r#"address="{endpoint}",port="{TARGET}""#);
     let of_endpoint = format!("heddle_proxy_sockets_endpoint_connections_total{{{labels}}}");
     counts(node, &of_endpoint, 5.0)?;
-    let flags = node.socket_flags();
-    let pins = flags.last().ok_or("no BPF file system")?;
-    fs::remove_file(Path::new(pins).join("heddle-proxy/connect4"))?;
+    fs::remove_file(node.bpf().ok_or("no BPF file system")?.join("heddle-proxy/connect4"))?;
     counts(node, "heddle_proxy_sockets_takeovers_total", 2.0)?;
     for (series, value) in [
         (series("connections", "web", 80), 2.0),
@@ -184,4 +181,22 @@ fn what_was_counted_outlives_the_maps_and_endpoints_are_counted_where_that_is_as
     stage.connect(WEB, 1, true)?;
     counts(node, &series("connections", "web", 80), 3.0)?;
     counts(node, &of_endpoint, 6.0)
+}
+
+/// ebpf:6.6: whether sockets are served is a metric, from the start.
+#[test]
+fn a_node_that_cannot_serve_sockets_says_so_and_counts_it() -> Outcomes {
+    let lab = Lab::with_sockets(&["node-1"])?;
+    let node = lab.node("node-1")?;
+    let manifests = Manifests::of(node)?;
+    let (folder, not_bpf) = (manifests.folder(), node.directory().to_string_lossy().into_owned());
+    let flags =
+        ["--manifests", &folder, "--proxy-mode=ebpf", "--hostname-override=node-1", "--status-socket="];
+    let proxy = Proxy::from(node.start("heddle-proxy", flags.into_iter().chain(["--bpf-root", &not_bpf]))?);
+    proxy.logs("Services are served by packets alone (nftables): ")?;
+    let reply = get(node, "/metrics").map_err(|error| error.to_string())?;
+    let value = |of: &str| reply.value(&format!("heddle_proxy_sockets_{of}"));
+    assert_eq!((value("serving"), value("takeovers_total")), (Some(0.0), Some(0.0)), "{}", reply.body);
+    assert!(value("failures_total") >= Some(1.0), "{}", reply.body);
+    Ok(())
 }

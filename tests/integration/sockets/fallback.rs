@@ -84,6 +84,7 @@ fn a_process_that_cannot_serve_sockets_lets_those_go_that_an_earlier_one_served(
     busy.ends_well()
 }
 
+/// ebpf:6.6: that programs are attached is not enough; what a real socket reaches decides.
 #[test]
 fn sockets_that_cannot_be_tried_out_are_let_go_until_they_can() -> Outcomes {
     let stage = Stage::new()?;

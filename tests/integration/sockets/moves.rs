@@ -49,6 +49,7 @@ fn links_follow_the_root_to_another_cgroup_and_let_the_old_one_go() -> Outcomes 
     Ok(())
 }
 
+/// ebpf:6.6: the root is found again as soon as it is there, and until then packets are served, and it is said.
 #[test]
 fn where_the_cgroup_is_gone_packets_are_served_and_sockets_again_once_it_is_back() -> Outcomes {
     let home = Cgroup::new()?;

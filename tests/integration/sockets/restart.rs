@@ -30,7 +30,7 @@ impl Stage {
     }
 }
 
-/// kp:E3: with nothing but pinned programs, old connections go on, new ones are made, and clients keep their endpoint; and after
+/// kp:E3, ebpf:6.8: with nothing but pinned programs, old connections go on, new ones are made, and clients keep their endpoint; and after
 /// the next start, too.
 #[test]
 fn no_connection_notices_that_the_proxy_was_killed_and_started_again() -> Outcomes {

@@ -2,7 +2,7 @@
 
 use super::{Outcomes, Stage, Start};
 
-/// Connections that began in any mode live through every other one.
+/// ebpf:6.8: connections that began in any mode live through every other one.
 #[test]
 fn a_node_goes_from_packets_to_sockets_and_back_and_keeps_every_connection() -> Outcomes {
     let packets = |start: Start| Start { mode: "nftables", ..start };
