@@ -14,6 +14,7 @@
 //! | [`attach`] | which sockets are seen |
 //! | [`pins`] | what outlives the process |
 //! | [`probe`] | proof that sockets are served |
+//! | [`fake`] | the other side of the dataplane's door: sockets in memory |
 //! | [`apply`] | the dataplane, over the one for packets |
 //! | [`bound`] | connected UDP sockets whose endpoint is gone |
 //! | [`namespaces`] | those of pods |
@@ -29,6 +30,7 @@ pub mod apply;
 pub mod attach;
 pub mod bound;
 pub mod error;
+pub mod fake;
 pub mod kernel;
 pub mod maps;
 pub mod memory;

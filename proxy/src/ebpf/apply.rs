@@ -537,3 +537,6 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
         self.asked = Some(Instant::now());
     }
 }
+
+#[cfg(test)]
+mod tests;
