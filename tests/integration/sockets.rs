@@ -1,5 +1,5 @@
-//! What serving Services at sockets promises over time: through death and restart of the proxy, a change of its mode, damage, moves,
-//! and growth.
+//! What serving Services at sockets promises over time: through death and restart of the proxy, a change of its mode, damage and
+//! moves.
 //!
 //! That sockets lead where packets do is the affair of `scenarios.rs`. Where a test must know who serves, it takes the nft tables of
 //! a dead proxy away: whoever still gets through was served at its socket.
