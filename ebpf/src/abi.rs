@@ -229,6 +229,8 @@ pub const SLOT_CHUNKS: u32 = 1 << 12;
 pub const PORT_WORDS: u32 = 2 * 65_536 / 64;
 /// How many addresses of the node may serve node ports.
 pub const NODE_ADDRESSES: u32 = 1 << 14;
+/// How many network namespaces may be left out.
+pub const LEFT_OUT: u32 = 1 << 13;
 /// How many clients are remembered at most; beyond, those that were not seen for longest are forgotten.
 pub const CLIENTS: u32 = 1 << 16;
 

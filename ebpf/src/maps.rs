@@ -11,8 +11,8 @@ use aya_ebpf::programs::SockAddrContext;
 use core::ffi::c_void;
 use core::ptr::{addr_of, from_mut};
 use heddle_ebpf::abi::{
-    Address, CLIENTS, Client, Counts, Flow, Flows, Frontend, Kept, List, NODE_ADDRESSES, PORT_WORDS,
-    ROW_CHUNKS, ROWS, Row, SLOT_CHUNKS, SLOTS, Slot, port_bit,
+    Address, CLIENTS, Client, Counts, Flow, Flows, Frontend, Kept, LEFT_OUT, List, NODE_ADDRESSES,
+    PORT_WORDS, ROW_CHUNKS, ROWS, Row, SLOT_CHUNKS, SLOTS, Slot, port_bit,
 };
 use heddle_ebpf::select::{Choice, World};
 
@@ -51,6 +51,12 @@ static NODE_PORTS: Array<u64, { PORT_WORDS as usize }, MAPPED> = Array::new();
 /// The addresses that serve node ports.
 #[btf_map]
 static NODE_ADDRESS: HashMap<Address, u8, { NODE_ADDRESSES as usize }, GROWS> = HashMap::new();
+/// Not zero while a namespace is left out.
+#[btf_map]
+static LEAVES_OUT: Array<u64, 1, MAPPED> = Array::new();
+/// The cookies of namespaces that are left out.
+#[btf_map]
+static NOT_SERVED: HashMap<u64, u8, { LEFT_OUT as usize }, GROWS> = HashMap::new();
 /// Clients that keep their endpoint; none where no Service is sticky.
 #[btf_map]
 static CLIENT_TABLE: ArrayOfMaps<LruHashMap<Client, Kept, { CLIENTS as usize }>, 1> = ArrayOfMaps::new();
@@ -165,6 +171,17 @@ impl World for Kernel<'_> {
     fn node_namespace(&self) -> u64 {
         // SAFETY: as the epoch.
         unsafe { addr_of!(NODE_NAMESPACE).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn leaves_out(&self) -> bool {
+        LEAVES_OUT.get(0).is_some_and(|word| *word != 0)
+    }
+
+    #[inline(always)]
+    fn is_left_out(&self, namespace: u64) -> bool {
+        // SAFETY: as above.
+        unsafe { NOT_SERVED.get(&namespace) }.is_some()
     }
 
     #[inline(always)]

@@ -28,6 +28,10 @@ pub trait World {
     fn namespace(&self) -> u64;
     /// That of the node.
     fn node_namespace(&self) -> u64;
+    /// Whether some namespaces are left out: without one, nobody pays for the question which.
+    fn leaves_out(&self) -> bool;
+    /// Whether this namespace is: its packets are for the other dataplane.
+    fn is_left_out(&self, namespace: u64) -> bool;
     /// Nanoseconds since some moment.
     fn now(&self) -> u64;
     /// Any number.
@@ -80,6 +84,9 @@ pub fn select(world: &impl World, ask: &Ask) -> Answer {
     if row.flags & NOT_FOR_PODS != 0 && world.namespace() != world.node_namespace() {
         return Answer::Pass;
     }
+    if is_left_out(world) {
+        return Answer::Pass;
+    }
     if row.list.count() == 0 {
         return if row.flags & REFUSES != 0 { Answer::Refuse(number) } else { Answer::Pass };
     }
@@ -91,6 +98,9 @@ pub fn select(world: &impl World, ask: &Ask) -> Answer {
 /// A choice that was made earlier, made again: it stands while the frontend has the endpoint.
 #[inline(always)]
 pub fn again(world: &impl World, ask: &Ask, before: &Choice) -> Answer {
+    if is_left_out(world) {
+        return Answer::Pass;
+    }
     let same = |row: Row| row.list.count() > 0 && row.list == before.stamp.list;
     if before.stamp.epoch == world.epoch() && world.row(before.stamp.row).is_some_and(same) {
         return Answer::To(*before);
@@ -103,6 +113,12 @@ pub fn again(world: &impl World, ask: &Ask, before: &Choice) -> Answer {
         }
         None => select(world, ask),
     }
+}
+
+/// Whether the namespace that asks is left out.
+#[inline(always)]
+fn is_left_out(world: &impl World) -> bool {
+    world.leaves_out() && world.is_left_out(world.namespace())
 }
 
 #[inline(always)]

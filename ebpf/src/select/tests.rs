@@ -19,6 +19,9 @@ struct Memory {
     random: Cell<u32>,
     kept: RefCell<BTreeMap<(u64, u64), Kept>>,
     epoch: u32,
+    left_out: BTreeSet<u64>,
+    /// How often it was asked which namespaces are left out.
+    asked_who: Cell<u32>,
 }
 
 const NODE: u64 = 1;
@@ -52,6 +55,13 @@ impl World for Memory {
     }
     fn node_namespace(&self) -> u64 {
         NODE
+    }
+    fn leaves_out(&self) -> bool {
+        !self.left_out.is_empty()
+    }
+    fn is_left_out(&self, namespace: u64) -> bool {
+        self.asked_who.set(self.asked_who.get() + 1);
+        self.left_out.contains(&namespace)
     }
     fn now(&self) -> u64 {
         self.now.get()
@@ -193,6 +203,52 @@ fn what_is_not_for_pods_is_left_to_their_packets() {
     assert_eq!(select(&memory, &ask(&web)), Answer::Pass);
     memory.namespace.set(NODE);
     assert_eq!(chosen(select(&memory, &ask(&web))), Some(1));
+}
+
+#[test]
+fn who_is_left_out_gets_no_answer_of_any_kind_and_nothing_is_remembered_of_it() {
+    let mut memory = Memory::default();
+    let (sticky, refused) = (at(1, 80, HERE), at(2, 80, HERE));
+    memory.put(sticky, Row { affinity: 7, seconds: 10, ..Row::default() }, &[endpoint(1)]);
+    memory.put(refused, Row { flags: REFUSES, ..Row::default() }, &[]);
+    memory.left_out.insert(POD);
+    memory.namespace.set(POD);
+    for frontend in [&sticky, &refused] {
+        assert_eq!(select(&memory, &ask(frontend)), Answer::Pass);
+    }
+    assert!(memory.kept.borrow().is_empty());
+    memory.namespace.set(NODE);
+    assert_eq!(chosen(select(&memory, &ask(&sticky))), Some(1));
+    assert_eq!(select(&memory, &ask(&refused)), Answer::Refuse(1));
+}
+
+/// The list that it was chosen from still stands, which else is reason enough.
+#[test]
+fn the_next_datagram_of_who_is_left_out_passes_and_follows_when_it_is_served_again() {
+    let mut memory = Memory::default();
+    let dns = Frontend { protocol: UDP, ..at(1, 53, HERE) };
+    memory.put(dns, Row::default(), &[endpoint(1)]);
+    memory.namespace.set(POD);
+    let Answer::To(first) = select(&memory, &ask(&dns)) else { panic!("it has endpoints") };
+    memory.left_out.insert(POD);
+    assert_eq!(again(&memory, &ask(&dns), &first), Answer::Pass);
+    memory.left_out.clear();
+    assert_eq!(again(&memory, &ask(&dns), &first), Answer::To(first));
+}
+
+#[test]
+fn while_nobody_is_left_out_nobody_is_asked_who() {
+    let mut memory = Memory::default();
+    let web = at(1, 80, HERE);
+    memory.put(web, Row::default(), &[endpoint(1)]);
+    let Answer::To(first) = select(&memory, &ask(&web)) else { panic!("it has endpoints") };
+    again(&memory, &ask(&web), &first);
+    assert_eq!(memory.asked_who.get(), 0);
+    memory.left_out.insert(POD);
+    again(&memory, &ask(&web), &first);
+    // Nor for what is no Service's.
+    select(&memory, &ask(&at(9, 80, HERE)));
+    assert_eq!(memory.asked_who.get(), 1);
 }
 
 proptest! {

@@ -37,6 +37,8 @@ pub struct Held {
     pub remembers: bool,
     /// The addresses of the node.
     pub addresses: BTreeSet<Address>,
+    /// The namespaces that are left out.
+    pub left_out: BTreeSet<u64>,
     /// The number that a reader draws.
     pub random: u32,
 }
@@ -150,6 +152,14 @@ impl World for Held {
 
     fn node_namespace(&self) -> u64 {
         0
+    }
+
+    fn leaves_out(&self) -> bool {
+        !self.left_out.is_empty()
+    }
+
+    fn is_left_out(&self, namespace: u64) -> bool {
+        self.left_out.contains(&namespace)
     }
 
     fn now(&self) -> u64 {
