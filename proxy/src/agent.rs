@@ -122,6 +122,11 @@ impl<D: Dataplane> Agent<D> {
         Self { node_address, ..self }
     }
 
+    /// The same agent, which also waits for the pods whose sockets are left out, if this says so.
+    pub fn with_pods(self, awaited: bool) -> Self {
+        Self { model: self.model.with_pods(awaited), ..self }
+    }
+
     /// The same agent, which says once when all rules stand.
     pub fn with_standing(self, standing: Sender<()>) -> Self {
         Self { standing: Some(standing), ..self }
@@ -196,7 +201,7 @@ impl<D: Dataplane> Agent<D> {
         self.report_disputes();
         // An address that is configured holds without a Node object too.
         let is_first = self.node_address.is_some() && !self.synced_once;
-        let surroundings_changed = dirty.node || dirty.service_cidrs || is_first;
+        let surroundings_changed = dirty.node || dirty.service_cidrs || dirty.left_out || is_first;
         quiet &= !surroundings_changed;
         let is_due = self.dataplane.due().is_some_and(|due| due <= start);
         let idle = quiet && self.synced_once && !self.doubted && !self.backoff.is_failing() && !is_due;

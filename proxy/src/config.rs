@@ -25,6 +25,7 @@ use self::flags::Flags;
 use crate::ebpf::Places;
 use crate::health::servers::Probes;
 use crate::nft::settings::Settings;
+use crate::watch::Scope;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -278,6 +279,11 @@ impl Config {
     /// How packets are routed, as the field `mode` names it.
     pub fn mode(&self) -> &'static str {
         if self.serves_sockets { EBPF } else { "nftables" }
+    }
+
+    /// What the source of objects is asked for: pods where sockets are served, and nowhere else.
+    pub fn scope(&self) -> Scope<'_> {
+        Scope { node: Some(&self.node), pods: self.serves_sockets }
     }
 
     /// The configuration as a file that says the same.

@@ -10,6 +10,7 @@ mod fault;
 mod names;
 mod node;
 pub mod objects;
+mod pod;
 mod service;
 mod slice;
 
@@ -25,6 +26,8 @@ pub use self::fault::{Fault, FieldError};
 pub use self::names::Names;
 pub use self::node::{node, service_cidr};
 use self::objects::{Head, Metadata, Port};
+pub use self::pod::pod;
+pub(crate) use self::pod::{LABEL, OFF};
 pub use self::service::service;
 pub use self::slice::slice;
 use crate::model::{Change, Kind, Node, ObjectName, Protocol, Service, Slice};
@@ -48,7 +51,7 @@ impl fmt::Display for Key {
 }
 
 fn is_namespaced(kind: Kind) -> bool {
-    matches!(kind, Kind::Service | Kind::Slice)
+    matches!(kind, Kind::Service | Kind::Slice | Kind::Pod)
 }
 
 /// One object in our words. What there are many of is shared by those who keep it.
@@ -62,6 +65,8 @@ pub enum Object {
     Node(Box<Node>),
     /// The ranges of a `ServiceCIDR`.
     ServiceCidr(Vec<IpNetwork>),
+    /// The addresses of a Pod whose sockets are left out.
+    Pod(Vec<IpAddr>),
 }
 
 /// A folder's roster holds one for each object.
@@ -75,6 +80,7 @@ impl Object {
             Self::Slice(slice) => Change::SliceApplied(key.name, slice),
             Self::Node(node) => Change::NodeApplied(*node),
             Self::ServiceCidr(ranges) => Change::ServiceCidrApplied(key.name.name, ranges),
+            Self::Pod(addresses) => Change::PodApplied(key.name, addresses),
         }
     }
 }
@@ -87,6 +93,7 @@ impl Key {
             Kind::Slice => Change::SliceGone(self.name),
             Kind::Node => Change::NodeGone(self.name.name),
             Kind::ServiceCidr => Change::ServiceCidrGone(self.name.name),
+            Kind::Pod => Change::PodGone(self.name),
         }
     }
 }
@@ -129,13 +136,14 @@ pub fn kind(head: &Head) -> Result<Option<Kind>, FieldError> {
     let (kind, expected) = match head.kind.as_str() {
         "Service" => (Kind::Service, "v1"),
         "Node" => (Kind::Node, "v1"),
+        "Pod" => (Kind::Pod, "v1"),
         "EndpointSlice" => (Kind::Slice, "discovery.k8s.io/v1"),
         "ServiceCIDR" => (Kind::ServiceCidr, "networking.k8s.io/v1"),
         _ => return Ok(None),
     };
     if head.api_version == expected {
         Ok(Some(kind))
-    } else if kind == Kind::Service && head.api_version.contains('/') {
+    } else if matches!(kind, Kind::Service | Kind::Pod) && head.api_version.contains('/') {
         // Others have a kind of this name too, such as serving.knative.dev/v1.
         Ok(None)
     } else {

@@ -97,6 +97,8 @@ pub struct Surroundings {
     pub service_cidrs: BTreeSet<IpNetwork>,
     /// Networks between whose addresses nothing is translated, and nothing is to be tracked.
     pub untracked: Vec<IpNetwork>,
+    /// The addresses of this node's pods whose sockets are left out.
+    pub left_out: BTreeSet<IpAddr>,
 }
 
 impl Surroundings {
@@ -108,6 +110,7 @@ impl Surroundings {
             pod_cidrs: model.node().pod_cidrs.clone(),
             service_cidrs: model.service_cidrs(),
             untracked: Vec::new(),
+            left_out: model.left_out(),
         }
     }
 }

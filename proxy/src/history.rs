@@ -46,6 +46,7 @@ impl History {
             Change::SliceApplied(..) | Change::SliceGone(_) => Kind::Slice,
             Change::NodeApplied(_) | Change::NodeGone(_) => Kind::Node,
             Change::ServiceCidrApplied(..) | Change::ServiceCidrGone(_) => Kind::ServiceCidr,
+            Change::PodApplied(..) | Change::PodGone(_) => Kind::Pod,
             Change::Complete(kind) => *kind,
         };
         self.heard.insert(kind, now);

@@ -9,6 +9,7 @@ mod objects;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
@@ -31,6 +32,8 @@ pub enum Kind {
     Node,
     /// networking.k8s.io/v1 `ServiceCIDR`.
     ServiceCidr,
+    /// core/v1 Pod (of our own node, those whose sockets are left out).
+    Pod,
 }
 
 impl fmt::Display for Kind {
@@ -40,6 +43,7 @@ impl fmt::Display for Kind {
             Self::Slice => "EndpointSlice",
             Self::Node => "Node",
             Self::ServiceCidr => "ServiceCIDR",
+            Self::Pod => "Pod",
         })
     }
 }
@@ -63,6 +67,10 @@ pub enum Change {
     ServiceCidrApplied(Arc<str>, Vec<IpNetwork>),
     /// A `ServiceCIDR` is gone.
     ServiceCidrGone(Arc<str>),
+    /// A Pod of our own node exists whose sockets are left out, with these addresses.
+    PodApplied(ObjectName, Vec<IpAddr>),
+    /// It is gone, or its sockets are served again.
+    PodGone(ObjectName),
     /// Every object of this kind that exists has been applied at least once.
     Complete(Kind),
 }
@@ -76,6 +84,8 @@ pub struct Dirty {
     pub node: bool,
     /// The union of the Services' ranges changed.
     pub service_cidrs: bool,
+    /// The addresses of the pods that are left out changed.
+    pub left_out: bool,
 }
 
 /// What is known of one Service; never nothing.
@@ -97,6 +107,9 @@ pub struct Model {
     node: Node,
     node_exists: bool,
     service_cidrs: BTreeMap<Arc<str>, Vec<IpNetwork>>,
+    /// The pods that are left out.
+    pods: BTreeMap<ObjectName, Vec<IpAddr>>,
+    awaits_pods: bool,
     complete: BTreeSet<Kind>,
     dirty: Dirty,
     pending: Pending,
@@ -124,6 +137,11 @@ pub struct Size {
 }
 
 impl Model {
+    /// The same model, which is ready only when it has heard of pods, too, if this says so.
+    pub fn with_pods(self, awaited: bool) -> Self {
+        Self { awaits_pods: awaited, ..self }
+    }
+
     /// Takes one change in. It never fails and touches nothing but memory.
     pub fn apply(&mut self, change: Change) {
         match change {
@@ -136,6 +154,8 @@ impl Model {
             Change::NodeGone(_) => self.dirty.node |= mem::take(&mut self.node_exists),
             Change::ServiceCidrApplied(name, ranges) => self.change_ranges(|all| all.insert(name, ranges)),
             Change::ServiceCidrGone(name) => self.change_ranges(|all| all.remove(&name)),
+            Change::PodApplied(name, addresses) => self.change_pods(|all| all.insert(name, addresses)),
+            Change::PodGone(name) => self.change_pods(|all| all.remove(&name)),
             Change::Complete(kind) => {
                 self.complete.insert(kind);
             }
@@ -230,6 +250,12 @@ impl Model {
         self.dirty.service_cidrs |= self.service_cidrs() != before;
     }
 
+    fn change_pods<T>(&mut self, change: impl FnOnce(&mut BTreeMap<ObjectName, Vec<IpAddr>>) -> T) {
+        let before = self.left_out();
+        change(&mut self.pods);
+        self.dirty.left_out |= self.left_out() != before;
+    }
+
     /// True once every kind that decides routing is complete: before that nothing may be written, since a half-filled
     /// model would tear down a running node. Our own Node is not among them, since it may be registered late, nor are
     /// the Services' ranges, which servers before Kubernetes 1.33 do not have.
@@ -239,7 +265,8 @@ impl Model {
 
     /// The kinds still awaited.
     pub fn awaited(&self) -> impl Iterator<Item = Kind> + '_ {
-        [Kind::Service, Kind::Slice].into_iter().filter(|kind| !self.complete.contains(kind))
+        let kinds = [Kind::Service, Kind::Slice].into_iter().chain(self.awaits_pods.then_some(Kind::Pod));
+        kinds.filter(|kind| !self.complete.contains(kind))
     }
 
     /// What may have changed since the last call.
@@ -292,6 +319,11 @@ impl Model {
     /// The ranges that cluster IPs come from. A range that several objects name is there until the last of them is gone.
     pub fn service_cidrs(&self) -> BTreeSet<IpNetwork> {
         self.service_cidrs.values().flatten().copied().collect()
+    }
+
+    /// The addresses of our node's pods whose sockets are left out.
+    pub fn left_out(&self) -> BTreeSet<IpAddr> {
+        self.pods.values().flatten().copied().collect()
     }
 }
 

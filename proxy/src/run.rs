@@ -34,6 +34,7 @@ use self::source::Posts;
 use crate::agent::Agent;
 use crate::config::{CommandLine, Config};
 use crate::conntrack::{Forgetter, Outbox, Tracked};
+use crate::dataplane::Dataplane;
 use crate::ebpf::Sockets;
 use crate::frontends::IpFamily;
 use crate::health::{Health, Outbox as Checks, Pulse};
@@ -88,10 +89,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
         .with_reports(reports.clone());
     let agent = agent.with_meter(counted.agent.clone());
     let (standing, stands) = mpsc::channel();
-    let mut agent = agent
-        .with_node_address(config.node_address)
-        .with_standing(standing)
-        .with_external_ips(config.serves_external_ips);
+    let mut agent = as_configured(agent, config).with_standing(standing);
     info!(node = config.node, source = ?config.source, "heddle-proxy {}", env!("CARGO_PKG_VERSION"));
     let (problems, requests) = (counted.problems.clone(), counted.requests.clone());
     health::start(config, (pulse.clone(), counted.probes.clone()), reports.clone(), checked)?;
@@ -115,4 +113,12 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
             ended = reload::follow(config.clone(), line, verbosity) => ended,
         }
     })
+}
+
+/// The agent with what it has from the configuration alone.
+fn as_configured<D: Dataplane>(agent: Agent<D>, config: &Config) -> Agent<D> {
+    agent
+        .with_node_address(config.node_address)
+        .with_pods(config.serves_sockets)
+        .with_external_ips(config.serves_external_ips)
 }

@@ -20,6 +20,7 @@ mod pace;
 mod reasons;
 mod record;
 pub mod roster;
+mod scope;
 mod servers;
 mod shape;
 mod yaml;
@@ -29,3 +30,4 @@ pub use self::connect::{ConnectError, Limits, connect, connect_counted, connect_
 pub use self::file::{FileError, WatchedFile};
 pub use self::inotify::follow_folder;
 pub use self::manifests::{Manifests, ManifestsError, follow_manifests, run_manifests};
+pub use self::scope::Scope;

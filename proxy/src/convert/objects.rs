@@ -69,6 +69,9 @@ pub struct Labels {
     /// This slice is of a headless Service. It counts by being there, whatever its value.
     #[serde(rename = "service.kubernetes.io/headless")]
     pub headless: Option<IgnoredAny>,
+    /// Whether the sockets of this pod are served.
+    #[serde(rename = "heddle.dev/sockets")]
+    pub sockets: Option<String>,
 }
 
 /// core/v1 Service.
@@ -349,6 +352,60 @@ pub struct ServiceCidrSpec {
     /// Ranges of cluster IPs.
     #[serde(deserialize_with = "or_default")]
     pub cidrs: Vec<String>,
+}
+
+/// core/v1 Pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    /// Name and labels.
+    #[serde(deserialize_with = "or_default")]
+    pub metadata: Metadata,
+    /// Where it runs.
+    #[serde(deserialize_with = "or_default")]
+    pub spec: PodSpec,
+    /// What its kubelet says of it.
+    #[serde(deserialize_with = "or_default")]
+    pub status: PodStatus,
+}
+
+/// core/v1 `PodSpec`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct PodSpec {
+    /// The node that it runs on; empty until it has one.
+    #[serde(deserialize_with = "or_default")]
+    pub node_name: String,
+    /// It has the node's network namespace.
+    #[serde(deserialize_with = "or_default")]
+    pub host_network: bool,
+}
+
+/// core/v1 `PodStatus`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PodStatus {
+    /// `Pending`, `Running`, `Succeeded`, …
+    #[serde(deserialize_with = "or_default")]
+    pub phase: String,
+    /// Its addresses.
+    #[serde(rename = "podIPs", deserialize_with = "or_default")]
+    pub pod_ips: Vec<PodIp>,
+}
+
+/// core/v1 `PodIP`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PodIp {
+    /// The address.
+    #[serde(deserialize_with = "or_default")]
+    pub ip: String,
+}
+
+impl AsRef<Metadata> for Pod {
+    fn as_ref(&self) -> &Metadata {
+        &self.metadata
+    }
 }
 
 impl AsRef<Metadata> for Service {

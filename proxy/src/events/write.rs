@@ -40,6 +40,7 @@ pub(super) fn resource(kind: Kind) -> (&'static str, &'static str, &'static str)
         Kind::Slice => ("/apis/discovery.k8s.io/v1", "discovery.k8s.io/v1", "endpointslices"),
         Kind::Node => ("/api/v1", "v1", "nodes"),
         Kind::ServiceCidr => ("/apis/networking.k8s.io/v1", "networking.k8s.io/v1", "servicecidrs"),
+        Kind::Pod => ("/api/v1", "v1", "pods"),
     }
 }
 

@@ -177,7 +177,7 @@ impl OfflineFlags {
 /// What a daemon would believe. What is wrong with the manifests is said, and is no reason to say nothing else.
 fn believe(config: &Config) -> Result<Offline, String> {
     let Source::Manifests(folder) = &config.source else { return Err("there are no manifests".to_owned()) };
-    let mut manifests = Manifests::open(folder, &config.node).map_err(|error| error.to_string())?;
+    let mut manifests = Manifests::open(folder, config.scope()).map_err(|error| error.to_string())?;
     let changes = manifests.first().map_err(|error| error.to_string())?;
     for news in manifests.take_news() {
         if let News::Began(problem) = news {

@@ -1,5 +1,3 @@
-use std::net::IpAddr;
-
 use super::*;
 
 fn name(name: &str) -> ObjectName {
@@ -210,4 +208,33 @@ fn only_services_and_slices_are_waited_for() {
     assert!(!model.ready());
     model.apply(Change::Complete(Kind::Slice));
     assert!(model.ready());
+}
+
+#[test]
+fn pods_are_waited_for_where_they_are_watched() {
+    let mut model = Model::default().with_pods(true);
+    [Kind::Service, Kind::Slice].into_iter().for_each(|kind| model.apply(Change::Complete(kind)));
+    assert_eq!(model.awaited().collect::<Vec<_>>(), [Kind::Pod]);
+    model.apply(Change::Complete(Kind::Pod));
+    assert!(model.ready());
+}
+
+#[test]
+fn an_address_is_left_out_while_a_pod_has_it_that_is() {
+    let mut model = Model::default();
+    let addresses =
+        |last: &[u8]| -> Vec<IpAddr> { last.iter().map(|last| [10, 244, 1, *last].into()).collect() };
+    let dirty = Dirty { left_out: true, ..Dirty::default() };
+    model.apply(Change::PodApplied(name("a"), addresses(&[7])));
+    assert_eq!(model.take_dirty(), dirty);
+    model.apply(Change::PodApplied(name("a"), addresses(&[7])));
+    assert_eq!(model.take_dirty(), Dirty::default());
+    // The next one of a StatefulSet may be known before the one before is gone.
+    model.apply(Change::PodApplied(name("b"), addresses(&[7, 8])));
+    assert_eq!(model.take_dirty(), dirty);
+    model.apply(Change::PodGone(name("a")));
+    assert_eq!(model.take_dirty(), Dirty::default());
+    assert_eq!(model.left_out(), addresses(&[7, 8]).into_iter().collect());
+    model.apply(Change::PodGone(name("b")));
+    assert_eq!((model.take_dirty(), model.left_out().len()), (dirty, 0));
 }

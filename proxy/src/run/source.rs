@@ -31,11 +31,11 @@ pub(super) async fn follow(config: &Config, agent: Sender<Event>, posts: Posts) 
     let Posts { requests, reports, to_post } = posts;
     let tell = move |news| reports.tell(Report::Problem(news));
     match &config.source {
-        Source::Manifests(folder) => follow_manifests(folder.clone(), config.node.clone(), emit, tell).await,
+        Source::Manifests(folder) => follow_manifests(folder.clone(), config.clone(), emit, tell).await,
         Source::ApiServer { kubeconfig, master } => {
             let client = watch::connect_counted(kubeconfig.as_deref(), master.as_deref(), requests).await?;
             tokio::join!(
-                watch::run_api(client.clone(), &config.node, emit, tell),
+                watch::run_api(client.clone(), config.scope(), emit, tell),
                 events::post(client, Reporter::proxy(&config.node), to_post)
             );
             Err(RunError::Ended("the API server's watch"))
@@ -46,13 +46,13 @@ pub(super) async fn follow(config: &Config, agent: Sender<Event>, posts: Posts) 
 /// The folder's watch blocks, so it has a thread; this waits for its failure.
 async fn follow_manifests(
     folder: PathBuf,
-    node: String,
+    config: Config,
     emit: impl Fn(Change) + Send + 'static,
     tell: impl Fn(News) + Send + 'static,
 ) -> Result<(), RunError> {
     let (failed, failure) = oneshot::channel();
     spawn("manifests", move || {
-        let Err(error) = watch::run_manifests(&folder, &node, emit, tell);
+        let Err(error) = watch::run_manifests(&folder, config.scope(), emit, tell);
         // Nobody waits for it any more when a signal came first.
         let _ = failed.send(error);
     })?;

@@ -3,7 +3,7 @@
 //! Not what it says: see `record` and `census` for what is made of that, and what little is kept. Each kind is listed and watched on its own, by
 //! streaming list where the server has that, and for ever: a server that refuses, breaks off or is away is reported
 //! once and tried again, and what it said before stands. Invariant: [`Change::Complete`] of a kind comes after every
-//! object of a whole list.
+//! object of a whole list, or where the server refuses to list pods.
 
 use std::fmt::Debug;
 use std::pin::pin;
@@ -20,8 +20,9 @@ use tracing::{debug, info};
 use super::lean::Lean;
 use super::reasons;
 use super::record::Record;
-use crate::convert::objects::{Metadata, Node, ServiceCidr};
-use crate::convert::{self, FieldError, Names, Verdict};
+use super::scope::Scope;
+use crate::convert::objects::{Metadata, Node, Pod, ServiceCidr};
+use crate::convert::{self, FieldError, LABEL, Names, OFF, Verdict};
 use crate::model::{Change, Kind};
 use crate::problems::News;
 
@@ -30,11 +31,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long to leave a server alone that does not have the kind; it may be upgraded.
 const LONG_PAUSE: Duration = Duration::from_mins(5);
 
-/// Emits what the API server says of Services, slices and the Node called `node`, then every difference, and tells of what
+/// Emits what the API server says of Services, slices and what else it is asked for, then every difference, and tells of what
 /// is wrong with objects. Never ends.
-pub async fn run_api(
+pub async fn run_api<'a>(
     client: Client,
-    node: &str,
+    scope: impl Into<Scope<'a>>,
     emit: impl Fn(Change) + Send + Sync + 'static,
     tell: impl Fn(News) + Send + Sync + 'static,
 ) {
@@ -57,10 +58,19 @@ pub async fn run_api(
         filter: everything.clone().labels("!service.kubernetes.io/headless"),
         convert: convert::slice,
     };
-    let node = nodes(client.clone(), everything.fields(&format!("metadata.name={node}")));
+    let Scope { node, pods } = scope.into();
+    let filter = node
+        .map_or_else(watcher::Config::default, |node| everything.fields(&format!("metadata.name={node}")));
+    let pods = node.filter(|_| pods).map(|node| pods_left_out(client.clone(), node));
+    let node = nodes(client.clone(), filter);
     let ranges = service_cidrs(client);
     let out = Out { emit: &emit, tell: &tell };
-    tokio::join!(services.run(out), slices.run(out), node.run(out), ranges.run(out));
+    let pods = async {
+        if let Some(pods) = pods {
+            pods.run(out).await;
+        }
+    };
+    tokio::join!(services.run(out), slices.run(out), node.run(out), ranges.run(out), pods);
 }
 
 /// The same of all Nodes, and of nothing else. Never ends.
@@ -85,6 +95,14 @@ fn service_cidrs(client: Client) -> Follower<ServiceCidr> {
         filter: watcher::Config::default(),
         convert: convert::service_cidr,
     }
+}
+
+/// A node without such pods is told of none, and of no change of the others.
+fn pods_left_out(client: Client, node: &str) -> Follower<Pod> {
+    let filter =
+        watcher::Config::default().labels(&format!("{LABEL}={OFF}")).fields(&format!("spec.nodeName={node}"));
+    let api = Api::all_with(client, &resource("", "v1", "Pod", "pods"));
+    Follower { kind: Kind::Pod, api, filter, convert: convert::pod }
 }
 
 fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
@@ -152,10 +170,14 @@ where
                     record.take(event).into_iter().for_each(out.emit);
                     record.take_news().into_iter().for_each(out.tell);
                 }
-                Err(error) if self.kind == Kind::ServiceCidr && is_withheld(&error) => {
+                Err(error) if is_dispensable(self.kind) && is_withheld(&error) => {
                     let why = reasons::of_watch(self.kind, &error);
                     record
                         .fail(format!("{why}; it is done without, and asked for again every {LONG_PAUSE:?}"));
+                    if self.kind == Kind::Pod {
+                        // Nobody is to wait for them; what was said before stands.
+                        (out.emit)(Change::Complete(Kind::Pod));
+                    }
                     return (start, LONG_PAUSE);
                 }
                 Err(error) if start == Start::Streaming && refuses_streaming(&error) => {
@@ -186,6 +208,11 @@ fn refuses_streaming(error: &watcher::Error) -> bool {
 /// watcher lists again by itself.)
 fn is_expired(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::WatchStartFailed(kube::Error::Api(status)) if status.code == 410)
+}
+
+/// A kind that is done without where the server has it not, or not for us.
+fn is_dispensable(kind: Kind) -> bool {
+    matches!(kind, Kind::ServiceCidr | Kind::Pod)
 }
 
 /// The server does not have the kind, or we may not see it.
@@ -224,6 +251,28 @@ mod tests {
             assert_eq!(next, (Start::Streaming, LONG_PAUSE));
             assert_eq!(asked.load(Ordering::Relaxed), times);
         }
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_pods_that_the_server_does_not_show() {
+        let server = tower::service_fn(|request: Request<Body>| {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            for part in ["labelSelector=heddle.dev%2Fsockets%3Doff", "fieldSelector=spec.nodeName%3Dnode-a"] {
+                assert!(query.contains(part), "{query}");
+            }
+            let status =
+                br#"{"kind": "Status", "status": "Failure", "code": 403, "message": "pods is forbidden"}"#;
+            let answer = Response::builder().status(403).body(Body::from(status.to_vec()));
+            async { Ok::<_, Infallible>(answer.unwrap()) }
+        });
+        let follower = pods_left_out(Client::new(server, "default"), "node-a");
+        let mut record = Record::new(Kind::Pod, convert::pod);
+        let heard = std::sync::Mutex::new(Vec::new());
+        let emit = |change| heard.lock().unwrap().push(change);
+        let out = Out { emit: &emit, tell: &|news| panic!("{news:?}") };
+        let next = follower.follow(Start::Streaming, &mut record, out).await;
+        assert_eq!(next, (Start::Streaming, LONG_PAUSE));
+        assert_eq!(*heard.lock().unwrap(), [Change::Complete(Kind::Pod)]);
     }
 
     #[test]

@@ -11,9 +11,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use tracing::debug;
 
+use super::scope::Scope;
 use super::shape::read;
 use super::yaml;
-use crate::convert::objects::Head;
+use crate::convert::objects::{Head, Pod};
 use crate::convert::{self, Fault, FieldError, Key, Names, Object, Verdict};
 use crate::model::Kind;
 
@@ -109,18 +110,13 @@ impl Parsed {
     }
 }
 
-/// Reads a file's bytes. `node` is the only node that counts, by its name; without one, all do.
-pub fn parse<'a>(
-    format: Format,
-    bytes: &[u8],
-    node: impl Into<Option<&'a str>>,
-    names: &mut Names,
-) -> Parsed {
+/// Reads a file's bytes.
+pub fn parse<'a>(format: Format, bytes: &[u8], scope: impl Into<Scope<'a>>, names: &mut Names) -> Parsed {
     let text = match str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => return Parsed::unreadable(format!("not UTF-8: {error}")),
     };
-    let mut reader = Reader { node: node.into(), names, parsed: Parsed::default() };
+    let mut reader = Reader { scope: scope.into(), names, parsed: Parsed::default() };
     match format {
         Format::Yaml => reader.yaml(text),
         Format::Json => reader.json(text),
@@ -129,7 +125,7 @@ pub fn parse<'a>(
 }
 
 struct Reader<'a> {
-    node: Option<&'a str>,
+    scope: Scope<'a>,
     names: &'a mut Names,
     parsed: Parsed,
 }
@@ -222,8 +218,11 @@ impl Reader<'_> {
             return Err(Fault::Missing.at("kind"));
         }
         let Some(kind) = convert::kind(&head)? else { return Ok(None) };
+        if kind == Kind::Pod && !self.scope.pods {
+            return Ok(None);
+        }
         let key = convert::key(kind, &head.metadata, self.names)?;
-        let is_other_node = kind == Kind::Node && self.node.is_some_and(|node| *key.name.name != *node);
+        let is_other_node = kind == Kind::Node && self.scope.node.is_some_and(|node| *key.name.name != *node);
         Ok((!is_other_node).then_some((kind, key)))
     }
 
@@ -233,6 +232,15 @@ impl Reader<'_> {
             Kind::Slice => convert::slice(&read(document)?, self.names),
             Kind::Node => convert::node(&read(document)?, self.names),
             Kind::ServiceCidr => convert::service_cidr(&read(document)?, self.names),
+            Kind::Pod => self.pod(&read(document)?),
+        }
+    }
+
+    fn pod(&mut self, pod: &Pod) -> Result<Verdict, FieldError> {
+        if self.scope.has_pods_of(&pod.spec.node_name) {
+            convert::pod(pod, self.names)
+        } else {
+            Ok(Verdict::Ignored("it is not on this node (spec.nodeName)"))
         }
     }
 

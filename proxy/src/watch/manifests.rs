@@ -13,8 +13,9 @@ use thiserror::Error;
 use tracing::warn;
 
 use super::documents::{self, Format, Parsed};
-use super::folder::{Folder, Round, Scope};
+use super::folder::{self, Folder, Round};
 use super::roster::{self, Roster, Update};
+use super::scope::Scope;
 use crate::convert::Names;
 use crate::model::{Change, Kind};
 use crate::problems::News;
@@ -43,17 +44,15 @@ pub enum ManifestsError {
 /// Emits what a folder of manifests says, then every difference, for ever, and tells of what is wrong with files and
 /// objects. Blocks: give it a thread of its own.
 ///
-/// `node` is the name of our own node; Node objects of other names are passed over.
-///
 /// # Errors
 /// When the folder cannot be read at the start, or not be watched any longer.
 pub fn run_manifests(
     folder: &Path,
-    node: &str,
+    scope: Scope<'_>,
     emit: impl Fn(Change) + Send + 'static,
     tell: impl Fn(News) + Send + 'static,
 ) -> Result<Infallible, ManifestsError> {
-    follow_manifests(Manifests::open(folder, node)?, emit, tell)
+    follow_manifests(Manifests::open(folder, scope)?, emit, tell)
 }
 
 /// Emits what a folder that is being watched says, then every difference, for ever. Blocks.
@@ -79,6 +78,8 @@ pub struct Manifests {
     path: PathBuf,
     /// The only node that counts; without one, all do.
     node: Option<String>,
+    /// Its pods count, too.
+    pods: bool,
     roster: Roster,
     names: Names,
     news: Vec<News>,
@@ -89,8 +90,9 @@ impl Manifests {
     ///
     /// # Errors
     /// When it is not a folder that can be read.
-    pub fn open(path: &Path, node: &str) -> Result<Self, ManifestsError> {
-        Ok(Self { node: Some(node.to_owned()), ..Self::open_with_all_nodes(path)? })
+    pub fn open<'a>(path: &Path, scope: impl Into<Scope<'a>>) -> Result<Self, ManifestsError> {
+        let Scope { node, pods } = scope.into();
+        Ok(Self { node: node.map(str::to_owned), pods, ..Self::open_with_all_nodes(path)? })
     }
 
     /// The same where every Node object counts.
@@ -99,13 +101,14 @@ impl Manifests {
     /// As [`open`](Self::open).
     pub fn open_with_all_nodes(path: &Path) -> Result<Self, ManifestsError> {
         let open_error = |source| ManifestsError::Open { folder: path.to_owned(), source };
-        let folder = Folder::watch(path, Scope::Manifests).map_err(open_error)?;
+        let folder = Folder::watch(path, folder::Scope::Manifests).map_err(open_error)?;
         folder.files().map_err(open_error)?;
         let path = path.to_owned();
         Ok(Self {
             folder,
             path,
             node: None,
+            pods: false,
             roster: Roster::default(),
             names: Names::default(),
             news: Vec::new(),
@@ -121,6 +124,7 @@ impl Manifests {
         let read = read.map_err(|source| ManifestsError::Open { folder: self.path.clone(), source })?;
         let mut changes = self.round(Round { read, gone: BTreeSet::new() });
         changes.extend([Kind::Service, Kind::Slice, Kind::Node, Kind::ServiceCidr].map(Change::Complete));
+        changes.extend(self.pods.then_some(Change::Complete(Kind::Pod)));
         self.roster.pack();
         Ok(changes)
     }
@@ -167,8 +171,9 @@ impl Manifests {
 
     fn read(&mut self, name: &str) -> Option<Parsed> {
         let format = Format::of(name)?;
+        let scope = Scope { node: self.node.as_deref(), pods: self.pods };
         match fs::read(self.folder.file(name)) {
-            Ok(bytes) => Some(documents::parse(format, &bytes, self.node.as_deref(), &mut self.names)),
+            Ok(bytes) => Some(documents::parse(format, &bytes, scope, &mut self.names)),
             // Gone since the event: its own event follows.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => Some(Parsed::unreadable(error.to_string())),

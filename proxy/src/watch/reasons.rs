@@ -69,6 +69,7 @@ pub(super) fn of_watch(kind: Kind, error: &watcher::Error) -> String {
         Kind::Slice => "endpointslices.discovery.k8s.io",
         Kind::Node => "nodes",
         Kind::ServiceCidr => "servicecidrs.networking.k8s.io",
+        Kind::Pod => "pods",
     };
     let (verb, error) = match error {
         watcher::Error::InitialListFailed(error) => ("list", error),
@@ -76,6 +77,9 @@ pub(super) fn of_watch(kind: Kind, error: &watcher::Error) -> String {
         other => return other.to_string(),
     };
     match error {
+        kube::Error::Api(status) if status.code == 403 && kind == Kind::Pod => {
+            format!("no right to {verb} {resource}: {}", status.message)
+        }
         kube::Error::Api(status) if status.code == 403 => {
             format!(
                 "no right to {verb} {resource} (the ClusterRole system:node-proxier has it): {}",

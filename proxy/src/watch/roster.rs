@@ -152,13 +152,16 @@ pub fn settle(changes: Vec<Change>) -> Vec<Change> {
 
 fn is_gone(change: &Change) -> bool {
     match change {
-        Change::ServiceGone(_) | Change::SliceGone(_) | Change::NodeGone(_) | Change::ServiceCidrGone(_) => {
-            true
-        }
+        Change::ServiceGone(_)
+        | Change::SliceGone(_)
+        | Change::NodeGone(_)
+        | Change::ServiceCidrGone(_)
+        | Change::PodGone(_) => true,
         Change::ServiceApplied(..)
         | Change::SliceApplied(..)
         | Change::NodeApplied(_)
         | Change::ServiceCidrApplied(..)
+        | Change::PodApplied(..)
         | Change::Complete(_) => false,
     }
 }
@@ -171,6 +174,7 @@ fn subject(change: &Change) -> (Kind, Option<ObjectName>) {
         Change::ServiceCidrApplied(name, _) | Change::ServiceCidrGone(name) => {
             cluster_wide(Kind::ServiceCidr, name)
         }
+        Change::PodApplied(name, _) | Change::PodGone(name) => (Kind::Pod, Some(name.clone())),
         Change::Complete(kind) => (*kind, None),
     }
 }

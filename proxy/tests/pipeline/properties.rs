@@ -105,6 +105,7 @@ proptest! {
                 Change::SliceApplied(n, _) | Change::SliceGone(n) => format!("slice {n}"),
                 Change::NodeApplied(_) | Change::NodeGone(_) => "node".to_owned(),
                 Change::ServiceCidrApplied(n, _) | Change::ServiceCidrGone(n) => format!("range {n}"),
+                Change::PodApplied(n, _) | Change::PodGone(n) => format!("pod {n}"),
                 Change::Complete(_) => continue,
             };
             last.insert(object, change.clone());

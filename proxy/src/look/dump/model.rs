@@ -14,6 +14,10 @@ pub(super) fn text(model: &Model) -> String {
         writeln!(text, "node addresses {} zone {zone} pods {}", list(&node.addresses), list(&node.pod_cidrs));
     let ranges: Vec<_> = model.service_cidrs().into_iter().collect();
     let _ = writeln!(text, "service ranges {}", list(&ranges));
+    let left_out: Vec<_> = model.left_out().into_iter().collect();
+    if !left_out.is_empty() {
+        let _ = writeln!(text, "pods left out {}", list(&left_out));
+    }
     for (name, service) in model.services() {
         let _ = writeln!(text, "service {name} {}", facts(service).join(" "));
         for port in &service.ports {
@@ -95,6 +99,7 @@ pub(super) fn json(model: &Model) -> Value {
             "podCIDRs": strings(&node.pod_cidrs),
         },
         "serviceCIDRs": model.service_cidrs().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "podsLeftOut": model.left_out(),
         "services": services.collect::<Vec<_>>(),
     })
 }

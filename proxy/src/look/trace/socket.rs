@@ -25,7 +25,7 @@ impl Told {
     pub fn of(here: &Here<'_>, packet: &Packet) -> Option<Self> {
         here.inside.sockets.filter(View::is_serving)?;
         let is_node = packet.in_interface.is_none();
-        if !is_node && !is_pod(here, packet) {
+        if !is_node && (!is_pod(here, packet) || here.inside.model.left_out().contains(&packet.source)) {
             return None;
         }
         let frontend = find(here, packet)?;

@@ -240,3 +240,20 @@ proptest! {
         yaml(&lines.join("\n"));
     }
 }
+
+/// Where sockets are not served, not even a mistake in one is of interest.
+#[test]
+fn pods_count_on_their_own_node_and_only_where_they_are_asked_for() {
+    let pod = |name: &str, node: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{heddle.dev/sockets: \"off\"}}}}\n\
+             spec: {{nodeName: {node}}}\nstatus: {{podIPs: [{{ip: 10.244.1.7}}]}}\n"
+        )
+    };
+    let text = format!("{}{}---\napiVersion: v1\nkind: Pod\n", pod("a", "node-a"), pod("b", "node-b"));
+    let asked = Scope { pods: true, ..Scope::from("node-a") };
+    let asked = parse(Format::Yaml, text.as_bytes(), asked, &mut Names::default());
+    assert_eq!((keys(&asked), mistakes(&asked).len()), (vec!["Pod default/a".to_owned()], 1));
+    let unasked = yaml(&text);
+    assert_eq!((keys(&unasked).len(), mistakes(&unasked).len()), (0, 0));
+}
