@@ -18,6 +18,7 @@
 //! | [`apply`] | the dataplane, over the one for packets |
 //! | [`bound`] | connected UDP sockets whose endpoint is gone |
 //! | [`namespaces`] | those of pods |
+//! | [`left_out`] | pods whose sockets are not served |
 //! | [`report`] | what is told of it |
 //! | [`tally`] | what was counted, whatever became of the counters |
 //! | [`view`] | what there is to see of it between two syncs |
@@ -32,6 +33,7 @@ pub mod bound;
 pub mod error;
 pub mod fake;
 pub mod kernel;
+pub mod left_out;
 pub mod maps;
 pub mod memory;
 pub mod namespaces;

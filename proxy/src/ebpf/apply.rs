@@ -7,7 +7,9 @@
 use super::attach::Cgroup;
 use super::error::Unable;
 use super::kernel::KernelTables;
+use super::left_out::LeftOut;
 use super::maps::{Maps, Tables};
+use super::namespaces::{self, Namespaces};
 use super::pins::Pins;
 use super::plan::{self, Leads};
 use super::probe::Probe;
@@ -27,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -78,6 +80,16 @@ pub trait Door {
     /// When they cannot be listed, or written.
     fn serve_on(&mut self, tables: &mut Self::Tables, served: &dyn Fn(&IpAddr) -> bool)
     -> Result<(), Unable>;
+
+    /// Leaves the pods with these addresses out, and nobody else. Returns the addresses that no pod has been found with.
+    ///
+    /// # Errors
+    /// When pods cannot be looked for, or left out.
+    fn leave_out(
+        &mut self,
+        tables: &mut Self::Tables,
+        pods: &BTreeSet<IpAddr>,
+    ) -> Result<BTreeSet<IpAddr>, Unable>;
 }
 
 /// Where things are.
@@ -91,12 +103,20 @@ pub struct Places {
     pub namespaces: Option<PathBuf>,
 }
 
+impl Places {
+    /// The folder with the network namespaces of pods.
+    pub fn namespaces(&self) -> &Path {
+        self.namespaces.as_deref().unwrap_or(Path::new(namespaces::FOLDER))
+    }
+}
+
 /// The kernel's side of the door, in the node's network namespace. What it needs is opened when it is first used.
 #[derive(Debug)]
 pub struct KernelDoor {
     pins: Pins,
     proof: Proof,
     addresses: Option<Socket>,
+    namespaces: Namespaces,
     cgroup: Option<PathBuf>,
 }
 
@@ -147,7 +167,8 @@ impl Proof {
 impl KernelDoor {
     /// One whose effect is found out in this way.
     pub fn new(proof: Proof) -> Self {
-        Self { pins: proof.pins.clone(), proof, addresses: None, cgroup: None }
+        let namespaces = Namespaces::of(proof.places.namespaces());
+        Self { pins: proof.pins.clone(), proof, addresses: None, namespaces, cgroup: None }
     }
 
     fn addresses(&mut self) -> Result<BTreeSet<IpAddr>, heddle_netlink::Error> {
@@ -207,6 +228,16 @@ impl Door for KernelDoor {
         let wanted = all.into_iter().filter(served).collect();
         tables.set_addresses(&wanted).map_err(Unable::at("serve node ports"))
     }
+
+    fn leave_out(
+        &mut self,
+        tables: &mut KernelTables,
+        pods: &BTreeSet<IpAddr>,
+    ) -> Result<BTreeSet<IpAddr>, Unable> {
+        let found = self.namespaces.find_by_address(pods).map_err(Unable::at("look for pods"))?;
+        tables.leave_out(&found.cookies).map_err(Unable::at("leave pods out"))?;
+        Ok(found.missing)
+    }
 }
 
 /// The eBPF dataplane over another one, which has everything that sockets do not see.
@@ -224,6 +255,7 @@ pub struct Ebpf<N, D: Door> {
     /// Everything is planned again: what is staged is not all that differs.
     replan: bool,
     addresses_are_due: bool,
+    left_out: LeftOut,
     backoff: Backoff,
     retry: Option<Instant>,
     /// When it was asked to look again.
@@ -257,6 +289,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             staged: BTreeMap::new(),
             replan: true,
             addresses_are_due: true,
+            left_out: LeftOut::default(),
             backoff: Backoff::default(),
             retry: None,
             asked: None,
@@ -300,6 +333,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
     fn to_be_untracked(&self) -> Vec<IpNetwork> {
         let is_safe =
             self.settings.untracks_pods && self.state == State::Serving && self.by_packets.is_empty();
+        let is_safe = is_safe && !self.left_out.had_some();
         if is_safe { self.surroundings.pod_cidrs.clone() } else { Vec::new() }
     }
 
@@ -320,6 +354,9 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             let mut done = live.apply(edits, wanted);
             if addresses {
                 done = done.and_then(|()| self.serve_node_ports(&mut live.tables));
+            }
+            if self.left_out.due().is_some_and(|due| due <= Instant::now()) {
+                self.leave_out(&mut live.tables);
             }
             self.live = Some(live);
             return done.map(|()| count);
@@ -355,6 +392,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         let count = all.len();
         live.apply(all, wanted)?;
         self.serve_node_ports(&mut live.tables)?;
+        self.leave_out(&mut live.tables);
         self.door.attach(&live.tables)?;
         self.prove()?;
         self.report.take_over(self.door.cgroup());
@@ -389,6 +427,11 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             // So that how it ended is said in any case.
             self.state = State::Waiting;
         }
+    }
+
+    fn leave_out(&mut self, tables: &mut D::Tables) {
+        let outcome = self.door.leave_out(tables, self.left_out.pods());
+        self.left_out.settle(outcome, Instant::now());
     }
 
     /// Serves sockets, or lets them go.
@@ -493,6 +536,7 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
         self.surroundings.clone_from(surroundings);
         self.replan |= before != IpFamily::ALL.map(|family| self.knows_pods(family));
         self.addresses_are_due = true;
+        self.left_out.want(&surroundings.left_out, Instant::now());
         self.surround_packets();
     }
 
@@ -513,7 +557,8 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
     }
 
     fn due(&self) -> Option<Instant> {
-        self.packets.due().into_iter().chain(self.retry).chain(self.asked).min()
+        let left_out = self.live.as_ref().and_then(|_| self.left_out.due());
+        self.packets.due().into_iter().chain(self.retry).chain(self.asked).chain(left_out).min()
     }
 
     fn wanted(&self) -> Vec<&Table> {

@@ -21,6 +21,8 @@ pub enum Act {
     Load,
     /// [`Door::serve_on`].
     ServeOn,
+    /// [`Door::leave_out`].
+    LeaveOut,
     /// [`Door::attach`].
     Attach,
     /// [`Door::prove`].
@@ -40,6 +42,8 @@ pub struct FakeDoor {
     pub fails: BTreeMap<Act, usize>,
     /// The node's addresses.
     pub addresses: Vec<IpAddr>,
+    /// The namespaces of its pods.
+    pub namespaces: BTreeMap<IpAddr, u64>,
     /// The largest room for frontends that maps of the next load can have.
     pub limit: Option<usize>,
 }
@@ -105,5 +109,14 @@ impl Door for FakeDoor {
         let all = self.addresses.iter().filter(|address| served(address));
         tables.held.addresses = all.map(|address| plan::address(*address)).collect::<BTreeSet<_>>();
         Ok(())
+    }
+    fn leave_out(
+        &mut self,
+        tables: &mut Memory,
+        pods: &BTreeSet<IpAddr>,
+    ) -> Result<BTreeSet<IpAddr>, Unable> {
+        self.act(Act::LeaveOut)?;
+        tables.held.left_out = pods.iter().filter_map(|pod| self.namespaces.get(pod)).copied().collect();
+        Ok(pods.iter().filter(|pod| !self.namespaces.contains_key(pod)).copied().collect())
     }
 }

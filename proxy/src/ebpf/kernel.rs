@@ -40,6 +40,9 @@ pub struct KernelTables {
     ports: Words,
     addresses: OwnedFd,
     known_addresses: BTreeSet<IpAddr>,
+    leaves_out: Words,
+    not_served: OwnedFd,
+    known_left_out: BTreeSet<u64>,
     client_table: OwnedFd,
     /// How many there may be.
     processors: usize,
@@ -177,6 +180,9 @@ impl KernelTables {
                 .map_err(Unable::at("share a map"))?,
             addresses: map("NODE_ADDRESS")?,
             known_addresses: BTreeSet::new(),
+            leaves_out: Words::share(map("LEAVES_OUT")?, 1).map_err(Unable::at("share a map"))?,
+            not_served: map("NOT_SERVED")?,
+            known_left_out: BTreeSet::new(),
             client_table: map("CLIENT_TABLE")?,
             processors,
             pins: pins.clone(),
@@ -203,6 +209,27 @@ impl KernelTables {
         }
         self.known_addresses.clone_from(wanted);
         Ok(())
+    }
+
+    /// Leaves the network namespaces with these cookies out, and no others.
+    ///
+    /// # Errors
+    /// When the kernel refuses one; those before it are left out.
+    pub fn leave_out(&mut self, wanted: &BTreeSet<u64>) -> io::Result<()> {
+        let map = self.not_served.as_fd();
+        for cookie in self.known_left_out.difference(wanted) {
+            sys::delete(map, &cookie.to_ne_bytes())?;
+        }
+        self.known_left_out.retain(|cookie| wanted.contains(cookie));
+        let new: Vec<u64> = wanted.difference(&self.known_left_out).copied().collect();
+        let put = new.into_iter().try_for_each(|cookie| {
+            sys::update(map, &cookie.to_ne_bytes(), &[1])?;
+            self.known_left_out.insert(cookie);
+            Ok(())
+        });
+        // Whoever is told to look finds what was put there before.
+        self.leaves_out.store(0, u64::from(!self.known_left_out.is_empty()));
+        put
     }
 }
 

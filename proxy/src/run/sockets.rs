@@ -8,7 +8,7 @@ use crate::conntrack::{Changes, Forgetter};
 use crate::dataplane::Dataplane;
 use crate::ebpf::apply::Proof;
 use crate::ebpf::bound::Bound;
-use crate::ebpf::namespaces::{self, Namespaces};
+use crate::ebpf::namespaces::Namespaces;
 use crate::ebpf::pins::{BPF_FS, Pins};
 use crate::ebpf::{Ebpf, KernelDoor, Sockets, State};
 use crate::nft::{Kernel, Nft};
@@ -46,8 +46,8 @@ pub(super) fn close_stale(config: &Config) -> Result<Option<Sender<Changes>>, Ru
     if !config.serves_sockets {
         return Ok(None);
     }
-    let folder = config.places.namespaces.as_deref().unwrap_or(Path::new(namespaces::FOLDER));
-    let bound = Bound::open(pins(config), Namespaces::of(folder)).map_err(KernelError::Open)?;
+    let namespaces = Namespaces::of(config.places.namespaces());
+    let bound = Bound::open(pins(config), namespaces).map_err(KernelError::Open)?;
     let mut forgetter = Forgetter::new(bound, &config.settings);
     let (told, changes) = channel();
     spawn("stale sockets", move || forgetter.run(&changes))?;

@@ -245,3 +245,48 @@ fn the_ranges_of_the_nodes_pods_decide_anew_what_pods_are_served() {
         assert_eq!(acts(&mut agent, Act::Load), loads, "{ranges:?}");
     }
 }
+
+fn left_out(agent: &mut Driven) -> Option<Vec<u64>> {
+    Some(agent.dataplane().live.as_ref()?.tables.held.left_out.iter().copied().collect())
+}
+
+#[test]
+fn pods_are_left_out_before_the_first_program_runs_and_served_again_when_they_want() {
+    let (mut agent, _) = agent();
+    let pod = |number: u8| {
+        let name = ObjectName::new("default", &format!("pod-{number}"));
+        Change::PodApplied(name, vec![[10, 244, 1, number].into()])
+    };
+    agent.dataplane().door().namespaces =
+        (1..=2).map(|number| ([10, 244, 1, number].into(), number.into())).collect();
+    tell(&mut agent, services(1).chain([pod(1)]).chain(complete()));
+    assert_eq!(agent.sync(), None);
+    let seen_first = agent.dataplane().door().running.as_ref().map(|held| held.left_out.clone());
+    assert_eq!(seen_first, Some([1].into()));
+    tell(&mut agent, [pod(2)]);
+    assert_eq!(agent.sync(), None);
+    assert_eq!(left_out(&mut agent), Some(vec![1, 2]));
+    tell(&mut agent, [Change::PodGone(ObjectName::new("default", "pod-1"))]);
+    assert_eq!(agent.sync(), None);
+    assert_eq!((left_out(&mut agent), acts(&mut agent, Act::Load)), (Some(vec![2]), 1));
+}
+
+/// Where they cannot be looked for, too: that is no reason to let all sockets go.
+#[test]
+fn a_pod_that_is_not_found_is_looked_for_again_and_the_others_are_served() {
+    for fails in [0, 1] {
+        let (mut agent, report) = agent();
+        let pod = Change::PodApplied(ObjectName::new("default", "pod"), vec![[10, 244, 1, 1].into()]);
+        agent.dataplane().door().fails.insert(Act::LeaveOut, fails);
+        tell(&mut agent, services(1).chain([pod]).chain(complete()));
+        assert_eq!(agent.sync(), None);
+        assert_eq!((left_out(&mut agent), report.ask().state), (Some(vec![]), State::Serving));
+        agent.dataplane().door().namespaces.insert([10, 244, 1, 1].into(), 7);
+        let due = agent.dataplane().due().unwrap();
+        assert!(due <= Instant::now() + Duration::from_secs(1));
+        agent.dataplane().left_out = LeftOut::default();
+        agent.dataplane().left_out.want(&[[10, 244, 1, 1].into()].into(), Instant::now());
+        assert_eq!(agent.sync(), None);
+        assert_eq!(left_out(&mut agent), Some(vec![7]));
+    }
+}
