@@ -4,6 +4,8 @@
 //! The pods of the DaemonSets run as kubelet would start them, by an API server that gives their ServiceAccounts the rights of
 //! their ClusterRoles and nothing else. A server without streaming lists is the more demanding one: it is asked for lists too.
 
+use heddle_netlink::conntrack::{self, Destination, Filter};
+use heddle_netlink::{Family, Socket};
 use heddle_tests::cluster::Cluster;
 use heddle_tests::kubelet::{NAMESPACE, Pod};
 use heddle_tests::lab::{Node, Underlay};
@@ -235,6 +237,36 @@ impl Stage {
         })?;
         Ok(())
     }
+
+    /// A pod with the label has its connections translated on the node, as others have not.
+    fn leaves_a_pod_out(&self) -> Outcomes {
+        let node = self.cluster.node("node-1")?;
+        let (mesh, web) = (node.pod("mesh")?, node.pod("mesh-web")?);
+        let to: SocketAddr = "10.96.0.54:80".parse()?;
+        let of_family = |pod: &heddle_tests::lab::Pod| pod.addresses().iter().copied().find(IpAddr::is_ipv4);
+        let endpoints: Vec<IpAddr> = of_family(&web).into_iter().collect();
+        self.apply(service("mesh-web", &[to.ip()], to.port(), TARGET))?;
+        self.apply(slice("mesh-web", "node-1", &endpoints, TARGET))?;
+        self.apply(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": "mesh", "namespace": "default", "labels": { "heddle.dev/sockets": "off" } },
+            "spec": { "nodeName": "node-1", "containers": [{ "name": "main", "image": "main" }] },
+            "status": { "phase": "Running", "podIPs": [{ "ip": of_family(&mesh) }] },
+        }))?;
+        let _server = Server::start(web.namespace(), "mesh-web", Transport::Tcp, TARGET)?;
+        let tracked = || -> Result<usize, Box<dyn Error>> {
+            mesh.namespace().enter(|| attempt_here(Transport::Tcp, to, BRIEFLY))?;
+            let filter =
+                Filter { destination: Destination::Address(to.ip()), protocol: 6, port: Some(to.port()) };
+            let list = || conntrack::list(&mut Socket::open(Family::Netfilter)?, &filter, |_| true);
+            Ok(node.namespace().enter(list)??.len())
+        };
+        eventually("a connection that packets made", PATIENCE, || match tracked() {
+            Ok(1..) => Ok(()),
+            other => Err(format!("{other:?}\n{}", self.log())),
+        })?;
+        Ok(())
+    }
 }
 
 #[test]
@@ -243,6 +275,12 @@ fn the_component_ebpf_serves_sockets_in_conf_kind_and_is_taken_away_again() -> O
     stage.says(AT_SOCKETS)?;
     stage.serves()?;
     stage.closes_stale_sockets()?;
+    stage.leaves_a_pod_out()?;
+    let mut times = 0;
+    stage.uses_its_rights("heddle-proxy", || {
+        times += 1;
+        stage.flaps(&format!("flapping-{times}"))
+    })?;
     for name in stage.cluster.names() {
         assert!(ours(stage.cluster.node(&name)?)?.contains("connect4"), "programs are on {name}");
     }
