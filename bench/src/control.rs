@@ -2,11 +2,12 @@
 
 use crate::Failure;
 use crate::cluster::Size;
-use crate::follow::{self, Followed, Started};
+use crate::follow::{self, Followed, NODE, Started};
 use crate::profile::Profile;
 use crate::progress::Progress;
 use crate::report::{Report, Row};
 use crate::stats::{Bound, permille};
+use heddle_tests::lab::Lab;
 
 /// The groups of the report.
 const SERVER: &str = "control plane, from an API server";
@@ -19,11 +20,15 @@ const FOLDER: &str = "control plane, from a folder";
 pub fn measure(profile: &Profile, progress: &mut Progress, report: &mut Report) -> Result<(), Failure> {
     for &size in &profile.clusters {
         progress.step(&format!("follow an API server with {size}"), server_weight(size, profile));
-        tell(size, &follow::api_server(size, profile.changes, profile.additions)?, report);
+        tell(
+            size,
+            &follow::api_server(&Lab::new(&[NODE])?, size, (profile.changes, profile.additions))?,
+            report,
+        );
     }
     for &size in &profile.folders {
         progress.step(&format!("read a folder with {size}"), folder_weight(size));
-        tell_start(FOLDER, size, &follow::folder(size)?, report);
+        tell_start(FOLDER, size, &follow::folder(&Lab::new(&[NODE])?, size)?, report);
     }
     Ok(())
 }

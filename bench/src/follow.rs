@@ -15,7 +15,8 @@ use heddle_tests::proxy::{Manifests, Proxy};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,9 @@ const LULL: Duration = Duration::from_millis(2);
 const CALM: Duration = Duration::from_millis(1500);
 /// Objects in one manifest file.
 const TO_A_FILE: usize = 1000;
-const NODE: &str = "node-1";
+/// Where heddle-proxy is scraped by default.
+const METRICS: u16 = 10_249;
+pub(crate) const NODE: &str = "node-1";
 
 /// A proxy that has started.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +39,10 @@ pub struct Started {
     pub whole: f64,
     /// Seconds of it from the objects in memory to the kernel's yes, as the proxy says.
     pub written: f64,
+    /// Seconds of that in which maps for sockets were loaded and filled, where there are such.
+    pub filled: Option<f64>,
+    /// The memory of these maps by the kernel's count, in MB (10^6 bytes).
+    pub maps: Option<f64>,
     /// Memory some time after.
     pub memory: Resident,
 }
@@ -65,8 +72,7 @@ pub struct Followed {
 ///
 /// # Errors
 /// When something could not be run, or never happened.
-pub fn api_server(size: Size, changes: u32, additions: u32) -> Result<Followed, Failure> {
-    let lab = Lab::new(&[NODE])?;
+pub fn api_server(lab: &Lab, size: Size, (changes, additions): (u32, u32)) -> Result<Followed, Failure> {
     let node = lab.node(NODE)?;
     let server = serve(node)?;
     size.objects().try_for_each(|object| server.apply(object).map(drop))?;
@@ -74,7 +80,7 @@ pub fn api_server(size: Size, changes: u32, additions: u32) -> Result<Followed, 
     let kubeconfig = node.directory().join("kubeconfig").to_string_lossy().into_owned();
     let mut eye = Eye::open(node.namespace())?;
     let mut run = Run::start(node, &["--kubeconfig", &kubeconfig])?;
-    let started = run.started()?;
+    let started = run.started(node)?;
     let holding = eye.count()?;
     let before = run.syncs().len();
     let changed = |serial: u32| size.changed_slice(serial.wrapping_mul(7919) % size.services, serial);
@@ -109,13 +115,12 @@ pub fn api_server(size: Size, changes: u32, additions: u32) -> Result<Followed, 
 ///
 /// # Errors
 /// As [`api_server`].
-pub fn folder(size: Size) -> Result<Started, Failure> {
-    let lab = Lab::new(&[NODE])?;
+pub fn folder(lab: &Lab, size: Size) -> Result<Started, Failure> {
     let node = lab.node(NODE)?;
     let manifests = write(node, &size.objects().collect::<Vec<_>>())?;
     let eye = Eye::open(node.namespace())?;
     let mut run = Run::start(node, &["--manifests", &manifests.folder()])?;
-    let started = run.started()?;
+    let started = run.started(node)?;
     run.end(eye)?;
     Ok(started)
 }
@@ -152,6 +157,22 @@ fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
 
+/// The memory of the maps for sockets, as a scrape tells it.
+fn maps(node: &Node) -> Result<f64, Failure> {
+    let scrape = || -> io::Result<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, METRICS))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = node.namespace().enter(scrape)??;
+    let mut lines = answer.lines().filter_map(|line| line.strip_prefix("heddle_proxy_sockets_map_bytes "));
+    let bytes: f64 = lines.next().ok_or("no memory of maps in the metrics")?.parse()?;
+    Ok(bytes / 1e6)
+}
+
 /// A running proxy.
 struct Run {
     proxy: Proxy,
@@ -170,10 +191,13 @@ impl Run {
     }
 
     /// Waits for the first sync.
-    fn started(&mut self) -> Result<Started, Failure> {
+    fn started(&mut self, node: &Node) -> Result<Started, Failure> {
         let (_, sync) = self.await_whole(0)?;
         let whole = self.start.elapsed().as_secs_f64();
-        Ok(Started { whole, written: sync.milliseconds / 1e3, memory: self.calm_memory()? })
+        let memory = self.calm_memory()?;
+        let filled = synclog::fillings(&self.proxy.log()).first().copied();
+        let maps = if filled.is_some() { Some(maps(node)?) } else { None };
+        Ok(Started { whole, written: sync.milliseconds / 1e3, filled, maps, memory })
     }
 
     /// Waits for the next sync of everything after so many syncs.

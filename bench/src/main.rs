@@ -70,12 +70,14 @@ impl Cni {
 }
 
 fn socket_settings(flags: &Flags) -> sockets::Settings {
-    let (sizes, rounds, connections, bulk) = match flags {
-        Flags { smallest: true, .. } => (vec![(1, 1), (20, 3)], 2, 20, 1 << 20),
-        Flags { quick: true, .. } => (vec![(1, 4), (1_000, 4)], 9, 1_000, 64 << 20),
-        _ => (vec![(1, 4), (1_000, 4), (30_000, 4)], 21, 2_000, 256 << 20),
+    let (sizes, followed, rounds, connections, bulk) = match flags {
+        Flags { smallest: true, .. } => (vec![(1, 1), (20, 3)], vec![(20, 3)], 2, 20, 1 << 20),
+        Flags { quick: true, .. } => (vec![(1, 4), (1_000, 4)], vec![(10_000, 3)], 9, 1_000, 64 << 20),
+        _ => (vec![(1, 4), (1_000, 4), (30_000, 4)], vec![(10_000, 3), (30_000, 4)], 21, 2_000, 256 << 20),
     };
-    sockets::Settings { sizes: sizes.into_iter().map(Size::from).collect(), rounds, connections, bulk }
+    let of = |sizes: Vec<(u32, u32)>| sizes.into_iter().map(Size::from).collect();
+    let changes = if flags.smallest { 5 } else { 300 };
+    sockets::Settings { sizes: of(sizes), rounds, connections, bulk, followed: of(followed), changes }
 }
 
 fn main() -> ExitCode {

@@ -1,20 +1,22 @@
 //! Services at the socket: two pods of one node, with and without a Service between them.
 //!
+//! ebpf:6.3: connections through a Service are compared with direct ones between the same pods, and with those of a node without any rule.
 //! As in the data plane, subjects take turns, and a figure is compared with those of its own round alone. Rates are connections, round
 //! trips or bytes for a second of CPU.
 
 use crate::cluster::{PORT, Size, TARGET};
+use crate::follow::{Followed, NODE};
 use crate::progress::Progress;
 use crate::report::{Report, Row};
-use crate::stats::{Bound, Spread, ratios};
+use crate::stats::{Bound, Spread, permille, ratios};
 use crate::{Failure, follow, load};
 use heddle_tests::lab::{Lab, Pod};
 use heddle_tests::objects;
+use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::proxy::Proxy;
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
-const NODE: &str = "node-1";
 const GROUP: &str = "sockets";
 /// Calls of `connect` for each connection that is made: they are a hundred times as cheap.
 const CALLS: u32 = 50;
@@ -30,6 +32,10 @@ pub struct Settings {
     pub connections: u32,
     /// Bytes of one subject in one round.
     pub bulk: u64,
+    /// Clusters that a proxy follows, and in which so many endpoints change.
+    pub followed: Vec<Size>,
+    /// How many.
+    pub changes: u32,
 }
 
 /// Who serves Services on a node.
@@ -39,6 +45,8 @@ enum Served {
     Bare,
     /// Sockets.
     Sockets(Size),
+    /// Sockets, and connections between pods are not tracked.
+    Untracked(Size),
     /// Packets.
     Packets(Size),
 }
@@ -72,6 +80,11 @@ struct Course {
 /// # Errors
 /// When a node cannot be built, or connections fail.
 pub fn measure(settings: &Settings, progress: &mut Progress, report: &mut Report) -> Result<(), Failure> {
+    for &size in &settings.followed {
+        progress.step(&format!("follow an API server with {size}"), following(size));
+        let lab = Lab::with_sockets(&[NODE])?;
+        tell_followed(size, &follow::api_server(&lab, size, (settings.changes, 0))?, report);
+    }
     let mut stages = Vec::new();
     for served in subjects(settings) {
         progress.step(&format!("load {served:?}"), loading(served));
@@ -94,7 +107,12 @@ pub fn measure(settings: &Settings, progress: &mut Progress, report: &mut Report
 /// The seconds that [`measure`] may take, for the time left.
 pub fn weight(settings: &Settings) -> f64 {
     let loads: f64 = subjects(settings).map(loading).sum();
-    loads + f64::from(settings.rounds) * round_weight(settings)
+    let followed: f64 = settings.followed.iter().copied().map(following).sum();
+    followed + loads + f64::from(settings.rounds) * round_weight(settings)
+}
+
+fn following(size: Size) -> f64 {
+    6.0 + f64::from(size.services) / 4000.0
 }
 
 fn round_weight(settings: &Settings) -> f64 {
@@ -104,19 +122,21 @@ fn round_weight(settings: &Settings) -> f64 {
 fn loading(served: Served) -> f64 {
     match served {
         Served::Bare => 0.3,
-        Served::Sockets(size) | Served::Packets(size) => 0.5 + f64::from(size.services) / 10_000.0,
+        Served::Sockets(size) | Served::Untracked(size) | Served::Packets(size) => {
+            0.5 + f64::from(size.services) / 10_000.0
+        }
     }
 }
 
 fn subjects(settings: &Settings) -> impl Iterator<Item = Served> {
-    let both = |size: &Size| [Served::Sockets(*size), Served::Packets(*size)];
-    [Served::Bare].into_iter().chain(settings.sizes.iter().flat_map(both))
+    let all = |size: &Size| [Served::Sockets(*size), Served::Untracked(*size), Served::Packets(*size)];
+    [Served::Bare].into_iter().chain(settings.sizes.iter().flat_map(all))
 }
 
 impl Stage {
     fn build(served: Served) -> Result<Self, Failure> {
         let lab = match served {
-            Served::Sockets(_) => Lab::with_sockets(&[NODE])?,
+            Served::Sockets(_) | Served::Untracked(_) => Lab::with_sockets(&[NODE])?,
             _ => Lab::new(&[NODE])?,
         };
         let node = lab.node(NODE)?;
@@ -126,7 +146,8 @@ impl Stage {
             (load::listen(server.namespace(), TARGET)?, load::hear(server.namespace(), TARGET)?);
         let service = match served {
             Served::Bare => None,
-            Served::Sockets(size) | Served::Packets(size) => Some(serve(&lab, size, pod)?),
+            Served::Sockets(size) | Served::Packets(size) => Some(serve(&lab, (size, pod), &[])?),
+            Served::Untracked(size) => Some(serve(&lab, (size, pod), &["--untracked-pods"])?),
         };
         let to = SocketAddr::new(pod, TARGET);
         Ok(Self { served, client, listener, hearer, server: to, service, _rest: (server, lab) })
@@ -144,6 +165,10 @@ impl Stage {
             calls: Vec::new(),
         };
         match (self.served, self.service) {
+            (Served::Untracked(size), Some(service)) => {
+                let direct = course(format!("direct, untracked, {size}"), self.server);
+                vec![direct, course(format!("heddle ebpf, untracked, {size}"), service)]
+            }
             (Served::Sockets(size), Some(service)) => {
                 let direct = course(format!("direct beside sockets, {size}"), self.server);
                 vec![direct, course(format!("heddle ebpf, {size}"), service)]
@@ -155,7 +180,7 @@ impl Stage {
 }
 
 /// Starts a proxy with Services of which the last has this endpoint alone. Tables and programs stay when it ends.
-fn serve(lab: &Lab, size: Size, endpoint: IpAddr) -> Result<SocketAddr, Failure> {
+fn serve(lab: &Lab, (size, endpoint): (Size, IpAddr), flags: &[&str]) -> Result<SocketAddr, Failure> {
     let node = lab.node(NODE)?;
     let last = size.services - 1;
     let mut list: Vec<_> = size.objects().collect();
@@ -165,11 +190,19 @@ fn serve(lab: &Lab, size: Size, endpoint: IpAddr) -> Result<SocketAddr, Failure>
     service["spec"]["ports"] = json!([port("TCP", PORT), port("UDP", PORT)]);
     list[usize::try_from(last)?] = slice;
     *list.last_mut().expect("a Service at the end") = service;
+    list.push(node.object());
     let manifests = follow::write(node, &list)?;
-    let proxy = Proxy::start(node, &manifests)?;
+    let proxy = Proxy::start_with(node, &[&["--manifests", &manifests.folder()], flags].concat())?;
     proxy.ready(node)?;
     if node.namespace().cgroup().is_some() {
         proxy.serves_sockets()?;
+    }
+    let has_rule = || {
+        let listed = node.nft(["list", "chains"]).map_err(|error| error.to_string())?.stdout;
+        if listed.contains("untracked") { Ok(()) } else { Err(listed) }
+    };
+    if !flags.is_empty() {
+        eventually("the rule that does not track", PATIENCE, has_rule)?;
     }
     Ok(SocketAddr::new(size.cluster_ip(last), PORT))
 }
@@ -196,6 +229,27 @@ impl Course {
     }
 }
 
+/// ebpf:6.11: what sockets take, and how long a change takes to count, packets and sockets together.
+fn tell_followed(size: Size, found: &Followed, report: &mut Report) {
+    let is = |services, endpoints| (size.services, size.endpoints) == (services, endpoints);
+    let bound = |holds: bool, limit: f64| holds.then_some(Bound::AtMost(limit));
+    let mut add = |what: &str, unit, value: f64, must| {
+        report.add(Row::single(GROUP, &format!("{size}: {what}"), unit, value).must(must));
+    };
+    let (large, usual) = (is(30_000, 4), is(10_000, 3));
+    add("maps loaded and filled", "s", found.started.filled.unwrap_or(f64::NAN), bound(large, 0.3));
+    add("memory of the maps", "MB", found.started.maps.unwrap_or(f64::NAN), bound(large, 20.0));
+    add("memory of heddle-proxy", "MB", found.started.memory.now, bound(large, 80.0));
+    add(
+        "one endpoint: event to kernel and maps, median",
+        "ms",
+        permille(&found.changes, 500).unwrap_or(f64::NAN),
+        None,
+    );
+    let worst = permille(&found.changes, 990).unwrap_or(f64::NAN);
+    add("the same, 99th percentile", "ms", worst, bound(usual, 0.2));
+}
+
 fn tell(stages: &[Stage], courses: &[Course], report: &mut Report) {
     for course in courses {
         let row = |what: &str, unit, values: &[f64]| {
@@ -208,10 +262,11 @@ fn tell(stages: &[Stage], courses: &[Course], report: &mut Report) {
     }
     let Some(bare) = courses.first() else { return };
     for course in courses.iter().filter(|course| !course.is_direct) {
-        let is_ours = matches!(stages[course.stage].served, Served::Sockets(_));
+        let served = stages[course.stage].served;
+        let is_ours = matches!(served, Served::Sockets(_) | Served::Untracked(_));
         let beside = courses.iter().find(|other| other.stage == course.stage && other.is_direct);
         tell_ratios(course, beside.unwrap_or(bare), is_ours, report);
-        let must = is_ours.then_some(Bound::AtLeast(0.96));
+        let must = matches!(served, Served::Untracked(_)).then_some(Bound::AtLeast(0.96));
         report.add(ratio("new connections", (course, bare), must, (&bare.connections, &course.connections)));
     }
 }

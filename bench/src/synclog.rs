@@ -19,6 +19,13 @@ pub fn read(log: &str) -> Vec<Sync> {
     syncs.filter_map(|line| parse(&serde_json::from_str(line).ok()?)).collect()
 }
 
+/// Seconds in which maps for sockets were loaded and filled, each time.
+pub fn fillings(log: &str) -> Vec<f64> {
+    let lines = log.lines().filter(|line| line.contains("filled maps for sockets"));
+    let elapsed = |line: Value| milliseconds(line.get("fields")?.get("elapsed")?.as_str()?);
+    lines.filter_map(|line| Some(elapsed(serde_json::from_str(line).ok()?)? / 1e3)).collect()
+}
+
 fn parse(line: &Value) -> Option<Sync> {
     let fields = line.get("fields")?;
     let operations = fields.get("operations")?.as_f64()?;

@@ -44,6 +44,30 @@ fn the_smallest_profile_runs_and_its_report_is_complete() {
 }
 
 #[test]
+fn sockets_are_measured_beside_packets_and_a_node_without_rules() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("report.json");
+    let host = Namespace::new("bench").unwrap();
+    let bench = Invocation::foreign(env!("CARGO_BIN_EXE_heddle-bench"));
+    let mut bench =
+        bench.args(["--smallest", "--json", file.to_str().unwrap(), "sockets"]).start(&host).unwrap();
+    let status = bench.wait(LIMIT).unwrap();
+    assert!(status.success(), "{status}\n{}", bench.stderr());
+    let report: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    let lacking: Vec<&Value> = rows.iter().filter(|row| !row["median"].is_f64()).collect();
+    assert!(lacking.is_empty(), "figures without a number: {lacking:?}");
+    for what in [
+        "new connections: heddle ebpf, 20 × 3 / direct beside sockets, 20 × 3",
+        "new connections: heddle ebpf, untracked, 20 × 3 / direct, no rules",
+        "UDP there and back: heddle ebpf, 1 × 1 / direct beside sockets, 1 × 1",
+        "20 × 3: memory of the maps",
+    ] {
+        assert!(rows.iter().any(|row| row["what"] == what), "no row {what}");
+    }
+}
+
+#[test]
 fn the_plugin_is_measured_beside_the_reference_plugins_and_a_list_of_ones_own() {
     let folder = tempfile::tempdir().unwrap();
     let (file, list) = (folder.path().join("report.json"), folder.path().join("own.conflist"));

@@ -32,7 +32,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// The door to the kernel's sockets.
 pub trait Door {
@@ -373,6 +373,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
 
     /// Fills new maps, and puts programs that read them in the places of the old ones.
     fn serve_anew(&mut self, wanted: &Frontends) -> Result<usize, Unable> {
+        let start = Instant::now();
         self.staged.clear();
         self.by_packets.clear();
         for (frontend, _, backends) in wanted.iter() {
@@ -390,7 +391,9 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         let all: BTreeMap<Frontend, Option<Leads>> =
             probes.chain(services).map(|(frontend, leads)| (frontend, Some(leads))).collect();
         let count = all.len();
+        let loaded = start.elapsed();
         live.apply(all, wanted)?;
+        debug!(frontends = count, ?loaded, elapsed = ?start.elapsed(), "filled maps for sockets");
         self.serve_node_ports(&mut live.tables)?;
         self.leave_out(&mut live.tables);
         self.door.attach(&live.tables)?;
