@@ -83,7 +83,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 proptest! {
-    /// ebpf:6.1: between any two stores a program sees the old list or the new one, whole; and what it was on its way to when the
+    /// ebpf:6.1 ebpf:6.15: between any two stores a program sees the old list or the new one, whole; and what it was on its way to when the
     /// change began is still there after it. ebpf:6.2: a node port is one row, whatever addresses the node has.
     #[test]
     fn a_reader_sees_the_old_endpoints_or_the_new_ones(changes in prop::collection::vec(change(), 1..24)) {
