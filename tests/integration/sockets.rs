@@ -10,6 +10,8 @@ mod cleanup;
 mod damage;
 #[path = "sockets/fallback.rs"]
 mod fallback;
+#[path = "sockets/growth.rs"]
+mod growth;
 #[path = "sockets/held.rs"]
 mod held;
 #[path = "sockets/moves.rs"]
