@@ -1,6 +1,6 @@
 //! Services at the socket: two pods of one node, with and without a Service between them.
 //!
-//! ebpf:6.3: connections through a Service are compared with direct ones between the same pods, and with those of a node without any rule.
+//! Connections through a Service are compared with direct ones between the same pods, and with those of a node without any rule.
 //! As in the data plane, subjects take turns, and a figure is compared with those of its own round alone. Rates are connections, round
 //! trips or bytes for a second of CPU.
 
@@ -229,7 +229,7 @@ impl Course {
     }
 }
 
-/// ebpf:6.11: what sockets take, and how long a change takes to count, packets and sockets together.
+/// What sockets take, and how long a change takes to count, packets and sockets together.
 fn tell_followed(size: Size, found: &Followed, report: &mut Report) {
     let is = |services, endpoints| (size.services, size.endpoints) == (services, endpoints);
     let bound = |holds: bool, limit: f64| holds.then_some(Bound::AtMost(limit));
