@@ -16,6 +16,7 @@
 //! | [`probe`] | proof that sockets are served |
 //! | [`fake`] | the other side of the dataplane's door: sockets in memory |
 //! | [`apply`] | the dataplane, over the one for packets |
+//! | [`door`](mod@door) | the door to the kernel's sockets |
 //! | [`bound`] | connected UDP sockets whose endpoint is gone |
 //! | [`namespaces`] | those of pods |
 //! | [`left_out`] | pods whose sockets are not served |
@@ -30,6 +31,7 @@
 pub mod apply;
 pub mod attach;
 pub mod bound;
+pub mod door;
 pub mod error;
 pub mod fake;
 pub mod kernel;
@@ -46,7 +48,8 @@ mod sys;
 pub mod tally;
 pub mod view;
 
-pub use apply::{Door, Ebpf, KernelDoor, Places};
+pub use apply::Ebpf;
+pub use door::{Door, KernelDoor, Places};
 pub use error::Unable;
 pub use probe::Probe;
 pub use report::{Sockets, State, Told};

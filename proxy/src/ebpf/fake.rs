@@ -3,7 +3,7 @@
 //! It refuses what the kernel refuses, which is little: programs run once they are attached, and a proof needs programs that run and
 //! maps that were filled before. Nothing here is for a running proxy.
 
-use super::apply::Door;
+use super::door::Door;
 use super::error::Unable;
 use super::memory::{Held, Memory};
 use super::plan::{self, Leads};

@@ -1,0 +1,226 @@
+//! The door to the kernel's sockets: what the dataplane asks for, and who does it on a node.
+//!
+//! It decides nothing: when maps are loaded anew, and when sockets are let go, is the dataplane's. Invariant: what it needs of the node
+//! is opened when it is first used, so that a node without it is one failure among others.
+
+use super::attach::Cgroup;
+use super::error::Unable;
+use super::kernel::KernelTables;
+use super::maps::Tables;
+use super::namespaces::{self, Namespaces};
+use super::pins::Pins;
+use super::plan::Leads;
+use super::probe::Probe;
+use crate::frontends::Frontend;
+use heddle_netlink::{Family, Socket, address};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The door to the kernel's sockets.
+pub trait Door {
+    /// Maps of one load.
+    type Tables: Tables;
+
+    /// Makes new maps and programs, which nothing uses yet.
+    ///
+    /// # Errors
+    /// What the kernel does not take.
+    fn load(&mut self) -> Result<Self::Tables, Unable>;
+
+    /// Puts the programs of these maps in the places of those that run.
+    ///
+    /// # Errors
+    /// What the kernel does not take.
+    fn attach(&mut self, tables: &Self::Tables) -> Result<(), Unable>;
+
+    /// The cgroup that programs were last attached to.
+    fn cgroup(&self) -> Option<PathBuf> {
+        None
+    }
+
+    /// Lets sockets go: from now on packets are served.
+    ///
+    /// # Errors
+    /// When programs are left.
+    fn detach(&mut self) -> Result<(), Unable>;
+
+    /// What the maps must have for [`Door::prove`].
+    ///
+    /// # Errors
+    /// When there can be no proof.
+    fn probes(&mut self) -> Result<Vec<(Frontend, Leads)>, Unable>;
+
+    /// Whether sockets are served, tried out.
+    ///
+    /// # Errors
+    /// What did not work.
+    fn prove(&mut self) -> Result<(), Unable>;
+
+    /// Serves node ports on these of the node's addresses.
+    ///
+    /// # Errors
+    /// When they cannot be listed, or written.
+    fn serve_on(&mut self, tables: &mut Self::Tables, served: &dyn Fn(&IpAddr) -> bool)
+    -> Result<(), Unable>;
+
+    /// Leaves the pods with these addresses out, and nobody else. Returns the addresses that no pod has been found with.
+    ///
+    /// # Errors
+    /// When pods cannot be looked for, or left out.
+    fn leave_out(
+        &mut self,
+        tables: &mut Self::Tables,
+        pods: &BTreeSet<IpAddr>,
+    ) -> Result<BTreeSet<IpAddr>, Unable>;
+}
+
+/// Where things are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The cgroup whose sockets are served; without it, the node's.
+    pub cgroup: Option<PathBuf>,
+    /// The BPF file system; without it, the usual one.
+    pub pins: Option<PathBuf>,
+    /// The folder with the network namespaces of pods; without it, the usual one.
+    pub namespaces: Option<PathBuf>,
+}
+
+impl Places {
+    /// The folder with the network namespaces of pods.
+    pub fn namespaces(&self) -> &Path {
+        self.namespaces.as_deref().unwrap_or(Path::new(namespaces::FOLDER))
+    }
+}
+
+/// The kernel's side of the door, in the node's network namespace. What it needs is opened when it is first used.
+#[derive(Debug)]
+pub struct KernelDoor {
+    pins: Pins,
+    proof: Proof,
+    addresses: Option<Socket>,
+    namespaces: Namespaces,
+    cgroup: Option<PathBuf>,
+}
+
+/// Finds out whether sockets are served, from any thread.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    places: Places,
+    pins: Pins,
+    /// One at a time: there is one receiver for all who try.
+    probe: Arc<Mutex<Option<Probe>>>,
+}
+
+impl Proof {
+    /// One that looks there.
+    pub fn new(places: Places) -> Self {
+        let pins = Pins::in_file_system(places.pins.as_deref().unwrap_or(super::pins::BPF_FS.as_ref()));
+        Self { places, pins, probe: Arc::default() }
+    }
+
+    fn cgroup(&self) -> Result<Cgroup, Unable> {
+        Cgroup::open(self.places.cgroup.as_deref())
+    }
+
+    fn with_probe<T>(&self, work: impl FnOnce(&Probe) -> T) -> Result<T, Unable> {
+        let mut probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*probe {
+            Some(probe) => Ok(work(probe)),
+            None => Ok(work(probe.insert(Probe::open()?))),
+        }
+    }
+
+    /// Tries.
+    ///
+    /// # Errors
+    /// What did not work.
+    pub fn check(&self) -> Result<(), Unable> {
+        self.with_probe(Probe::check)??;
+        // Programs see sockets of ours through any cgroup that we are in; others', only through this one.
+        let cgroup = self.cgroup()?;
+        if cgroup.is_attached(&self.pins) {
+            return Ok(());
+        }
+        let why = "a link is gone, or on another cgroup";
+        Err(Unable::new(format!("find the programs on {}", cgroup.path().display()), why))
+    }
+}
+
+impl KernelDoor {
+    /// One whose effect is found out in this way.
+    pub fn new(proof: Proof) -> Self {
+        let namespaces = Namespaces::of(proof.places.namespaces());
+        Self { pins: proof.pins.clone(), proof, addresses: None, namespaces, cgroup: None }
+    }
+
+    fn addresses(&mut self) -> Result<BTreeSet<IpAddr>, heddle_netlink::Error> {
+        let socket = match &mut self.addresses {
+            Some(socket) => socket,
+            none => none.insert(Socket::open(Family::Route)?),
+        };
+        Ok(address::list_all(socket)?.into_iter().map(|one| one.address.ip()).collect())
+    }
+}
+
+impl Door for KernelDoor {
+    type Tables = KernelTables;
+
+    fn load(&mut self) -> Result<KernelTables, Unable> {
+        KernelTables::load(&self.pins)
+    }
+
+    fn attach(&mut self, tables: &KernelTables) -> Result<(), Unable> {
+        let cgroup = self.proof.cgroup()?;
+        cgroup.attach(&self.pins, &tables.programs)?;
+        self.cgroup = Some(cgroup.path().to_owned());
+        let reader = tables.programs.iter().find(|(name, _)| name == "list_peers");
+        if let Some((_, program)) = reader {
+            self.pins
+                .put_reader(program.as_fd())
+                .map_err(Unable::at("keep the program that reads what sockets were told"))?;
+        }
+        // What stays is found and removed the next time.
+        let _ = self.pins.sweep();
+        Ok(())
+    }
+
+    fn cgroup(&self) -> Option<PathBuf> {
+        self.cgroup.clone()
+    }
+
+    fn detach(&mut self) -> Result<(), Unable> {
+        self.pins.remove().map_err(Unable::at("remove the programs"))?;
+        Ok(())
+    }
+
+    fn probes(&mut self) -> Result<Vec<(Frontend, Leads)>, Unable> {
+        self.proof.with_probe(Probe::frontends)
+    }
+
+    fn prove(&mut self) -> Result<(), Unable> {
+        self.proof.check()
+    }
+
+    fn serve_on(
+        &mut self,
+        tables: &mut KernelTables,
+        served: &dyn Fn(&IpAddr) -> bool,
+    ) -> Result<(), Unable> {
+        let all = self.addresses().map_err(|source| Unable::new("list the node's addresses", source))?;
+        let wanted = all.into_iter().filter(served).collect();
+        tables.set_addresses(&wanted).map_err(Unable::at("serve node ports"))
+    }
+
+    fn leave_out(
+        &mut self,
+        tables: &mut KernelTables,
+        pods: &BTreeSet<IpAddr>,
+    ) -> Result<BTreeSet<IpAddr>, Unable> {
+        let found = self.namespaces.find_by_address(pods).map_err(Unable::at("look for pods"))?;
+        tables.leave_out(&found.cookies).map_err(Unable::at("leave pods out"))?;
+        Ok(found.missing)
+    }
+}
