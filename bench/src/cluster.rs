@@ -3,6 +3,7 @@
 //! Nothing of it exists but what a caller adds: addresses of endpoints are drawn from a range without hosts.
 
 use heddle_tests::objects;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,7 +21,7 @@ const REPLACEMENTS: u32 = 0xac10_0000;
 const ELSEWHERE: &str = "node-2";
 
 /// How large a cluster is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Size {
     /// Services.
     pub services: u32,

@@ -14,9 +14,10 @@ mod place;
 mod plugin;
 
 use crate::Failure;
+use crate::figure::{Figure, Part};
 use crate::progress::Progress;
-use crate::report::{Report, Row};
-use crate::stats::{Bound, permille, ratios};
+use crate::report::{Claim, Report};
+use crate::stats::{Bound, permille};
 use heddle_tests::process::program;
 use place::Place;
 use plugin::Chain;
@@ -24,10 +25,13 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The group of the report.
-const GROUP: &str = "cni";
+/// What ours and the reference plugins are called in the report.
+const OURS: &str = "heddle-cni";
+const REFERENCES: &str = "bridge + host-local";
 /// Where distributions have the reference plugins.
 const REFERENCE: &str = "/usr/lib/cni";
+/// Asked for one family, as the reference plugins are.
+const IPV4: &str = ", IPv4 alone";
 /// Seconds that a round may take, for the time left.
 const ROUND: f64 = 4.0;
 
@@ -49,6 +53,8 @@ pub struct Settings {
 /// One chain on its node, with the medians of each round.
 struct Course {
     name: String,
+    /// What it is asked for beside the usual, as in `, IPv4`.
+    asked: &'static str,
     place: Place,
     add: Vec<f64>,
     del: Vec<f64>,
@@ -56,9 +62,9 @@ struct Course {
 }
 
 impl Course {
-    fn new(name: &str, chain: Chain) -> Result<Self, Failure> {
+    fn new(name: &str, asked: &'static str, chain: Chain) -> Result<Self, Failure> {
         let place = Place::new(chain)?;
-        Ok(Self { name: name.to_owned(), place, add: Vec::new(), del: Vec::new(), link: Vec::new() })
+        Ok(Self { name: name.to_owned(), asked, place, add: Vec::new(), del: Vec::new(), link: Vec::new() })
     }
 
     fn run(&mut self, pods: u32) -> Result<(), Failure> {
@@ -96,14 +102,14 @@ pub fn measure(settings: &Settings, progress: &mut Progress, report: &mut Report
     let bursts = (0..settings.rounds).map(|_| place::burst(&ours(&json!({}))?, settings.burst));
     let bursts = bursts.collect::<Result<Vec<_>, _>>()?;
     let what = format!("{} ADDs at once: all", settings.burst);
-    report.add(Row::spread(GROUP, &what, "s", &bursts).must(Some(Bound::AtMost(0.3))));
+    hold(figure(&what).less("s", &bursts), Some(0.3), report);
     progress.step("many leases", ROUND);
     leases::measure(settings, report)?;
     let binary = fs::metadata(program("heddle-cni")?)?.len();
-    let megabytes = |bytes: u64| Row::single(GROUP, "program", "MB", bytes as f64 / 1e6);
-    report.add(megabytes(binary).must(Some(Bound::AtMost(2.0))));
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    hold(figure("size of the program").less("MB", &[megabytes(binary)]), Some(2.0), report);
     let peak = courses[0].place.peak()?;
-    report.add(Row::single(GROUP, "memory at its peak", "MB", peak).must(Some(Bound::AtMost(8.0))));
+    hold(figure("memory at its peak").less("MB", &[peak]), Some(8.0), report);
     Ok(())
 }
 
@@ -115,20 +121,18 @@ pub fn weight(settings: &Settings) -> f64 {
 fn courses(settings: &Settings) -> Result<Vec<Course>, Failure> {
     let port = json!([{"HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp"}]);
     let mut courses = vec![
-        Course::new("heddle-cni", ours(&json!({}))?)?,
-        Course::new("heddle-cni, one host port", ours(&json!({"runtimeConfig": {"portMappings": port}}))?)?,
-        Course::new(
-            "heddle-cni, IPv4 alone",
-            ours(&json!({"ipam": {"type": "heddle", "subnet": "10.244.0.0/16"}}))?,
-        )?,
+        Course::new(OURS, "", ours(&json!({}))?)?,
+        Course::new(OURS, ", one host port", ours(&json!({"runtimeConfig": {"portMappings": port}}))?)?,
+        Course::new(OURS, IPV4, ours(&json!({"ipam": {"type": "heddle", "subnet": "10.244.0.0/16"}}))?)?,
     ];
     if Path::new(REFERENCE).join("bridge").is_file() {
-        courses.push(Course::new("bridge + host-local, IPv4 alone", reference())?);
+        courses.push(Course::new(REFERENCES, IPV4, reference())?);
     }
     if let Some((list, path)) = &settings.other {
         let list: Value = serde_json::from_slice(&fs::read(list)?)?;
         courses.push(Course::new(
             list["name"].as_str().unwrap_or("other"),
+            IPV4,
             Chain::of_list(&list, path.clone())?,
         )?);
     }
@@ -154,31 +158,35 @@ fn reference() -> Chain {
     Chain::of_one(&config, vec![REFERENCE.into()])
 }
 
+/// A figure of ours.
+fn figure(workload: &str) -> Figure {
+    Figure::new(Part::Plugin, workload, OURS)
+}
+
+/// Adds a figure, which must be no more than this.
+fn hold(figure: Figure, most: Option<f64>, report: &mut Report) {
+    let what = format!("{}: {}", figure.workload, figure.subject);
+    let must = most.map(Bound::AtMost);
+    report.claim(must.and_then(|must| Claim::new(&what, &figure.unit, &figure.values, must)));
+    report.add(figure);
+}
+
 fn tell(courses: &[Course], report: &mut Report) {
-    let mut tell = |what: &str, unit, values: &[f64], must: Option<f64>| {
-        report.add(Row::spread(GROUP, what, unit, values).must(must.map(Bound::AtMost)));
+    let of = |course: &Course, command: &str, values: &[f64]| {
+        let workload = format!("{command}{}", course.asked);
+        Figure::new(Part::Plugin, &workload, &course.name).less("ms", values)
     };
-    let bounds = [Some(3.0), Some(4.0)];
-    for (number, course) in courses.iter().enumerate() {
-        tell(&format!("{}: ADD", course.name), "ms", &course.add, bounds.get(number).copied().flatten());
-        tell(&format!("{}: DEL", course.name), "ms", &course.del, None);
+    for (at, course) in courses.iter().enumerate() {
+        let most = [Some(3.0), Some(4.0)].get(at).copied().flatten();
+        hold(of(course, "ADD", &course.add), most, report);
     }
+    courses.iter().for_each(|course| report.add(of(course, "DEL", &course.del)));
     let beyond: Vec<_> = courses[0].del.iter().zip(&courses[0].link).map(|(del, link)| del - link).collect();
-    tell("the kernel's removal of a link", "ms", &courses[0].link, None);
-    tell("heddle-cni: DEL beyond that", "ms", &beyond, Some(2.0));
-    let alone = &courses[2];
+    let removal = Figure::new(Part::Plugin, "DEL: the removal of a link in it", "the kernel");
+    report.add(removal.less("ms", &courses[0].link));
+    hold(figure("DEL: beyond the removal of a link").less("ms", &beyond), Some(2.0), report);
+    let alone = of(&courses[2], "ADD", &courses[2].add);
     for other in &courses[3..] {
-        tell(
-            &format!("ADD: {} / {}", alone.name, other.name),
-            "ratio",
-            &ratios(&alone.add, &other.add),
-            Some(0.2),
-        );
-        tell(
-            &format!("DEL: {} / {}", alone.name, other.name),
-            "ratio",
-            &ratios(&alone.del, &other.del),
-            None,
-        );
+        report.claim(Claim::ratio(&alone, &of(other, "ADD", &other.add), Bound::AtMost(0.2)));
     }
 }

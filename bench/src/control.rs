@@ -2,16 +2,19 @@
 
 use crate::Failure;
 use crate::cluster::Size;
+use crate::figure::{Figure, Part};
 use crate::follow::{self, Followed, NODE, Started};
 use crate::profile::Profile;
 use crate::progress::Progress;
-use crate::report::{Report, Row};
+use crate::report::{Claim, Report};
 use crate::stats::{Bound, permille};
 use heddle_tests::lab::Lab;
 
-/// The groups of the report.
-const SERVER: &str = "control plane, from an API server";
-const FOLDER: &str = "control plane, from a folder";
+/// Where objects are from, in the names of workloads.
+const SERVER: &str = "from an API server";
+const FOLDER: &str = "from a folder";
+/// Who follows, in the report.
+const SUBJECT: &str = "heddle nft";
 
 /// Measures all clusters and adds what was found.
 ///
@@ -20,15 +23,13 @@ const FOLDER: &str = "control plane, from a folder";
 pub fn measure(profile: &Profile, progress: &mut Progress, report: &mut Report) -> Result<(), Failure> {
     for &size in &profile.clusters {
         progress.step(&format!("follow an API server with {size}"), server_weight(size, profile));
-        tell(
-            size,
-            &follow::api_server(&Lab::new(&[NODE])?, size, (profile.changes, profile.additions))?,
-            report,
-        );
+        let lab = Lab::new(&[NODE])?;
+        let found = follow::api_server(&lab, size, (profile.changes, profile.additions))?;
+        Teller { source: SERVER, size, report }.all(&found);
     }
     for &size in &profile.folders {
         progress.step(&format!("read a folder with {size}"), folder_weight(size));
-        tell_start(FOLDER, size, &follow::folder(&Lab::new(&[NODE])?, size)?, report);
+        Teller { source: FOLDER, size, report }.start(&follow::folder(&Lab::new(&[NODE])?, size)?);
     }
     Ok(())
 }
@@ -67,38 +68,57 @@ impl Bounds {
     }
 }
 
-fn tell_start(group: &'static str, size: Size, started: &Started, report: &mut Report) {
-    let bounds = Bounds::of(size);
-    let mut add = |what: &str, unit, value, must| {
-        report.add(Row::single(group, &format!("{size}: {what}"), unit, value).must(must));
-    };
-    add("process started to kernel committed", "s", started.whole, None);
-    add("objects in memory to kernel committed", "s", started.written, bounds.written);
-    add("memory after the start", "MB", started.memory.now, bounds.memory);
-    add("what of it is no part of the program's file", "MB", started.memory.own, None);
-    add("memory at its peak", "MB", started.memory.peak, None);
+/// Tells what one cluster gave.
+struct Teller<'a> {
+    source: &'static str,
+    size: Size,
+    report: &'a mut Report,
 }
 
-fn tell(size: Size, found: &Followed, report: &mut Report) {
-    tell_start(SERVER, size, &found.started, report);
-    let bounds = Bounds::of(size);
-    let mut add = |row: Row| report.add(Row { what: format!("{size}: {}", row.what), ..row });
-    let worst = |values: &[f64]| permille(values, 990).unwrap_or(f64::NAN);
-    add(Row::single(SERVER, "memory after the changes", "MB", found.memory.now).must(bounds.memory));
-    add(Row::spread(SERVER, "one endpoint: event to kernel committed", "ms", &found.changes));
-    add(Row::single(SERVER, "the same, 99th percentile", "ms", worst(&found.changes)).must(bounds.change));
-    add(Row::spread(SERVER, "one endpoint: API write to kernel notified", "ms", &found.changes_seen));
-    add(Row::single(SERVER, "the same, 99th percentile", "ms", worst(&found.changes_seen)));
-    add(Row::spread(SERVER, "one endpoint: kernel operations", "", &found.operations));
-    add(Row::spread(SERVER, "new Service: API write to kernel notified", "ms", &found.additions_seen));
-    add(Row::single(SERVER, "removed table whole again", "s", found.repaired));
-    let held = [
-        ("chains", found.holding.chains),
-        ("sets and maps", found.holding.sets),
-        ("elements", found.holding.elements),
-    ];
-    for (what, count) in held {
-        let count = u32::try_from(count).map_or(f64::NAN, f64::from);
-        add(Row::single(SERVER, what, "", count));
+impl Teller<'_> {
+    fn figure(&self, workload: &str) -> Figure {
+        Figure::new(Part::ControlPlane, workload, SUBJECT).at(self.size)
+    }
+
+    /// One value, with what must hold of it.
+    fn single(&mut self, workload: &str, (unit, value): (&str, f64), must: Option<Bound>) {
+        let figure = self.figure(&format!("{workload}, {}", self.source)).less(unit, &[value]);
+        let what = format!("{}: {}", figure.workload, figure.who());
+        self.report.claim(must.and_then(|must| Claim::new(&what, unit, &[value], must)));
+        self.report.add(figure);
+    }
+
+    fn changes(&mut self, workload: &str, unit: &str, values: &[f64]) {
+        self.report.add(self.figure(workload).less(unit, values).distribution());
+    }
+
+    fn start(&mut self, started: &Started) {
+        let bounds = Bounds::of(self.size);
+        self.single("process started to kernel committed", ("s", started.whole), None);
+        self.single("objects in memory to kernel committed", ("s", started.written), bounds.written);
+        self.single("memory after the start", ("MB", started.memory.now), bounds.memory);
+        self.single("what of it is no part of the program's file", ("MB", started.memory.own), None);
+        self.single("memory at its peak", ("MB", started.memory.peak), None);
+    }
+
+    fn all(&mut self, found: &Followed) {
+        self.start(&found.started);
+        let bounds = Bounds::of(self.size);
+        self.single("memory after the changes", ("MB", found.memory.now), bounds.memory);
+        self.changes("one endpoint: event to kernel committed", "ms", &found.changes);
+        let what = format!("one endpoint: event to kernel committed, 99th percentile: {}", self.size);
+        let worst = permille(&found.changes, 990).unwrap_or(f64::NAN);
+        self.report.claim(bounds.change.and_then(|must| Claim::new(&what, "ms", &[worst], must)));
+        self.changes("one endpoint: API write to kernel notified", "ms", &found.changes_seen);
+        self.changes("one endpoint: kernel operations", "operations", &found.operations);
+        self.changes("new Service: API write to kernel notified", "ms", &found.additions_seen);
+        self.single("removed table whole again", ("s", found.repaired), None);
+        let held = &found.holding;
+        for (what, count) in
+            [("chains", held.chains), ("sets and maps", held.sets), ("elements", held.elements)]
+        {
+            let count = u32::try_from(count).map_or(f64::NAN, f64::from);
+            self.report.add(self.figure("held by the kernel").less(what, &[count]));
+        }
     }
 }

@@ -15,8 +15,9 @@
 //! | [`travel`] | the data plane: subjects in turn, round by round |
 //! | [`cni`] | the CNI plugin: whole processes, beside the reference plugins |
 //! | [`sockets`] | Services at the socket: two pods of one node |
+//! | [`figure`] | what was measured, of whom, how often |
 //! | [`stats`] | medians, ratios, and whether a bound is held |
-//! | [`report`] | what was found, as a table and as JSON |
+//! | [`report`] | what was found and what must hold of it, as a table and as JSON |
 //! | [`progress`] | what is being done, and how long it may still take |
 //!
 //! Times are what this machine took in this run: nothing here asserts them. Invariant: the namespace in which the bench
@@ -26,6 +27,7 @@ pub mod cluster;
 pub mod cni;
 pub mod control;
 pub mod eye;
+pub mod figure;
 pub mod follow;
 pub mod layout;
 pub mod load;

@@ -4,7 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use heddle_bench::cluster::Size;
 use heddle_bench::profile::Profile;
 use heddle_bench::progress::Progress;
-use heddle_bench::report::{Machine, Report};
+use heddle_bench::report::{Environment, Report, json};
 use heddle_bench::{Failure, cni, control, sockets, travel};
 use std::fs;
 use std::io::{Write, stderr, stdout};
@@ -97,7 +97,7 @@ fn run(flags: &Flags) -> Result<(), Failure> {
         Flags { quick: true, .. } => Profile::quick(),
         _ => Profile::full(),
     };
-    let mut report = Report::new(profile.name, Machine::this(&flags.commit));
+    let mut report = Report::new(profile.name, Environment::this(&flags.commit));
     if let Some(Part::Cni(part)) = &flags.part {
         let settings = part.settings(flags);
         cni::measure(&settings, &mut Progress::new(cni::weight(&settings)), &mut report)?;
@@ -109,9 +109,10 @@ fn run(flags: &Flags) -> Result<(), Failure> {
         control::measure(&profile, &mut progress, &mut report)?;
         travel::measure(&profile, &mut progress, &mut report)?;
     }
+    report.environment.end();
     write!(stdout(), "{report}")?;
     if let Some(file) = &flags.json {
-        fs::write(file, format!("{:#}\n", report.json()))
+        fs::write(file, format!("{:#}\n", json::write(&report)))
             .map_err(|cause| format!("write {}: {cause}", file.display()))?;
     }
     Ok(())

@@ -1,195 +1,159 @@
-//! What was found, as a table for people and as JSON for programs.
+//! A report: the figures of one run, where they were measured, and what must hold of them.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`environment`] | the machine and the programs |
+//! | [`json`] | the report as a file, written and read back |
+//! | `table` | the report on a terminal |
+//!
+//! Invariant: what is said of figures (medians, ratios, noise, verdicts) is derived when somebody asks, so that a saved
+//! report says what it said when it was made.
 
-use crate::stats::{Bound, Spread, Verdict};
-use serde_json::{Value, json};
-use std::fmt;
-use std::fs;
-use std::num::NonZero;
-use std::thread;
+pub mod environment;
+pub mod json;
+mod table;
 
-/// Version of the JSON's shape.
-const SCHEMA: u32 = 1;
+pub use environment::Environment;
+pub use table::short;
 
-/// One figure.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// Which part of the bench it is from.
-    pub group: &'static str,
-    /// What was measured.
+use crate::figure::{Better, Figure};
+use crate::stats::{Bound, Spread, Verdict, ratios};
+use serde::{Deserialize, Serialize};
+
+/// What must hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// Of what: `bulk TCP: heddle nft, 1 × 3 / direct`.
     pub what: String,
-    /// In what.
-    pub unit: &'static str,
-    /// What came out.
+    /// In what; `×` for a ratio.
+    pub unit: String,
+    /// What was found.
     pub spread: Spread,
-    /// What it must be, if anything.
-    pub must: Option<Bound>,
+    /// What it must be.
+    pub must: Bound,
 }
 
-impl Row {
-    /// A figure of several measurements, which must be nothing in particular.
-    pub fn spread(group: &'static str, what: &str, unit: &'static str, values: &[f64]) -> Self {
-        let spread = Spread::of(values).unwrap_or(Spread::single(f64::NAN));
-        Self { group, what: what.to_owned(), unit, spread, must: None }
-    }
-
-    /// A figure of one measurement.
-    pub fn single(group: &'static str, what: &str, unit: &'static str, value: f64) -> Self {
-        Self::spread(group, what, unit, &[value])
-    }
-
-    /// The same figure, which must be something.
-    #[must_use]
-    pub fn must(self, bound: Option<Bound>) -> Self {
-        Self { must: bound, ..self }
-    }
-
-    /// Whether it is what it must be.
-    pub fn verdict(&self) -> Option<Verdict> {
-        Some(self.must?.judge(&self.spread))
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "group": self.group, "what": self.what, "unit": self.unit,
-            "median": self.spread.median, "min": self.spread.min, "max": self.spread.max,
-            "lowerQuartile": self.spread.lower, "upperQuartile": self.spread.upper,
-            "samples": self.spread.count,
-            "must": self.must.map(|must| must.to_string()),
-            "verdict": self.verdict().map(|verdict| verdict.to_string()),
-        })
-    }
-}
-
-/// Where it was measured.
-#[derive(Clone, Debug)]
-pub struct Machine {
-    /// The kernel's release.
-    pub kernel: String,
-    /// The processor's name, as the kernel gives it.
-    pub processor: String,
-    /// How many of them.
-    pub processors: usize,
-    /// Load averages at the start.
-    pub load: String,
-    /// The commit that the programs were built from, as far as the caller said.
-    pub commit: String,
-}
-
-impl Machine {
-    /// This one.
-    pub fn this(commit: &str) -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-        let info = read("/proc/cpuinfo");
-        let model = info.lines().find(|line| line.starts_with("model name"));
-        Self {
-            kernel: read("/proc/sys/kernel/osrelease"),
-            processor: model.and_then(|line| line.split_once(": ")).map_or("unknown", |it| it.1).to_owned(),
-            processors: thread::available_parallelism().map_or(1, NonZero::get),
-            load: load(),
-            commit: commit.to_owned(),
-        }
-    }
-}
-
-/// The load averages of 1, 5 and 15 minutes.
-fn load() -> String {
-    let averages = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    averages.split(' ').take(3).collect::<Vec<_>>().join(" ")
-}
-
-/// Everything.
-#[derive(Clone, Debug)]
+/// Everything that one run found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Report {
-    profile: &'static str,
-    machine: Machine,
-    rows: Vec<Row>,
+    /// Version of the file's shape.
+    pub schema: u32,
+    /// How much was measured: `quick`, `full`.
+    pub profile: String,
+    /// Where.
+    pub environment: Environment,
+    /// What was measured, in the order of the run.
+    pub figures: Vec<Figure>,
+    /// What must hold of it.
+    pub claims: Vec<Claim>,
+}
+
+impl Claim {
+    /// Of what was found; none when nothing was.
+    pub fn new(what: &str, unit: &str, found: &[f64], must: Bound) -> Option<Self> {
+        let spread = Spread::of(found)?;
+        Some(Self { what: what.to_owned(), unit: unit.to_owned(), spread, must })
+    }
+
+    /// Of the ratios of two figures of one workload, round by round.
+    pub fn ratio(this: &Figure, to: &Figure, must: Bound) -> Option<Self> {
+        let what = format!("{}: {} / {}", this.workload, this.who(), to.who());
+        Self::new(&what, "×", &ratios(&this.values, &to.values), must)
+    }
+
+    /// Of how much one does by what the other does in the same time, round by round.
+    pub fn rates(this: &Figure, to: &Figure, must: Bound) -> Option<Self> {
+        let (over, under) = if this.better == Better::More { (this, to) } else { (to, this) };
+        let what = format!("rate of {}: {} / {}", this.workload, this.who(), to.who());
+        Self::new(&what, "×", &ratios(&over.values, &under.values), must)
+    }
+
+    /// Whether it holds.
+    pub fn verdict(&self) -> Verdict {
+        self.must.judge(&self.spread)
+    }
 }
 
 impl Report {
     /// Nothing yet.
-    pub fn new(profile: &'static str, machine: Machine) -> Self {
-        Self { profile, machine, rows: Vec::new() }
+    pub fn new(profile: &str, environment: Environment) -> Self {
+        let (figures, claims) = (Vec::new(), Vec::new());
+        Self { schema: json::SCHEMA, profile: profile.to_owned(), environment, figures, claims }
     }
 
     /// Adds a figure.
-    pub fn add(&mut self, row: Row) {
-        self.rows.push(row);
+    pub fn add(&mut self, figure: Figure) {
+        self.figures.push(figure);
     }
 
-    /// As JSON.
-    pub fn json(&self) -> Value {
-        let machine = &self.machine;
-        json!({
-            "schema": SCHEMA,
-            "profile": self.profile,
-            "machine": {
-                "kernel": machine.kernel, "processor": machine.processor, "processors": machine.processors,
-                "loadAtStart": machine.load, "loadAtEnd": load(), "commit": machine.commit,
-            },
-            "rows": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
-        })
+    /// Adds what must hold, if there is something.
+    pub fn claim(&mut self, claim: Option<Claim>) {
+        self.claims.extend(claim);
     }
-}
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine { kernel, processor, processors, load: at_start, commit } = &self.machine;
-        writeln!(f, "heddle-bench, profile {}, commit {commit}", self.profile)?;
-        writeln!(
-            f,
-            "Linux {kernel}, {processors} × {processor}; load {at_start} at the start, {} now",
-            load()
-        )?;
-        let width = self.rows.iter().map(|row| row.what.chars().count()).max().unwrap_or_default();
-        let mut group = "";
-        for row in &self.rows {
-            if row.group != group {
-                group = row.group;
-                writeln!(
-                    f,
-                    "\n{group:width$}  {:>10}  {:>21}  {:15}  must be",
-                    "median", "min to max", "unit"
-                )?;
-            }
-            write_row(f, row, width)?;
-        }
-        Ok(())
+    /// The figure that one is compared with: of the base subject of its part, under the same workload, at the same size or at
+    /// none.
+    pub fn base(&self, of: &Figure) -> Option<&Figure> {
+        let base = of.part.base().filter(|base| *base != of.subject)?;
+        let like = |size| {
+            let is = |figure: &&Figure| figure.subject == base && figure.is_like(of) && figure.size == size;
+            self.figures.iter().find(is)
+        };
+        like(of.size).or_else(|| like(None))
     }
-}
 
-fn write_row(f: &mut fmt::Formatter<'_>, row: &Row, width: usize) -> fmt::Result {
-    let Spread { median, min, max, count, .. } = row.spread;
-    let range = if count > 1 { format!("{} to {}", figure(min), figure(max)) } else { String::new() };
-    write!(f, "{:width$}  {:>10}  {range:>21}  {:15}", row.what, figure(median), row.unit)?;
-    match row.must.zip(row.verdict()) {
-        Some((must, verdict)) => writeln!(f, "  {must}: {verdict}"),
-        None => writeln!(f),
+    /// Its values by the base's, round by round; none of a distribution, or where there is no base.
+    pub fn ratios(&self, of: &Figure) -> Option<Vec<f64>> {
+        let base = self.base(of).filter(|base| base.rounds && of.rounds)?;
+        Some(ratios(&of.values, &base.values))
     }
-}
 
-/// Three digits that mean something.
-fn figure(value: f64) -> String {
-    match value.abs() {
-        size if size >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
-        size if size >= 10.0 => format!("{value:.1}"),
-        size if size >= 1.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
+    /// Whether its rounds lie too far apart to tell.
+    pub fn is_noisy(&self, figure: &Figure) -> bool {
+        figure.is_noisy(self.ratios(figure).as_deref())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Size;
+    use crate::figure::Part;
+
+    fn report() -> Report {
+        let connection = |subject| Figure::new(Part::DataPlane, "new connection", subject);
+        let mut report = Report::new("test", Environment::default());
+        report.add(connection("direct").less("µs", &[10.0, 20.0]));
+        report.add(connection("heddle nft").at(Size::from((1, 3))).less("µs", &[11.0, 22.0]));
+        report.add(Figure::new(Part::DataPlane, "bulk TCP", "direct").more("Gbit/s", &[1.0]));
+        report
+    }
 
     #[test]
-    fn a_row_says_what_it_must_be_and_whether_it_is() {
-        let mut report = Report::new("test", Machine::this("abc"));
-        report.add(Row::spread("g", "held", "ms", &[1.0, 2.0, 3.0]).must(Some(Bound::AtMost(3.0))));
-        report.add(Row::single("g", "free", "MB", 12.34));
-        let text = report.to_string();
-        assert!(text.contains("≤ 3: held") && text.contains("12.3"), "{text}");
-        let json = report.json();
-        assert_eq!((&json["rows"][0]["verdict"], &json["rows"][1]["must"]), (&json!("held"), &Value::Null));
-        assert_eq!(json["rows"][0]["samples"], 3);
+    fn a_figure_is_compared_with_the_base_of_its_own_workload_round_by_round() {
+        let report = report();
+        assert_eq!(report.ratios(&report.figures[1]), Some(vec![1.1, 1.1]));
+        assert_eq!(report.ratios(&report.figures[0]), None, "the base itself");
+    }
+
+    #[test]
+    fn a_base_of_the_same_size_is_nearer_than_one_of_none() {
+        let mut report = report();
+        let sized = Figure::new(Part::DataPlane, "new connection", "direct").at(Size::from((1, 3)));
+        report.add(sized.less("µs", &[5.5, 5.5]));
+        assert_eq!(report.ratios(&report.figures[1]), Some(vec![2.0, 4.0]));
+    }
+
+    #[test]
+    fn a_claim_of_nothing_is_none() {
+        assert_eq!(Claim::new("a", "ms", &[f64::NAN], Bound::AtMost(1.0)), None);
+        let report = report();
+        let claim = Claim::ratio(&report.figures[1], &report.figures[0], Bound::AtMost(1.2)).unwrap();
+        assert_eq!(
+            (claim.what.as_str(), claim.verdict()),
+            ("new connection: heddle nft, 1 × 3 / direct", Verdict::Held)
+        );
     }
 }

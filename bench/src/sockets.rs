@@ -5,10 +5,11 @@
 //! trips or bytes for a second of CPU.
 
 use crate::cluster::{PORT, Size, TARGET};
+use crate::figure::{Figure, Part};
 use crate::follow::{Followed, NODE};
 use crate::progress::Progress;
-use crate::report::{Report, Row};
-use crate::stats::{Bound, Spread, permille, ratios};
+use crate::report::{Claim, Report};
+use crate::stats::{Bound, permille};
 use crate::{Failure, follow, load};
 use heddle_tests::lab::{Lab, Pod};
 use heddle_tests::objects;
@@ -17,7 +18,8 @@ use heddle_tests::proxy::Proxy;
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
-const GROUP: &str = "sockets";
+/// Who follows, in the report.
+const SUBJECT: &str = "heddle ebpf";
 /// Calls of `connect` for each connection that is made: they are a hundred times as cheap.
 const CALLS: u32 = 50;
 
@@ -65,7 +67,8 @@ struct Stage {
 
 /// One way from the client to the server, with what was measured, by round.
 struct Course {
-    name: String,
+    name: &'static str,
+    size: Option<Size>,
     stage: usize,
     is_direct: bool,
     to: SocketAddr,
@@ -120,12 +123,7 @@ fn round_weight(settings: &Settings) -> f64 {
 }
 
 fn loading(served: Served) -> f64 {
-    match served {
-        Served::Bare => 0.3,
-        Served::Sockets(size) | Served::Untracked(size) | Served::Packets(size) => {
-            0.5 + f64::from(size.services) / 10_000.0
-        }
-    }
+    served.size().map_or(0.3, |size| 0.5 + f64::from(size.services) / 10_000.0)
 }
 
 fn subjects(settings: &Settings) -> impl Iterator<Item = Served> {
@@ -154,8 +152,9 @@ impl Stage {
     }
 
     fn courses(&self, number: usize) -> Vec<Course> {
-        let course = |name: String, to: SocketAddr| Course {
+        let course = |name: &'static str, to: SocketAddr| Course {
             name,
+            size: self.served.size(),
             stage: number,
             is_direct: to == self.server,
             to,
@@ -164,17 +163,24 @@ impl Stage {
             datagrams: Vec::new(),
             calls: Vec::new(),
         };
-        match (self.served, self.service) {
-            (Served::Untracked(size), Some(service)) => {
-                let direct = course(format!("direct, untracked, {size}"), self.server);
-                vec![direct, course(format!("heddle ebpf, untracked, {size}"), service)]
+        let through = |name| self.service.map(|service| course(name, service));
+        let (direct, served) = match self.served {
+            Served::Bare => (Some(course("direct", self.server)), None),
+            Served::Sockets(_) => (Some(course("direct beside sockets", self.server)), through(SUBJECT)),
+            Served::Untracked(_) => {
+                (Some(course("direct, untracked", self.server)), through("heddle ebpf, untracked"))
             }
-            (Served::Sockets(size), Some(service)) => {
-                let direct = course(format!("direct beside sockets, {size}"), self.server);
-                vec![direct, course(format!("heddle ebpf, {size}"), service)]
-            }
-            (Served::Packets(size), Some(service)) => vec![course(format!("heddle nft, {size}"), service)],
-            _ => vec![course("direct, no rules".to_owned(), self.server)],
+            Served::Packets(_) => (None, through("heddle nft")),
+        };
+        direct.into_iter().chain(served).collect()
+    }
+}
+
+impl Served {
+    fn size(self) -> Option<Size> {
+        match self {
+            Self::Bare => None,
+            Self::Sockets(size) | Self::Untracked(size) | Self::Packets(size) => Some(size),
         }
     }
 }
@@ -227,70 +233,85 @@ impl Course {
         self.calls.push(calls);
         Ok(())
     }
+
+    fn figures(&self) -> Figures {
+        let figure = |what| {
+            let workload = format!("between pods: {what}");
+            Figure { size: self.size, ..Figure::new(Part::DataPlane, &workload, self.name) }
+        };
+        Figures {
+            connections: figure("new connection").less("µs of CPU", &self.connections),
+            bulk: figure("bulk TCP").more("Gbit a s of CPU", &self.bulk),
+            datagrams: figure("UDP there and back").less("µs of CPU", &self.datagrams),
+            calls: figure("call of connect").less("µs of CPU", &self.calls),
+        }
+    }
+}
+
+/// What one course gave.
+struct Figures {
+    connections: Figure,
+    bulk: Figure,
+    datagrams: Figure,
+    calls: Figure,
 }
 
 /// What sockets take, and how long a change takes to count, packets and sockets together.
 fn tell_followed(size: Size, found: &Followed, report: &mut Report) {
     let is = |services, endpoints| (size.services, size.endpoints) == (services, endpoints);
-    let bound = |holds: bool, limit: f64| holds.then_some(Bound::AtMost(limit));
-    let mut add = |what: &str, unit, value: f64, must| {
-        report.add(Row::single(GROUP, &format!("{size}: {what}"), unit, value).must(must));
-    };
+    let at_most = |holds: bool, limit: f64| holds.then_some(Bound::AtMost(limit));
     let (large, usual) = (is(30_000, 4), is(10_000, 3));
-    add("maps loaded and filled", "s", found.started.filled.unwrap_or(f64::NAN), bound(large, 0.3));
-    add("memory of the maps", "MB", found.started.maps.unwrap_or(f64::NAN), bound(large, 20.0));
-    add("memory of heddle-proxy", "MB", found.started.memory.now, bound(large, 80.0));
+    let figure = |workload: &str| Figure::new(Part::ControlPlane, workload, SUBJECT).at(size);
+    let mut add = |what: &str, unit, value: Option<f64>, must: Option<Bound>| {
+        let figure = figure(what).less(unit, &[value.unwrap_or(f64::NAN)]);
+        let claimed = format!("{what}: {}", figure.who());
+        report.claim(must.and_then(|must| Claim::new(&claimed, unit, &figure.values, must)));
+        report.add(figure);
+    };
+    add("maps loaded and filled", "s", found.started.filled, at_most(large, 0.3));
+    add("memory of the maps", "MB", found.started.maps, at_most(large, 20.0));
     add(
-        "one endpoint: event to kernel and maps, median",
-        "ms",
-        permille(&found.changes, 500).unwrap_or(f64::NAN),
-        None,
+        "memory after the start, from an API server",
+        "MB",
+        Some(found.started.memory.now),
+        at_most(large, 80.0),
     );
-    let worst = permille(&found.changes, 990).unwrap_or(f64::NAN);
-    add("the same, 99th percentile", "ms", worst, bound(usual, 0.2));
+    let changes = figure("one endpoint: event to kernel committed").less("ms", &found.changes).distribution();
+    let what = format!("{}, 99th percentile: {}", changes.workload, changes.who());
+    let worst = permille(&changes.values, 990).unwrap_or(f64::NAN);
+    report.claim(at_most(usual, 0.2).and_then(|must| Claim::new(&what, "ms", &[worst], must)));
+    report.add(changes);
 }
 
 fn tell(stages: &[Stage], courses: &[Course], report: &mut Report) {
-    for course in courses {
-        let row = |what: &str, unit, values: &[f64]| {
-            Row::spread(GROUP, &format!("{what}: {}", course.name), unit, values)
-        };
-        report.add(row("new connection", "µs of CPU", &course.connections));
-        report.add(row("bulk TCP", "Gbit a s of CPU", &course.bulk));
-        report.add(row("UDP there and back", "µs of CPU", &course.datagrams));
-        report.add(row("call of connect", "µs of CPU", &course.calls));
+    let figures: Vec<Figures> = courses.iter().map(Course::figures).collect();
+    let Some(bare) = figures.first() else { return };
+    for (course, these) in courses.iter().zip(&figures).filter(|(course, _)| !course.is_direct) {
+        let is_beside = |other: &Course| other.stage == course.stage && other.is_direct;
+        let direct = courses.iter().position(is_beside).map_or(bare, |at| &figures[at]);
+        match stages[course.stage].served {
+            Served::Bare | Served::Packets(_) => {}
+            Served::Sockets(_) => claim(these, direct, report),
+            Served::Untracked(_) => {
+                claim(these, direct, report);
+                report.claim(Claim::rates(&these.connections, &bare.connections, Bound::AtLeast(0.96)));
+            }
+        }
     }
-    let Some(bare) = courses.first() else { return };
-    for course in courses.iter().filter(|course| !course.is_direct) {
-        let served = stages[course.stage].served;
-        let is_ours = matches!(served, Served::Sockets(_) | Served::Untracked(_));
-        let beside = courses.iter().find(|other| other.stage == course.stage && other.is_direct);
-        tell_ratios(course, beside.unwrap_or(bare), is_ours, report);
-        let must = matches!(served, Served::Untracked(_)).then_some(Bound::AtLeast(0.96));
-        report.add(ratio("new connections", (course, bare), must, (&bare.connections, &course.connections)));
+    let kinds: [fn(&Figures) -> &Figure; 4] =
+        [|it| &it.connections, |it| &it.bulk, |it| &it.datagrams, |it| &it.calls];
+    for kind in kinds {
+        figures.iter().for_each(|these| report.add(kind(these).clone()));
     }
 }
 
-fn tell_ratios(this: &Course, direct: &Course, is_ours: bool, report: &mut Report) {
-    let bound = |least: f64| is_ours.then_some(Bound::AtLeast(least));
-    let pair = (this, direct);
-    report.add(ratio("new connections", pair, bound(0.98), (&direct.connections, &this.connections)));
-    report.add(ratio("bulk TCP", pair, bound(0.99), (&this.bulk, &direct.bulk)));
-    report.add(ratio("UDP there and back", pair, bound(0.97), (&direct.datagrams, &this.datagrams)));
-    let more: Vec<f64> = this.calls.iter().zip(&direct.calls).map(|(this, direct)| this - direct).collect();
-    let what = format!("call of connect: {} more than {}", this.name, direct.name);
-    let row = Row::spread(GROUP, &what, "µs of CPU", &more);
-    report.add(row.must(is_ours.then_some(Bound::AtMost(1.0))));
-}
-
-/// The ratio of rates.
-fn ratio(
-    what: &str,
-    (this, to): (&Course, &Course),
-    must: Option<Bound>,
-    (these, those): (&[f64], &[f64]),
-) -> Row {
-    let what = format!("{what}: {} / {}", this.name, to.name);
-    let spread = Spread::of(&ratios(these, those)).unwrap_or(Spread::single(f64::NAN));
-    Row { group: GROUP, what, unit: "×", spread, must }
+/// What must hold of sockets beside a direct way.
+fn claim(this: &Figures, direct: &Figures, report: &mut Report) {
+    report.claim(Claim::rates(&this.connections, &direct.connections, Bound::AtLeast(0.98)));
+    report.claim(Claim::rates(&this.bulk, &direct.bulk, Bound::AtLeast(0.99)));
+    report.claim(Claim::rates(&this.datagrams, &direct.datagrams, Bound::AtLeast(0.97)));
+    let pairs = this.calls.values.iter().zip(&direct.calls.values);
+    let more: Vec<f64> = pairs.map(|(this, direct)| this - direct).collect();
+    let what = format!("{}: {} more than {}", this.calls.workload, this.calls.who(), direct.calls.who());
+    report.claim(Claim::new(&what, &this.calls.unit, &more, Bound::AtMost(1.0)));
 }

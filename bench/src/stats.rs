@@ -2,10 +2,11 @@
 //!
 //! A single run on a shared machine says little; what is said here of several says also how far they lie apart.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Several measurements of one thing.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// The middle one.
     pub median: f64,
@@ -21,6 +22,9 @@ pub struct Spread {
     pub count: usize,
 }
 
+/// With fewer rounds, how far they lie apart says nothing.
+const ENOUGH: usize = 5;
+
 impl Spread {
     /// Of all these; `None` of nothing.
     pub fn of(values: &[f64]) -> Option<Self> {
@@ -30,19 +34,27 @@ impl Spread {
             max: permille(values, 1000)?,
             lower: permille(values, 250)?,
             upper: permille(values, 750)?,
-            count: values.len(),
+            count: measured(values).count(),
         })
     }
+}
 
-    /// Of one.
-    pub fn single(value: f64) -> Self {
-        Self { median: value, min: value, max: value, lower: value, upper: value, count: 1 }
-    }
+/// The values that are finite: what could not be measured is not.
+fn measured(values: &[f64]) -> impl Iterator<Item = f64> {
+    values.iter().copied().filter(|value| value.is_finite())
+}
+
+/// How far the median may be off, as a share of it: half the notch that McGill, Tukey and Larsen draw into a box ("Variations of box
+/// plots", 1978), beyond which two medians differ with 95 % confidence. `None` of too few.
+pub fn noise(values: &[f64]) -> Option<f64> {
+    let spread = Spread::of(values).filter(|spread| spread.count >= ENOUGH && spread.median != 0.0)?;
+    let count = f64::from(u32::try_from(spread.count).ok()?);
+    Some(1.57 * (spread.upper - spread.lower) / count.sqrt() / spread.median.abs())
 }
 
 /// The value that so many of a thousand do not exceed; `None` of nothing.
 pub fn permille(values: &[f64], share: usize) -> Option<f64> {
-    let mut sorted = values.to_vec();
+    let mut sorted: Vec<f64> = measured(values).collect();
     sorted.sort_by(f64::total_cmp);
     let last = sorted.len().checked_sub(1)?;
     sorted.get((last * share.min(1000)).div_ceil(1000)).copied()
@@ -54,7 +66,8 @@ pub fn ratios(these: &[f64], to: &[f64]) -> Vec<f64> {
 }
 
 /// What a figure must be.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Bound {
     /// No more than this.
     AtMost(f64),
@@ -63,7 +76,8 @@ pub enum Bound {
 }
 
 /// Whether it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Verdict {
     /// Three quarters of the measurements keep to the bound.
     Held,
@@ -123,6 +137,21 @@ mod tests {
     fn the_99th_percentile_of_few_is_the_greatest() {
         let values: Vec<f64> = (0..50).map(f64::from).collect();
         assert_eq!(permille(&values, 990), Some(49.0));
+    }
+
+    #[test]
+    fn what_was_not_measured_does_not_count() {
+        let spread = Spread::of(&[f64::NAN, 2.0, 4.0]).unwrap();
+        assert_eq!((spread.median, spread.count), (4.0, 2));
+        assert_eq!(Spread::of(&[f64::NAN]), None);
+    }
+
+    #[test]
+    fn noise_falls_with_the_number_of_rounds_and_few_say_nothing() {
+        let some: Vec<f64> = (0..9).map(|round| 10.0 + f64::from(round)).collect();
+        let more: Vec<f64> = (0..36).map(|round| 10.0 + f64::from(round % 9)).collect();
+        assert!(noise(&some).unwrap() > 1.5 * noise(&more).unwrap());
+        assert_eq!(noise(&some[..4]), None);
     }
 
     #[test]

@@ -28,8 +28,6 @@ pub enum Ruleset {
 /// A client, a node and a server.
 #[derive(Debug)]
 pub struct Subject {
-    /// What it is called in the report.
-    pub name: String,
     /// What is on the node.
     pub ruleset: Ruleset,
     lab: Lab,
@@ -53,7 +51,24 @@ impl Subject {
             Ruleset::Heddle(services) => route(&lab, services, |size| load_heddle(&lab, size, pod))?,
             Ruleset::Layout(services) => route(&lab, services, |size| load_layout(&lab, size, pod))?,
         };
-        Ok(Self { name: name(ruleset), ruleset, lab, listener, to, _server: server })
+        Ok(Self { ruleset, lab, listener, to, _server: server })
+    }
+
+    /// What it is called in the report.
+    pub fn name(&self) -> &'static str {
+        match self.ruleset {
+            Ruleset::Direct => "direct",
+            Ruleset::Heddle(_) => "heddle nft",
+            Ruleset::Layout(_) => "kube-proxy's nft layout",
+        }
+    }
+
+    /// How many Services it has, if it has any.
+    pub fn size(&self) -> Option<Size> {
+        match self.ruleset {
+            Ruleset::Direct => None,
+            Ruleset::Heddle(services) | Ruleset::Layout(services) => Some(size(services)),
+        }
     }
 
     /// Makes connections and returns microseconds of CPU for each.
@@ -62,7 +77,7 @@ impl Subject {
     /// When one fails.
     pub fn connections(&self, count: u32) -> Result<f64, Failure> {
         load::connections(self.lab.outside(), &self.listener, self.to, count)
-            .map_err(|cause| format!("connect: {}: {cause}", self.name).into())
+            .map_err(|cause| format!("connect: {:?}: {cause}", self.ruleset).into())
     }
 
     /// Sends bytes over one connection and returns gigabits for each second of CPU.
@@ -71,16 +86,12 @@ impl Subject {
     /// When it breaks.
     pub fn bulk(&self, bytes: u64) -> Result<f64, Failure> {
         load::bulk(self.lab.outside(), &self.listener, self.to, bytes)
-            .map_err(|cause| format!("send bytes: {}: {cause}", self.name).into())
+            .map_err(|cause| format!("send bytes: {:?}: {cause}", self.ruleset).into())
     }
 }
 
-fn name(ruleset: Ruleset) -> String {
-    match ruleset {
-        Ruleset::Direct => "direct".to_owned(),
-        Ruleset::Heddle(services) => format!("heddle nft, {services}"),
-        Ruleset::Layout(services) => format!("kube-proxy's nft layout, {services}"),
-    }
+fn size(services: u32) -> Size {
+    Size { services, endpoints: 3 }
 }
 
 /// Loads a ruleset and returns the address of its last Service, which the client has a route to.
@@ -89,7 +100,7 @@ fn route(
     services: u32,
     load: impl FnOnce(Size) -> Result<(), Failure>,
 ) -> Result<SocketAddr, Failure> {
-    let size = Size { services, endpoints: 3 };
+    let size = size(services);
     load(size)?;
     let ip = size.cluster_ip(services - 1);
     lab.steer(ip, NODE)?;

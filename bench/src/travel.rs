@@ -4,16 +4,15 @@
 //! machine does changes more between minutes than between neighbours.
 
 use crate::Failure;
+use crate::figure::{Figure, Part};
 use crate::profile::Profile;
 use crate::progress::Progress;
-use crate::report::{Report, Row};
-use crate::stats::{Bound, Spread, ratios};
+use crate::report::{Claim, Report};
+use crate::stats::Bound;
 use crate::subject::{Ruleset, Subject};
 
 /// Connections of a subject before any is counted.
 const WARM_UP: u32 = 100;
-/// The group of the report.
-const GROUP: &str = "data plane";
 
 /// One subject with what was measured, by round.
 struct Course {
@@ -77,40 +76,29 @@ impl Course {
         self.bulk.push(self.subject.bulk(profile.bulk)?);
         Ok(())
     }
+
+    fn figures(&self) -> [Figure; 2] {
+        let figure = |workload| Figure {
+            size: self.subject.size(),
+            ..Figure::new(Part::DataPlane, workload, self.subject.name())
+        };
+        [
+            figure("new connection").less("µs of CPU", &self.connections),
+            figure("bulk TCP").more("Gbit a s of CPU", &self.bulk),
+        ]
+    }
 }
 
 fn tell(courses: &[Course], report: &mut Report) {
-    for course in courses {
-        let what = format!("new connection: {}", course.subject.name);
-        report.add(Row::spread(GROUP, &what, "µs of CPU", &course.connections));
+    let (connections, bulk): (Vec<_>, Vec<_>) =
+        courses.iter().map(|course| <(Figure, Figure)>::from(course.figures())).unzip();
+    if let [_, one, many, laid_one, laid_many] = connections.as_slice() {
+        for (this, to, most) in [(many, one, 1.05), (one, laid_one, 1.0), (many, laid_many, 1.0)] {
+            report.claim(Claim::ratio(this, to, Bound::AtMost(most)));
+        }
     }
-    for course in courses {
-        let what = format!("bulk TCP: {}", course.subject.name);
-        report.add(Row::spread(GROUP, &what, "Gbit a s of CPU", &course.bulk));
+    if let [direct, one, many, ..] = bulk.as_slice() {
+        [one, many].iter().for_each(|this| report.claim(Claim::ratio(this, direct, Bound::AtLeast(0.95))));
     }
-    let [direct, one, many, laid_one, laid_many] = courses else { return };
-    let pairs = [
-        (many, one, Some(Bound::AtMost(1.05))),
-        (one, laid_one, Some(Bound::AtMost(1.0))),
-        (many, laid_many, Some(Bound::AtMost(1.0))),
-        (one, direct, None),
-        (many, direct, None),
-    ];
-    for (this, to, must) in pairs {
-        report.add(ratio("new connection", (this, to), must, |course| &course.connections));
-    }
-    for this in [one, many] {
-        report.add(ratio("bulk TCP", (this, direct), Some(Bound::AtLeast(0.95)), |course| &course.bulk));
-    }
-}
-
-fn ratio(
-    what: &str,
-    (this, to): (&Course, &Course),
-    must: Option<Bound>,
-    of: impl Fn(&Course) -> &[f64],
-) -> Row {
-    let what = format!("{what}: {} / {}", this.subject.name, to.subject.name);
-    let spread = Spread::of(&ratios(of(this), of(to))).unwrap_or(Spread::single(f64::NAN));
-    Row { group: GROUP, what, unit: "×", spread, must }
+    connections.into_iter().chain(bulk).for_each(|figure| report.add(figure));
 }

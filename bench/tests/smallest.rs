@@ -1,100 +1,129 @@
 //! The bench as a whole, on its smallest profile: that it runs and tells everything, not what it finds.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests too")]
+
+use heddle_bench::figure::Figure;
+use heddle_bench::report::{Report, json};
 use heddle_tests::namespace::Namespace;
 use heddle_tests::process::Invocation;
-use serde_json::Value;
 use std::fs;
 use std::time::Duration;
+use tempfile::TempDir;
 
 /// Far more than it needs on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// What one run wrote.
+struct Run {
+    report: Report,
+    printed: String,
+    _folder: TempDir,
+}
+
+impl Run {
+    fn of(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("report.json");
+        let host = Namespace::new("bench").unwrap();
+        let bench = Invocation::foreign(env!("CARGO_BIN_EXE_heddle-bench"));
+        let bench = bench.args(["--smallest", "--commit", "abc123", "--json", file.to_str().unwrap()]);
+        let mut bench = bench.args(arguments).start(&host).unwrap();
+        let status = bench.wait(LIMIT).unwrap();
+        assert!(status.success(), "{status}\n{}", bench.stderr());
+        let report = json::read(&fs::read_to_string(&file).unwrap()).unwrap();
+        let lacking: Vec<&Figure> =
+            report.figures.iter().filter(|figure| figure.spread().is_none()).collect();
+        assert!(lacking.is_empty(), "figures without a number: {lacking:?}");
+        Self { report, printed: bench.stdout(), _folder: folder }
+    }
+
+    /// The figure of a workload and of a subject with its size.
+    fn figure(&self, workload: &str, who: &str) -> &Figure {
+        let is = |figure: &&Figure| figure.workload == workload && figure.who() == who;
+        let found = self.report.figures.iter().find(is);
+        found.unwrap_or_else(|| panic!("no figure {workload} of {who} in\n{}", self.printed))
+    }
+
+    fn measured(&self, workload: &str, who: &str, samples: usize) {
+        assert_eq!(self.figure(workload, who).values.len(), samples, "{workload} of {who}");
+        let is_printed = self.printed.contains(workload) && self.printed.contains(who);
+        assert!(is_printed, "{workload} of {who} is not in\n{}", self.printed);
+    }
+
+    fn claimed(&self, what: &str) {
+        let claims: Vec<&str> = self.report.claims.iter().map(|claim| claim.what.as_str()).collect();
+        assert!(claims.contains(&what), "{what} is not among {claims:#?}");
+        assert!(self.printed.contains(what), "not printed: {what}");
+    }
+}
+
 #[test]
 fn the_smallest_profile_runs_and_its_report_is_complete() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("report.json");
-    let host = Namespace::new("bench").unwrap();
-    let bench = Invocation::foreign(env!("CARGO_BIN_EXE_heddle-bench"));
-    let bench = bench.args(["--smallest", "--commit", "abc123", "--json", file.to_str().unwrap()]);
-    let mut bench = bench.start(&host).unwrap();
-    let status = bench.wait(LIMIT).unwrap();
-    assert!(status.success(), "{status}\n{}", bench.stderr());
-    let report: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    assert_eq!((&report["schema"], &report["machine"]["commit"]), (&1.into(), &"abc123".into()));
-    let rows = report["rows"].as_array().unwrap();
-    let lacking: Vec<&Value> = rows.iter().filter(|row| !row["median"].is_f64()).collect();
-    assert!(lacking.is_empty(), "figures without a number: {lacking:?}");
-    for (what, samples) in [
-        ("20 × 3: one endpoint: event to kernel committed", 5),
-        ("20 × 3: one endpoint: kernel operations", 5),
-        ("20 × 3: new Service: API write to kernel notified", 2),
-        ("new connection: heddle nft, 20 / heddle nft, 1", 2),
-        ("new connection: heddle nft, 20 / kube-proxy's nft layout, 20", 2),
-        ("bulk TCP: heddle nft, 20 / direct", 2),
+    let run = Run::of(&[]);
+    let Report { schema, environment, .. } = &run.report;
+    assert_eq!((*schema, environment.commit.as_str()), (2, "abc123"));
+    assert_eq!((environment.load_at_start.len(), environment.load_at_end.len()), (3, 3));
+    for (workload, who, samples) in [
+        ("one endpoint: event to kernel committed", "heddle nft, 20 × 3", 5),
+        ("new Service: API write to kernel notified", "heddle nft, 20 × 3", 2),
+        ("memory after the start, from a folder", "heddle nft, 20 × 3", 1),
+        ("new connection", "kube-proxy's nft layout, 20 × 3", 2),
+        ("bulk TCP", "direct", 2),
     ] {
-        let row = rows.iter().find(|row| row["what"] == what).unwrap_or_else(|| panic!("no row {what}"));
-        assert_eq!(row["samples"], samples, "{what}");
-        assert!(bench.stdout().contains(what), "not printed: {what}");
+        run.measured(workload, who, samples);
     }
-    let operations =
-        rows.iter().find(|row| row["what"] == "20 × 3: one endpoint: kernel operations").unwrap();
-    assert_eq!(operations["median"], 2.0, "one element goes and one comes");
-    let elements = rows.iter().find(|row| row["what"] == "20 × 3: elements").unwrap();
-    assert_eq!(elements["median"], 100.0, "a Service, its address and three endpoints, twenty times");
+    for what in [
+        "new connection: heddle nft, 20 × 3 / heddle nft, 1 × 3",
+        "new connection: heddle nft, 20 × 3 / kube-proxy's nft layout, 20 × 3",
+        "bulk TCP: heddle nft, 20 × 3 / direct",
+    ] {
+        run.claimed(what);
+    }
+    let ratios = run.report.ratios(run.figure("new connection", "heddle nft, 20 × 3"));
+    assert_eq!(ratios.unwrap().len(), 2, "one a round, to direct");
+    let operations = run.figure("one endpoint: kernel operations", "heddle nft, 20 × 3").spread().unwrap();
+    assert!((operations.median - 2.0).abs() < 1e-9, "one element goes and one comes: {operations:?}");
+    let is_elements = |figure: &&Figure| figure.unit == "elements" && figure.who() == "heddle nft, 20 × 3";
+    let elements = run.report.figures.iter().find(is_elements).unwrap();
+    assert_eq!(elements.values, [100.0], "a Service, its address and three endpoints, twenty times");
 }
 
 #[test]
 fn sockets_are_measured_beside_packets_and_a_node_without_rules() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("report.json");
-    let host = Namespace::new("bench").unwrap();
-    let bench = Invocation::foreign(env!("CARGO_BIN_EXE_heddle-bench"));
-    let mut bench =
-        bench.args(["--smallest", "--json", file.to_str().unwrap(), "sockets"]).start(&host).unwrap();
-    let status = bench.wait(LIMIT).unwrap();
-    assert!(status.success(), "{status}\n{}", bench.stderr());
-    let report: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    let rows = report["rows"].as_array().unwrap();
-    let lacking: Vec<&Value> = rows.iter().filter(|row| !row["median"].is_f64()).collect();
-    assert!(lacking.is_empty(), "figures without a number: {lacking:?}");
+    let run = Run::of(&["sockets"]);
     for what in [
-        "new connections: heddle ebpf, 20 × 3 / direct beside sockets, 20 × 3",
-        "new connections: heddle ebpf, untracked, 20 × 3 / direct, no rules",
-        "UDP there and back: heddle ebpf, 1 × 1 / direct beside sockets, 1 × 1",
-        "20 × 3: memory of the maps",
+        "rate of between pods: new connection: heddle ebpf, 20 × 3 / direct beside sockets, 20 × 3",
+        "rate of between pods: new connection: heddle ebpf, untracked, 20 × 3 / direct",
+        "rate of between pods: UDP there and back: heddle ebpf, 1 × 1 / direct beside sockets, 1 × 1",
     ] {
-        assert!(rows.iter().any(|row| row["what"] == what), "no row {what}");
+        run.claimed(what);
     }
+    run.measured("between pods: bulk TCP", "heddle nft, 20 × 3", 2);
+    run.measured("memory of the maps", "heddle ebpf, 20 × 3", 1);
+    run.measured("one endpoint: event to kernel committed", "heddle ebpf, 20 × 3", 5);
 }
 
 #[test]
 fn the_plugin_is_measured_beside_the_reference_plugins_and_a_list_of_ones_own() {
     let folder = tempfile::tempdir().unwrap();
-    let (file, list) = (folder.path().join("report.json"), folder.path().join("own.conflist"));
+    let list = folder.path().join("own.conflist");
     let ipam = serde_json::json!({"type": "host-local", "subnet": "10.9.0.0/24"});
     let plugin = serde_json::json!({"type": "ptp", "ipam": ipam});
     let own = serde_json::json!({"name": "own", "cniVersion": "1.0.0", "plugins": [plugin]});
     fs::write(&list, own.to_string()).unwrap();
-    let host = Namespace::new("bench").unwrap();
-    let bench = Invocation::foreign(env!("CARGO_BIN_EXE_heddle-bench"));
-    let bench = bench.args(["--smallest", "--json", file.to_str().unwrap(), "cni", "--path", "/usr/lib/cni"]);
-    let mut bench = bench.args(["--list", list.to_str().unwrap()]).start(&host).unwrap();
-    let status = bench.wait(LIMIT).unwrap();
-    assert!(status.success(), "{status}\n{}", bench.stderr());
-    let report: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    let rows = report["rows"].as_array().unwrap();
-    assert!(rows.iter().all(|row| row["median"].is_f64()), "{report:#}");
-    for (what, samples) in [
-        ("heddle-cni: ADD", 2),
-        ("heddle-cni, one host port: ADD", 2),
-        ("heddle-cni: DEL beyond that", 2),
-        ("ADD: heddle-cni, IPv4 alone / bridge + host-local, IPv4 alone", 2),
-        ("ADD: heddle-cni, IPv4 alone / own", 2),
-        ("ADD: 10 leases / 1 leases", 2),
-        ("4 ADDs at once: all", 2),
-        ("memory at its peak", 1),
+    let run = Run::of(&["cni", "--path", "/usr/lib/cni", "--list", list.to_str().unwrap()]);
+    for (workload, who, samples) in [
+        ("ADD", "heddle-cni", 2),
+        ("ADD, one host port", "heddle-cni", 2),
+        ("DEL: beyond the removal of a link", "heddle-cni", 2),
+        ("DEL, IPv4 alone", "bridge + host-local", 2),
+        ("ADD, IPv4 alone", "own", 2),
+        ("4 ADDs at once: all", "heddle-cni", 2),
+        ("memory at its peak", "heddle-cni", 1),
     ] {
-        let row = rows.iter().find(|row| row["what"] == what).unwrap_or_else(|| panic!("no row {what}"));
-        assert_eq!(row["samples"], samples, "{what}");
+        run.measured(workload, who, samples);
     }
+    run.claimed("ADD, IPv4 alone: heddle-cni / own");
+    run.claimed("ADD beside 10 leases / ADD beside 1 leases");
+    assert!(run.report.ratios(run.figure("ADD, IPv4 alone", "heddle-cni")).is_some());
 }

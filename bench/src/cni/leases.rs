@@ -1,9 +1,10 @@
 //! Nodes on which many pods are already, as far as the plugin's leases say.
 
 use super::place::Place;
-use super::{GROUP, Settings, ours};
+use super::{Settings, figure, ours};
 use crate::Failure;
-use crate::report::{Report, Row};
+use crate::figure::Figure;
+use crate::report::{Claim, Report};
 use crate::stats::{Bound, permille, ratios};
 use heddle_cni::ipam::{Ask, Owner};
 use heddle_cni::ranges::{RangeSet, Written};
@@ -31,13 +32,20 @@ pub(super) fn measure(settings: &Settings, report: &mut Report) -> Result<(), Fa
             medians.extend(permille(&adds, 500));
         }
     }
-    let Some(((few, _, base), more)) = places.split_first() else { return Ok(()) };
-    for (count, _, medians) in more {
-        let what = format!("ADD: {count} leases / {few} leases");
-        let row = Row::spread(GROUP, &what, "ratio", &ratios(medians, base));
-        report.add(row.must(Some(Bound::AtMost(1.2))));
+    let figure = |(count, _, medians): &(u32, Place, Vec<f64>)| {
+        figure(&format!("ADD beside {count} leases")).less("ms", medians)
+    };
+    let figures: Vec<_> = places.iter().map(figure).collect();
+    if let Some((few, more)) = figures.split_first() {
+        more.iter().for_each(|many| report.claim(claim(many, few)));
     }
+    figures.into_iter().for_each(|figure| report.add(figure));
     Ok(())
+}
+
+fn claim(many: &Figure, few: &Figure) -> Option<Claim> {
+    let what = format!("{} / {}", many.workload, few.workload);
+    Claim::new(&what, "×", &ratios(&many.values, &few.values), Bound::AtMost(1.2))
 }
 
 /// Writes leases of both ranges as that many ADDs do.
