@@ -222,6 +222,17 @@ pub fn list(
     })
 }
 
+/// Removes every flow of the socket's namespace, of both families.
+///
+/// # Errors
+/// As [`Socket::request`].
+pub fn flush(socket: &mut Socket) -> Result<(), Error> {
+    let mut batch = Batch::new();
+    // No family and no tuple: all of them.
+    batch.push(CT_DELETE, 0, &header(0), |_| ());
+    socket.request(&mut batch)
+}
+
 /// Removes flows and returns how many there still were. It goes on after a refusal.
 ///
 /// # Errors
