@@ -3,12 +3,13 @@
 use heddle_tests::namespace::Namespace;
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::{Invocation, Process};
+use heddle_tests::remains::users_of;
 use heddle_tests::scratch::Scratch;
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 type Outcomes = Result<(), Box<dyn Error>>;
 
@@ -20,25 +21,17 @@ fn standing() -> Result<(Process, BTreeSet<PathBuf>), Box<dyn Error>> {
     let ways = printed.split_whitespace().filter_map(|word| word.strip_prefix("--net="));
     let namespaces = ways.map(fs::read_link).collect::<Result<BTreeSet<_>, _>>()?;
     assert_eq!(namespaces.len(), 8, "three nodes with a pod each, a fabric and a host outside: {printed}");
-    assert!(users_of(&namespaces) >= 7, "heddle-lab holds them, heddle-node and heddle-proxy run in three");
+    assert!(
+        users_of(&namespaces).len() >= 7,
+        "heddle-lab holds them, heddle-node and heddle-proxy run in three"
+    );
     Ok((lab, namespaces))
-}
-
-/// Number of processes that run in one of the namespaces or hold one open.
-fn users_of(namespaces: &BTreeSet<PathBuf>) -> usize {
-    let uses = |link: &Path| fs::read_link(link).is_ok_and(|target| namespaces.contains(&target));
-    let holds = |process: &Path| {
-        let open = fs::read_dir(process.join("fd"));
-        open.is_ok_and(|files| files.flatten().any(|file| uses(&file.path())))
-    };
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
-    processes.filter(|process| uses(&process.join("ns/net")) || holds(process)).count()
 }
 
 fn await_nobody(namespaces: &BTreeSet<PathBuf>) -> Outcomes {
     eventually("the end of every process of the lab", PATIENCE, || match users_of(namespaces) {
-        0 => Ok(()),
-        left => Err(format!("{left} left")),
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?} left")),
     })?;
     Ok(())
 }

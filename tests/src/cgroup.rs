@@ -66,6 +66,16 @@ impl Drop for Cgroup {
     }
 }
 
+/// Those that a process has made, or has left behind, beside those of this one.
+pub fn of_process(id: u32) -> Vec<PathBuf> {
+    let entries = own().and_then(fs::read_dir).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    let prefix = format!("{PREFIX}{id}-");
+    paths
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix)))
+        .collect()
+}
+
 /// The folder of the cgroup that this process is in.
 fn own() -> io::Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;

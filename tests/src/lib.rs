@@ -22,6 +22,7 @@
 //! | [`demo`] | the story that `heddle-lab demo` tells |
 //! | [`scenario`] | text files with one Kubernetes situation each, and the traffic that must follow |
 //! | [`oracle`] | what may become of a packet, written from kube-proxy's checklist |
+//! | [`remains`] | what is left of a process that has had a lab |
 //! | [`scratch`] | a directory that is gone with the test |
 //!
 //! Nothing here touches the namespace in which the test was started, and nothing outlives the test's process, even
@@ -44,6 +45,7 @@ pub mod patience;
 pub mod plane;
 pub mod process;
 pub mod proxy;
+pub mod remains;
 pub mod scenario;
 pub mod scratch;
 pub mod traffic;

@@ -13,6 +13,9 @@ use std::path::PathBuf;
 /// Name of its tables in both families.
 const TABLES: [&str; 2] = ["table ip heddle-proxy", "table ip6 heddle-proxy"];
 
+/// What it logs once it serves sockets.
+const AT_SOCKETS: &str = "Services are served at sockets";
+
 /// Why the proxy could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -130,7 +133,7 @@ impl Proxy {
     /// # Errors
     /// [`Error::Unready`] with everything that the proxy printed instead.
     pub fn ready(&self, node: &Node) -> Result<(), Error> {
-        eventually(&format!("the tables of heddle-proxy on {}", node.name()), PATIENCE, || tables(node))
+        eventually(&format!("the tables of heddle-proxy on {}", node.name()), PATIENCE, || has_tables(node))
             .map_err(|vain| Error::Unready { vain, printed: self.process.stdout() + &self.process.stderr() })
     }
 
@@ -139,7 +142,17 @@ impl Proxy {
     /// # Errors
     /// [`Vain`] with what it logged instead.
     pub fn serves_sockets(&self) -> Result<(), Vain> {
-        self.logs("Services are served at sockets")
+        self.logs(AT_SOCKETS)
+    }
+
+    /// Whether a node's kernel holds our tables, and our programs where the node is made for them.
+    ///
+    /// # Errors
+    /// What there is instead.
+    pub fn has_all(&self, node: &Node) -> Result<(), String> {
+        has_tables(node)?;
+        let serves = node.bpf().is_none() || self.log().contains(AT_SOCKETS);
+        if serves { Ok(()) } else { Err(self.log()) }
     }
 
     /// The program itself.
@@ -161,7 +174,7 @@ impl Proxy {
     }
 }
 
-fn tables(node: &Node) -> Result<(), String> {
+fn has_tables(node: &Node) -> Result<(), String> {
     let listed = node.nft(["list", "tables"]).map_err(|error| error.to_string())?;
     if TABLES.iter().all(|table| listed.stdout.lines().any(|line| line == *table)) {
         Ok(())

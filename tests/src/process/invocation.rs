@@ -126,6 +126,8 @@ impl Invocation {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).env_clear().envs(self.environment.iter().map(|(k, v)| (k, v)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Ctrl-C on a terminal is for all of a group: what the lab has started ends when the lab wants it to.
+        command.process_group(0);
         let (lab, without) = (getpid(), self.without);
         #[expect(unsafe_code, reason = "the only way to die with the parent, even when it is killed")]
         // SAFETY: the closure makes a few system calls and allocates nothing.
