@@ -9,13 +9,14 @@ MUSL_PLUGIN = $(if $(HAS_MUSL),cargo build --quiet --release --package heddle-cn
   install -m 755 target/$(MUSL)/release/heddle-cni target/release/heddle-cni)
 # Bytes of the whole archive, in which nothing is compressed.
 IMAGE_LIMIT := 20000000
+COMMIT = "$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check build bpf bpf-check image bench soak deps clean
+.PHONY: help demo up test check build bpf bpf-check image bench bench-full soak deps clean
 
 help:
 	@awk '/^$$/ { text = "" } /^# / { text = substr($$0, 3) } \
-	  /^[a-z-]+:/ { if (text) printf "  make %-9s %s\n", substr($$1, 1, length($$1) - 1), text; text = "" }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:/ { if (text) printf "  make %-10s %s\n", substr($$1, 1, length($$1) - 1), text; text = "" }' $(MAKEFILE_LIST)
 
 # Nodes with pods and a Service, damaged and whole again, told step by step; cleans up behind itself (needs root)
 demo: deps
@@ -57,9 +58,13 @@ image: deps
 	$(MUSL_PLUGIN)
 	conf/image.sh target/release target/heddle-image.tar $(IMAGE_LIMIT)
 
-# Measures service routing in a lab, in some minutes; `FLAGS=--quick` in less than one, `FLAGS=cni` the plugin (needs root)
+# Measures service routing in a lab, in less than five minutes; `FLAGS=--check` fails when something falls short (needs root)
 bench: deps build
-	target/release/heddle-bench --commit "$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" $(FLAGS)
+	target/release/heddle-bench run --quick --commit $(COMMIT) $(FLAGS)
+
+# The same at all sizes, for the better part of an hour (needs root)
+bench-full: deps build
+	target/release/heddle-bench run --full --commit $(COMMIT) $(FLAGS)
 
 # Ten thousand pods that come and go while calls are killed, hostile input, and a minute of connections while endpoints change (needs root)
 soak: deps

@@ -3,8 +3,9 @@
 //! Nothing of it exists but what a caller adds: addresses of endpoints are drawn from a range without hosts.
 
 use heddle_tests::objects;
+use ipnetwork::{IpNetwork, Ipv4Network};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,10 +13,13 @@ use std::net::{IpAddr, Ipv4Addr};
 pub const PORT: u16 = 80;
 /// The port of every endpoint.
 pub const TARGET: u16 = 8080;
-/// Where cluster IPs come from (10.96.0.0/12), where endpoints do (10.128.0.0/9), and where the endpoints do that replace
+/// The port that the last Service has on every node, where it has one.
+pub const NODE_PORT: u16 = 30_080;
+/// Where cluster IPs come from (10.96.0.0/12), where endpoints do (10.128.0.0/10, below the lab's pods), and where the endpoints do that replace
 /// others (172.16.0.0/12).
 const SERVICES: u32 = 0x0a60_0000;
 const ENDPOINTS: u32 = 0x0a80_0000;
+const ENDPOINT_BITS: u8 = 10;
 const REPLACEMENTS: u32 = 0xac10_0000;
 /// The node that the endpoints are said to be on: not the one that is measured.
 const ELSEWHERE: &str = "node-2";
@@ -42,6 +46,19 @@ impl fmt::Display for Size {
 }
 
 impl Size {
+    /// The range that endpoints come from: a host that has all of it is every endpoint at once.
+    pub fn endpoint_range() -> IpNetwork {
+        Ipv4Network::new(Ipv4Addr::from(ENDPOINTS), ENDPOINT_BITS)
+            .expect("a prefix of at most 32 bits")
+            .into()
+    }
+
+    /// Whether there are addresses for all of it.
+    pub fn fits(self) -> bool {
+        let endpoints = u64::from(self.services) * u64::from(self.endpoints);
+        self.services < 1 << 20 && endpoints <= 1 << (32 - u32::from(ENDPOINT_BITS))
+    }
+
     /// Name of a Service, by its number.
     pub fn name(self, number: u32) -> String {
         format!("service-{number:06}")
@@ -63,6 +80,29 @@ impl Size {
         objects::service(&self.name(number), &[self.cluster_ip(number)], PORT, TARGET)
     }
 
+    /// The last Service, which has a UDP port and one on every node besides.
+    pub fn last_service(self) -> Value {
+        let mut service = self.service(self.services - 1);
+        service["spec"]["type"] = json!("NodePort");
+        service["spec"]["ports"] = json!([port("TCP", PORT), port("UDP", PORT)]);
+        service["spec"]["ports"][0]["nodePort"] = json!(NODE_PORT);
+        service
+    }
+
+    /// Its slice.
+    pub fn last_slice(self) -> Value {
+        let mut slice = self.slice(self.services - 1);
+        slice["ports"] = json!([port("TCP", TARGET), port("UDP", TARGET)]);
+        slice
+    }
+
+    /// All objects, slices first, with the last Service as [`last_service`](Self::last_service) has it.
+    pub fn objects_to_ask(self) -> impl Iterator<Item = Value> {
+        let last = self.services - 1;
+        let slices = (0..last).map(move |number| self.slice(number)).chain([self.last_slice()]);
+        slices.chain((0..last).map(move |number| self.service(number))).chain([self.last_service()])
+    }
+
     /// The object of its slice.
     pub fn slice(self, number: u32) -> Value {
         objects::slice(&self.name(number), ELSEWHERE, &self.endpoints(number), TARGET)
@@ -81,6 +121,10 @@ impl Size {
         let slices = (0..self.services).map(move |number| self.slice(number));
         slices.chain((0..self.services).map(move |number| self.service(number)))
     }
+}
+
+fn port(protocol: &str, port: u16) -> Value {
+    json!({ "name": protocol.to_lowercase(), "protocol": protocol, "port": port, "targetPort": TARGET })
 }
 
 #[cfg(test)]

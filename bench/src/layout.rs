@@ -1,105 +1,82 @@
-//! A ruleset in the layout of kube-proxy's nftables mode, as text for `nft -f`.
+//! Rulesets in the layouts of kube-proxy's modes, written by the bench.
 //!
-//! Not kube-proxy: what it would write for cluster IPs alone, with no pod network set. A chain and an anonymous map for
-//! each Service, a chain for each endpoint, and the checks of new connections in filter chains.
+//! Not kube-proxy: what it would write for the cluster IPs of a [`Size`] and one node port, with no pod network set. A Service has one TCP
+//! port; the last one has a UDP port beside it, and a port on the node.
 
-use crate::cluster::{PORT, Size, TARGET};
-use std::fmt::{self, Write as _};
+mod iptables;
+mod nftables;
+
+pub use iptables::Kind;
+
+use crate::Failure;
+use crate::cluster::{NODE_PORT, Size, TARGET};
+use crate::interrupt::Interrupt;
+use heddle_tests::lab::Node;
+use heddle_tests::process::Invocation;
 use std::net::IpAddr;
+use std::time::Duration;
 
-const FIXED: &str = "
-  set cluster-ips { type ipv4_addr; }
-  set nodeport-ips { type ipv4_addr; }
-  map no-endpoint-services { type ipv4_addr . inet_proto . inet_service : verdict; }
-  map no-endpoint-nodeports { type inet_proto . inet_service : verdict; }
-  map firewall-ips { type ipv4_addr . inet_proto . inet_service : verdict; }
-  map service-ips { type ipv4_addr . inet_proto . inet_service : verdict; }
-  map service-nodeports { type inet_proto . inet_service : verdict; }
-  chain mark-for-masquerade { meta mark set meta mark or 0x4000; }
-  chain masquerading {
-    meta mark & 0x4000 == 0 return
-    meta mark set meta mark xor 0x4000
-    masquerade fully-random
-  }
-  chain firewall-check { ip daddr . meta l4proto . th dport vmap @firewall-ips; }
-  chain service-endpoints-check { ip daddr . meta l4proto . th dport vmap @no-endpoint-services; }
-  chain nodeport-endpoints-check { ip daddr @nodeport-ips meta l4proto . th dport vmap @no-endpoint-nodeports; }
-  chain cluster-ips-check { ip daddr @cluster-ips reject; }
-  chain services {
-    ip daddr . meta l4proto . th dport vmap @service-ips
-    ip daddr @nodeport-ips meta l4proto . th dport vmap @service-nodeports
-  }
-  chain filter-prerouting-pre-dnat {
-    type filter hook prerouting priority -110;
-    ct state new jump firewall-check
-  }
-  chain filter-output-pre-dnat {
-    type filter hook output priority -110;
-    ct state new jump firewall-check
-  }
-  chain filter-input {
-    type filter hook input priority 0;
-    ct state new jump nodeport-endpoints-check
-    ct state new jump service-endpoints-check
-  }
-  chain filter-forward {
-    type filter hook forward priority 0;
-    ct state new jump service-endpoints-check
-    ct state new jump cluster-ips-check
-  }
-  chain filter-output {
-    type filter hook output priority 0;
-    ct state new jump service-endpoints-check
-  }
-  chain filter-output-post-dnat {
-    type filter hook output priority -90;
-    ct state new jump cluster-ips-check
-  }
-  chain nat-prerouting { type nat hook prerouting priority -100; jump services; }
-  chain nat-output { type nat hook output priority -100; jump services; }
-  chain nat-postrouting { type nat hook postrouting priority 100; jump masquerading; }
-";
+/// The larger layouts take the kernel minutes, and more beside other work.
+const LOADING: Duration = Duration::from_secs(900);
 
-/// The whole table for a cluster whose last Service has only this endpoint.
-pub fn ruleset(size: Size, last: IpAddr) -> String {
-    let mut text = format!("table ip kube-proxy {{{FIXED}}}\n");
-    let mut elements = Elements { services: String::new(), addresses: String::new() };
-    for number in 0..size.services {
-        let endpoints = if number + 1 == size.services { vec![last] } else { size.endpoints(number) };
-        write_service(&mut text, &mut elements, (size, number), &endpoints)
-            .expect("a string takes everything");
-    }
-    let Elements { services, addresses } = elements;
-    text + &format!(
-        "add element ip kube-proxy service-ips {{ {services} }}\nadd element ip kube-proxy cluster-ips {{ {addresses} }}\n"
-    )
+/// One port of a Service.
+#[derive(Clone, Debug)]
+struct Port {
+    /// The Service's name.
+    service: String,
+    /// Its number among all ports.
+    number: u32,
+    protocol: &'static str,
+    ip: IpAddr,
+    /// The port that it has on every node.
+    node_port: Option<u16>,
+    endpoints: Vec<IpAddr>,
 }
 
-struct Elements {
-    services: String,
-    addresses: String,
+/// All ports of a cluster, in order.
+fn ports(size: Size) -> impl Iterator<Item = Port> {
+    let last = size.services - 1;
+    let port = move |number: u32, protocol, service| Port {
+        service: size.name(service),
+        number,
+        protocol,
+        ip: size.cluster_ip(service),
+        node_port: (protocol == "tcp" && service == last).then_some(NODE_PORT),
+        endpoints: size.endpoints(service),
+    };
+    // The port that most workloads ask for is the last one, which is the worst for a list.
+    let udp = port(last, "udp", last);
+    let tcp = (0..last).map(move |number| port(number, "tcp", number));
+    tcp.chain([udp, port(last + 1, "tcp", last)])
 }
 
-fn write_service(
-    text: &mut String,
-    elements: &mut Elements,
-    (size, number): (Size, u32),
-    endpoints: &[IpAddr],
-) -> fmt::Result {
-    let (name, ip) = (size.name(number), size.cluster_ip(number));
-    let chain = |endpoint: &IpAddr| format!("endpoint-{name}/tcp/http__{endpoint}/{TARGET}");
-    let mut targets = String::new();
-    for (slot, endpoint) in endpoints.iter().enumerate() {
-        let chain = chain(endpoint);
-        writeln!(text, "add chain ip kube-proxy {chain}")?;
-        writeln!(text, "add rule ip kube-proxy {chain} ip saddr {endpoint} jump mark-for-masquerade")?;
-        writeln!(text, "add rule ip kube-proxy {chain} meta l4proto tcp dnat to {endpoint}:{TARGET}")?;
-        write!(targets, "{slot} : goto {chain}, ")?;
-    }
-    let service = format!("service-{name}/tcp/http");
-    writeln!(text, "add chain ip kube-proxy {service}")?;
-    let count = endpoints.len();
-    writeln!(text, "add rule ip kube-proxy {service} numgen random mod {count} vmap {{ {targets} }}")?;
-    write!(elements.services, "{ip} . tcp . {PORT} : goto {service}, ")?;
-    write!(elements.addresses, "{ip}, ")
+/// Loads the layout of the nftables mode. The kernel's work grows with the square of a transaction: so there are several.
+///
+/// # Errors
+/// When nft refuses, or the run is interrupted.
+pub fn load_nftables(node: &Node, size: Size, stop: &Interrupt) -> Result<(), Failure> {
+    nftables::pieces(size, &node.addresses()).try_for_each(|text| {
+        let nft = Invocation::foreign("nft").args(["-f", "-"]).input(text);
+        load(node, nft, stop)
+    })
+}
+
+/// Loads the layout of the iptables mode in one go, as kube-proxy does.
+///
+/// # Errors
+/// As [`load_nftables`].
+pub fn load_iptables(node: &Node, size: Size, kind: Kind, stop: &Interrupt) -> Result<(), Failure> {
+    // The lock is one file for all namespaces.
+    load(node, Invocation::foreign(kind.program()).args(["-w", "60"]).input(iptables::ruleset(size)), stop)
+}
+
+fn load(node: &Node, program: Invocation, stop: &Interrupt) -> Result<(), Failure> {
+    let mut program = program.start(node.namespace())?;
+    let status = stop.await_end(&mut program, LOADING)?;
+    if status.success() { Ok(()) } else { Err(format!("{status}: {}", program.stderr()).into()) }
+}
+
+/// Where a port's endpoint listens.
+fn target(endpoint: &IpAddr) -> String {
+    format!("{endpoint}:{TARGET}")
 }

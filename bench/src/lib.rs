@@ -2,19 +2,22 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | [`profile`] | how much is measured |
+//! | [`flags`] | the command line |
+//! | [`interrupt`] | the early end of a run |
+//! | [`profile`] | how much of the control plane is measured |
 //! | [`cluster`] | the Services and slices of a made-up cluster |
 //! | [`eye`] | what the kernel of a node holds, and when it changes |
 //! | [`memory`] | how much memory a process has |
 //! | [`control`] | the control plane: every cluster of the profile, followed |
 //! | [`follow`] | one cluster: start, changes and repair of a real proxy |
 //! | [`synclog`] | what the proxy itself says of its syncs |
-//! | [`layout`] | a ruleset in the layout of kube-proxy's nftables mode |
-//! | [`subject`] | hosts between which connections are made, by a Service or not |
-//! | [`load`] | the load: connections and bulk data, in CPU time |
-//! | [`travel`] | the data plane: subjects in turn, round by round |
+//! | [`sockets`] | the same where sockets are served |
+//! | [`run`] | the data plane: subjects in turn, round by round |
+//! | [`subjects`] | what is compared: hosts between which connections are made, by a Service or not |
+//! | [`layout`] | rulesets in the layouts of kube-proxy's modes |
+//! | [`workloads`] | what is asked of each subject |
+//! | [`load`] | the load: connections, requests, bytes and packets, in CPU time |
 //! | [`cni`] | the CNI plugin: whole processes, beside the reference plugins |
-//! | [`sockets`] | Services at the socket: two pods of one node |
 //! | [`figure`] | what was measured, of whom, how often |
 //! | [`stats`] | medians, ratios, and whether a bound is held |
 //! | [`report`] | what was found and what must hold of it, as a table and as JSON |
@@ -28,18 +31,21 @@ pub mod cni;
 pub mod control;
 pub mod eye;
 pub mod figure;
+pub mod flags;
 pub mod follow;
+pub mod interrupt;
 pub mod layout;
 pub mod load;
 pub mod memory;
 pub mod profile;
 pub mod progress;
 pub mod report;
+pub mod run;
 pub mod sockets;
 pub mod stats;
-pub mod subject;
+pub mod subjects;
 pub mod synclog;
-pub mod travel;
+pub mod workloads;
 
 /// Why something could not be measured.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

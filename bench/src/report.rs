@@ -44,6 +44,9 @@ pub struct Report {
     pub profile: String,
     /// Where.
     pub environment: Environment,
+    /// It ended early: figures may have fewer rounds than others, or be missing.
+    #[serde(default)]
+    pub interrupted: bool,
     /// What was measured, in the order of the run.
     pub figures: Vec<Figure>,
     /// What must hold of it.
@@ -80,7 +83,14 @@ impl Report {
     /// Nothing yet.
     pub fn new(profile: &str, environment: Environment) -> Self {
         let (figures, claims) = (Vec::new(), Vec::new());
-        Self { schema: json::SCHEMA, profile: profile.to_owned(), environment, figures, claims }
+        Self {
+            schema: json::SCHEMA,
+            profile: profile.to_owned(),
+            environment,
+            interrupted: false,
+            figures,
+            claims,
+        }
     }
 
     /// Adds a figure.

@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests too")]
 
+use clap::ValueEnum;
 use heddle_bench::figure::Figure;
 use heddle_bench::report::{Report, json};
+use heddle_bench::subjects::Subject;
+use heddle_bench::workloads::Workload;
 use heddle_tests::namespace::Namespace;
 use heddle_tests::process::Invocation;
 use std::fs;
@@ -59,28 +62,21 @@ impl Run {
 
 #[test]
 fn the_smallest_profile_runs_and_its_report_is_complete() {
-    let run = Run::of(&[]);
-    let Report { schema, environment, .. } = &run.report;
-    assert_eq!((*schema, environment.commit.as_str()), (2, "abc123"));
+    let run = Run::of(&["run"]);
+    let Report { schema, environment, interrupted, .. } = &run.report;
+    assert_eq!((*schema, environment.commit.as_str(), *interrupted), (2, "abc123", false));
     assert_eq!((environment.load_at_start.len(), environment.load_at_end.len()), (3, 3));
     for (workload, who, samples) in [
         ("one endpoint: event to kernel committed", "heddle nft, 20 × 3", 5),
+        ("one endpoint: event to kernel committed", "heddle ebpf, 20 × 3", 5),
         ("new Service: API write to kernel notified", "heddle nft, 20 × 3", 2),
         ("memory after the start, from a folder", "heddle nft, 20 × 3", 1),
-        ("new connection", "kube-proxy's nft layout, 20 × 3", 2),
-        ("bulk TCP", "direct", 2),
+        ("memory of the maps", "heddle ebpf, 20 × 3", 1),
+        ("ADD, one host port", "heddle-cni", 2),
     ] {
         run.measured(workload, who, samples);
     }
-    for what in [
-        "new connection: heddle nft, 20 × 3 / heddle nft, 1 × 3",
-        "new connection: heddle nft, 20 × 3 / kube-proxy's nft layout, 20 × 3",
-        "bulk TCP: heddle nft, 20 × 3 / direct",
-    ] {
-        run.claimed(what);
-    }
-    let ratios = run.report.ratios(run.figure("new connection", "heddle nft, 20 × 3"));
-    assert_eq!(ratios.unwrap().len(), 2, "one a round, to direct");
+    every_subject_is_measured_with_every_workload(&run);
     let operations = run.figure("one endpoint: kernel operations", "heddle nft, 20 × 3").spread().unwrap();
     assert!((operations.median - 2.0).abs() < 1e-9, "one element goes and one comes: {operations:?}");
     let is_elements = |figure: &&Figure| figure.unit == "elements" && figure.who() == "heddle nft, 20 × 3";
@@ -88,19 +84,42 @@ fn the_smallest_profile_runs_and_its_report_is_complete() {
     assert_eq!(elements.values, [100.0], "a Service, its address and three endpoints, twenty times");
 }
 
-#[test]
-fn sockets_are_measured_beside_packets_and_a_node_without_rules() {
-    let run = Run::of(&["sockets"]);
-    for what in [
-        "rate of between pods: new connection: heddle ebpf, 20 × 3 / direct beside sockets, 20 × 3",
-        "rate of between pods: new connection: heddle ebpf, untracked, 20 × 3 / direct",
-        "rate of between pods: UDP there and back: heddle ebpf, 1 × 1 / direct beside sockets, 1 × 1",
-    ] {
-        run.claimed(what);
+fn every_subject_is_measured_with_every_workload(run: &Run) {
+    for subject in Subject::value_variants() {
+        let size = if subject.has_services() { ", 20 × 3" } else { "" };
+        for (workload, ..) in Workload::value_variants().iter().flat_map(|workload| workload.kinds()) {
+            run.measured(workload, &format!("{}{size}", subject.name()), 2);
+        }
     }
-    run.measured("between pods: bulk TCP", "heddle nft, 20 × 3", 2);
-    run.measured("memory of the maps", "heddle ebpf, 20 × 3", 1);
-    run.measured("one endpoint: event to kernel committed", "heddle ebpf, 20 × 3", 5);
+    run.measured("new connections, one Service", "loopback", 2);
+    let connections = "new connections, one Service";
+    let ratios = run.report.ratios(run.figure(connections, "heddle nft, 20 × 3"));
+    assert_eq!(ratios.unwrap().len(), 2, "one a round, to direct");
+    for (what, to) in [
+        ("new connections, one Service: heddle nft, 20 × 3", "kube-proxy nftables layout, 20 × 3"),
+        ("rate of bulk TCP, one flow: heddle nft, 20 × 3", "direct"),
+        ("new connections, one Service: heddle ebpf, 20 × 3", "direct"),
+        ("rate of new connections, one Service: heddle ebpf, 20 × 3", "direct beside ebpf, 20 × 3"),
+        ("rate of new connections, one Service: heddle ebpf, untracked, 20 × 3", "direct"),
+        ("rate of bulk TCP, one flow: heddle ebpf, 20 × 3", "direct beside ebpf, 20 × 3"),
+        ("rate of UDP request and answer: heddle ebpf, 20 × 3", "direct beside ebpf, 20 × 3"),
+    ] {
+        run.claimed(&format!("{what} / {to}"));
+    }
+    run.claimed("call of connect: heddle ebpf, 20 × 3 more than direct beside ebpf, 20 × 3");
+}
+
+#[test]
+fn client_and_server_may_be_on_two_nodes_and_a_service_may_have_many_endpoints() {
+    let subjects = "direct,nft,ebpf,nftables-layout,iptables-layout";
+    let flags = ["run", "--only", "data-plane", "--nodes", "2", "--rounds", "1", "--services", "2"];
+    let run = Run::of(&[&flags[..], &["--endpoints", "100", "--subjects", subjects]].concat());
+    for workload in ["packets of new flows", "bulk UDP, 16 flows", "new connections, node port from outside"]
+    {
+        for who in ["heddle nft", "heddle ebpf", "kube-proxy nftables layout", "kube-proxy iptables layout"] {
+            run.measured(workload, &format!("{who}, 2 × 100"), 1);
+        }
+    }
 }
 
 #[test]

@@ -104,11 +104,12 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(
             figures in vec(figure(), 0..6), claims in vec(claim(), 0..4), text in "\\PC{0,12}", load in vec(number(), 0..3),
+            interrupted in any::<bool>(),
         ) {
             let mut environment = Environment { commit: text.clone(), load_at_start: load, ..Environment::default() };
             environment.mitigations.insert(text.clone(), text.clone());
             let claims = claims.into_iter().flatten().collect();
-            let report = Report { schema: SCHEMA, profile: text, environment, figures, claims };
+            let report = Report { schema: SCHEMA, profile: text, environment, interrupted, figures, claims };
             let written = format!("{:#}", write(&report));
             prop_assert_eq!(read(&written).unwrap(), report);
         }

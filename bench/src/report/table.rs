@@ -32,6 +32,9 @@ fn write_head(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         "heddle-bench {}, profile {}, commit {}, {}",
         it.version, report.profile, it.commit, it.date
     )?;
+    if report.interrupted {
+        writeln!(f, "INTERRUPTED: not all rounds, or not all subjects")?;
+    }
     let (start, end) = (averages(&it.load_at_start), averages(&it.load_at_end));
     writeln!(
         f,

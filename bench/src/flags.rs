@@ -1,0 +1,224 @@
+//! The command line.
+
+use crate::Failure;
+use crate::cni;
+use crate::profile::Profile;
+use crate::run::{Plan, plan};
+use crate::subjects::Subject;
+use crate::subjects::stage::Nodes;
+use crate::workloads::Workload;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// What somebody who reads figures should know.
+const METHOD: &str = "\
+Figures are CPU time of client and server, which hardly minds other work on the machine; where a workload is latency, \
+the clock's time is beside it. All subjects stand together and take turns, and a ratio compares figures of one round \
+only. The load's own ceiling is the subject `loopback`. Layouts of kube-proxy's rules are written by this program, not \
+by kube-proxy.
+
+Examples:
+  heddle-bench run --quick --check
+  heddle-bench run --only data-plane --subjects direct,nft,iptables-layout --services 1,1000,30000
+  heddle-bench run --only data-plane --workloads udp-requests --nodes 2 --endpoints 1,1000";
+
+/// Measures Service routing and CNI plugins in network namespaces of its own.
+///
+/// Needs root, heddle-proxy and heddle-cni beside it, and nft and iptables for the rulesets that heddle is compared with. Nothing
+/// outside of its namespaces is touched, and nothing is left of them when it ends, however it ends. Interrupted with Ctrl-C or
+/// SIGTERM, it reports what it has measured so far and exits with 130.
+#[derive(Debug, Parser)]
+#[command(name = "heddle-bench", version, max_term_width = 100)]
+pub struct Flags {
+    /// What to measure.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How much of it.
+    #[command(flatten)]
+    pub amount: Amount,
+    /// Writes the report there too, as JSON.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub json: Option<PathBuf>,
+    /// Exits with 1 when something falls short of what it must be.
+    #[arg(long, global = true)]
+    pub check: bool,
+    /// The commit that the programs were built from, for the report.
+    #[arg(long, value_name = "ID", default_value = "unknown", global = true)]
+    pub commit: String,
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Amount {
+    /// A few sizes and subjects, in less than five minutes; the default.
+    #[arg(long, global = true, conflicts_with_all = ["full", "smallest"])]
+    pub quick: bool,
+    /// All sizes, for the better part of an hour.
+    #[arg(long, global = true, conflicts_with = "smallest")]
+    pub full: bool,
+    /// Only enough to see that everything works; the figures mean nothing.
+    #[arg(long, global = true)]
+    pub smallest: bool,
+}
+
+/// What is measured.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measures Service routing: what connections cost, how a proxy follows a cluster, and what its CNI plugin takes.
+    Run(Run),
+    /// Measures ADD and DEL of heddle-cni, and of Debian's bridge and host-local when they are there.
+    Cni(Cni),
+}
+
+/// A part of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Section {
+    /// What connections, requests, bytes and packets cost.
+    DataPlane,
+    /// How heddle-proxy starts and follows a cluster.
+    ControlPlane,
+    /// What ADD and DEL of heddle-cni take.
+    Plugin,
+}
+
+/// A run's parts, and what of the data plane.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = METHOD)]
+pub struct Run {
+    /// Parts of the run.
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "data-plane,control-plane,plugin"
+    )]
+    pub only: Vec<Section>,
+    /// Whom to measure, all in turn. Where `direct` is one of them, the others' figures have ratios to it.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub subjects: Vec<Subject>,
+    /// What to ask of each of them.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub workloads: Vec<Workload>,
+    /// How many Services there are: each number with the first one of endpoints. All lead to one pod.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub services: Vec<u32>,
+    /// How many endpoints each Service has: each further number with the first one of Services.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub endpoints: Vec<u32>,
+    /// Rounds over all subjects; every second one goes backwards.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: Option<u32>,
+    /// Client and server are pods of one node or of two.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub nodes: Option<u8>,
+}
+
+/// Which plugins.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Cni {
+    /// Another configuration list to measure beside them.
+    #[arg(long, value_name = "FILE", requires = "path")]
+    list: Option<PathBuf>,
+    /// Where the plugins of that list are.
+    #[arg(long, value_name = "FOLDER")]
+    path: Vec<PathBuf>,
+}
+
+impl Amount {
+    /// What the control plane does.
+    pub fn profile(self) -> Profile {
+        match self {
+            Self { smallest: true, .. } => Profile::smallest(),
+            Self { full: true, .. } => Profile::full(),
+            _ => Profile::quick(),
+        }
+    }
+
+    fn plan(self) -> Plan {
+        match self {
+            Self { smallest: true, .. } => Plan::smallest(),
+            Self { full: true, .. } => Plan::full(),
+            _ => Plan::quick(),
+        }
+    }
+}
+
+impl Run {
+    /// What the data plane does: what the profile has, where nothing else is said.
+    ///
+    /// # Errors
+    /// When there are not that many addresses.
+    pub fn plan(&self, amount: Amount) -> Result<Plan, Failure> {
+        let usual = amount.plan();
+        let or = |asked: &[u32], usual: Vec<u32>| if asked.is_empty() { usual } else { asked.to_vec() };
+        let sizes = if self.services.is_empty() && self.endpoints.is_empty() {
+            usual.sizes
+        } else {
+            let services = usual.sizes.iter().map(|size| size.services).collect();
+            plan::sizes(&or(&self.services, services), &or(&self.endpoints, vec![3]))
+        };
+        if let Some(large) = sizes.iter().find(|size| !size.fits()) {
+            return Err(format!("{large} has more endpoints than there are addresses for").into());
+        }
+        Ok(Plan {
+            subjects: if self.subjects.is_empty() { usual.subjects } else { self.subjects.clone() },
+            workloads: if self.workloads.is_empty() { usual.workloads } else { self.workloads.clone() },
+            sizes,
+            rounds: self.rounds.unwrap_or(usual.rounds),
+            effort: usual.effort,
+            nodes: if self.nodes == Some(2) { Nodes::Two } else { usual.nodes },
+        })
+    }
+
+    /// Whether this part is asked for.
+    pub fn has(&self, section: Section) -> bool {
+        self.only.contains(&section)
+    }
+}
+
+impl Cni {
+    /// How much of it.
+    pub fn settings(&self, amount: Amount) -> cni::Settings {
+        let other = self.list.clone().map(|list| (list, self.path.clone()));
+        let (rounds, pods, burst) = match amount {
+            Amount { smallest: true, .. } => (2, 1, 4),
+            Amount { full: true, .. } => (15, 15, 100),
+            _ => (5, 5, 100),
+        };
+        let leases = if amount.smallest { vec![1, 10] } else { vec![100, 4_000, 60_000] };
+        cni::Settings { rounds, pods, burst, leases, other }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn plan(arguments: &[&str]) -> Plan {
+        let flags = Flags::parse_from([&["heddle-bench", "run"], arguments].concat());
+        let Command::Run(run) = &flags.command else { panic!("{flags:?}") };
+        run.plan(flags.amount).unwrap()
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_not_said_is_the_profiles() {
+        let plan = plan(&[
+            "--smallest",
+            "--subjects",
+            "direct,direct+conntrack",
+            "--services",
+            "7",
+            "--rounds",
+            "3",
+        ]);
+        assert_eq!(plan.subjects, [Subject::Direct, Subject::Tracked]);
+        assert_eq!((plan.sizes, plan.rounds), (vec![(7, 3).into()], 3));
+        assert_eq!(plan.workloads, Plan::smallest().workloads);
+    }
+}
