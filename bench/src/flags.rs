@@ -2,6 +2,7 @@
 
 use crate::Failure;
 use crate::cni;
+use crate::output::Outputs;
 use crate::profile::Profile;
 use crate::run::{Plan, plan};
 use crate::subjects::Subject;
@@ -19,6 +20,7 @@ by kube-proxy.
 
 Examples:
   heddle-bench run --quick --check
+  heddle-bench run --quick --json new.json --html new.html --against old.json
   heddle-bench run --only data-plane --subjects direct,nft,iptables-layout --services 1,1000,30000
   heddle-bench run --only data-plane --workloads udp-requests --nodes 2 --endpoints 1,1000";
 
@@ -36,9 +38,9 @@ pub struct Flags {
     /// How much of it.
     #[command(flatten)]
     pub amount: Amount,
-    /// Writes the report there too, as JSON.
-    #[arg(long, value_name = "FILE", global = true)]
-    pub json: Option<PathBuf>,
+    /// Where the report goes.
+    #[command(flatten)]
+    pub outputs: Outputs,
     /// Exits with 1 when something falls short of what it must be.
     #[arg(long, global = true)]
     pub check: bool,
@@ -68,6 +70,18 @@ pub enum Command {
     Run(Run),
     /// Measures ADD and DEL of heddle-cni, and of Debian's bridge and host-local when they are there.
     Cni(Cni),
+    /// Measures nothing: shows a saved report again, in any form.
+    Report {
+        /// What `--json` wrote.
+        file: PathBuf,
+    },
+    /// Measures nothing: compares two saved reports, and exits with 1 when the new one is worse.
+    Compare {
+        /// What `--json` wrote before.
+        old: PathBuf,
+        /// What it wrote now.
+        new: PathBuf,
+    },
 }
 
 /// A part of a run.

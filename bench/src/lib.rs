@@ -19,6 +19,10 @@
 //! | [`load`] | the load: connections, requests, bytes and packets, in CPU time |
 //! | [`cni`] | the CNI plugin: whole processes, beside the reference plugins |
 //! | [`figure`] | what was measured, of whom, how often |
+//! | [`regress`] | whether a report is worse than an older one |
+//! | [`markdown`] | the report for pasting |
+//! | [`html`] | the report as one page with plots |
+//! | [`output`] | where a report goes, by flags |
 //! | [`stats`] | medians, ratios, and whether a bound is held |
 //! | [`report`] | what was found and what must hold of it, as a table and as JSON |
 //! | [`progress`] | what is being done, and how long it may still take |
@@ -33,12 +37,16 @@ pub mod eye;
 pub mod figure;
 pub mod flags;
 pub mod follow;
+pub mod html;
 pub mod interrupt;
 pub mod layout;
 pub mod load;
+pub mod markdown;
 pub mod memory;
+pub mod output;
 pub mod profile;
 pub mod progress;
+pub mod regress;
 pub mod report;
 pub mod run;
 pub mod sockets;

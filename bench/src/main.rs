@@ -3,12 +3,12 @@
 use clap::Parser;
 use heddle_bench::flags::{Amount, Cni, Command, Flags, Run, Section};
 use heddle_bench::interrupt::{self, Interrupt};
+use heddle_bench::output;
 use heddle_bench::progress::Progress;
-use heddle_bench::report::{Environment, Report, json};
+use heddle_bench::report::{Environment, Report};
 use heddle_bench::stats::Verdict;
 use heddle_bench::{Failure, cni, control, run, sockets};
-use std::fs;
-use std::io::{Write, stderr, stdout};
+use std::io::{Write, stderr};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -22,27 +22,34 @@ fn main() -> ExitCode {
 }
 
 fn work(flags: &Flags) -> Result<ExitCode, Failure> {
+    match &flags.command {
+        Command::Report { file } => flags.outputs.ready()?.deliver(&output::read(file)?),
+        Command::Compare { old, new } => output::compare(old, new, flags.outputs.threshold),
+        Command::Run(run) => report(flags, |stop, report| measure(run, flags.amount, stop, report)),
+        Command::Cni(cni) => report(flags, |_, report| plugin(cni, flags.amount, report)),
+    }
+}
+
+/// Measures, and tells what was found until then.
+fn report(
+    flags: &Flags,
+    measure: impl FnOnce(&Interrupt, &mut Report) -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
+    let outputs = flags.outputs.ready()?;
     let stop = Interrupt::watch()?;
     let mut report = Report::new(flags.amount.profile().name, Environment::this(&flags.commit));
-    let measured = match &flags.command {
-        Command::Run(run) => measure(run, flags.amount, &stop, &mut report),
-        Command::Cni(cni) => plugin(cni, flags.amount, &mut report),
-    };
+    let measured = measure(&stop, &mut report);
     report.environment.end();
     // Whatever failed after a signal failed of it.
     report.interrupted = stop.check().is_err();
-    write!(stdout(), "{report}")?;
-    if let Some(file) = &flags.json {
-        fs::write(file, format!("{:#}\n", json::write(&report)))
-            .map_err(|cause| format!("write {}: {cause}", file.display()))?;
-    }
+    let compared = outputs.deliver(&report)?;
     if report.interrupted {
         let _ = writeln!(stderr(), "interrupted: the report has what was measured until then");
         return Ok(ExitCode::from(interrupt::EXIT));
     }
     measured?;
     let falls_short = report.claims.iter().any(|claim| claim.verdict() == Verdict::Missed);
-    Ok(if flags.check && falls_short { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if flags.check && falls_short { ExitCode::FAILURE } else { compared })
 }
 
 /// Measures all parts that are asked for.

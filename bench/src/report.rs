@@ -14,7 +14,7 @@ pub mod json;
 mod table;
 
 pub use environment::Environment;
-pub use table::short;
+pub use table::{range, short};
 
 use crate::figure::{Better, Figure};
 use crate::stats::{Bound, Spread, Verdict, ratios};
@@ -103,6 +103,21 @@ impl Report {
         self.claims.extend(claim);
     }
 
+    /// The figures by part, workload and unit, each in the order in which it first came.
+    pub fn groups(&self) -> Vec<Vec<&Figure>> {
+        let mut parts: Vec<Vec<Vec<&Figure>>> = Vec::new();
+        for figure in &self.figures {
+            match parts.iter_mut().find(|groups| groups[0][0].part == figure.part) {
+                None => parts.push(vec![vec![figure]]),
+                Some(groups) => match groups.iter_mut().find(|group| group[0].is_like(figure)) {
+                    None => groups.push(vec![figure]),
+                    Some(group) => group.push(figure),
+                },
+            }
+        }
+        parts.concat()
+    }
+
     /// The figure that one is compared with: of the base subject of its part, under the same workload, at the same size or at
     /// none.
     pub fn base(&self, of: &Figure) -> Option<&Figure> {
@@ -154,6 +169,16 @@ mod tests {
         let sized = Figure::new(Part::DataPlane, "new connection", "direct").at(Size::from((1, 3)));
         report.add(sized.less("µs", &[5.5, 5.5]));
         assert_eq!(report.ratios(&report.figures[1]), Some(vec![2.0, 4.0]));
+    }
+
+    #[test]
+    fn figures_of_one_workload_stand_together_whenever_they_were_measured() {
+        let mut report = report();
+        report.add(Figure::new(Part::ControlPlane, "start", "heddle nft").less("s", &[1.0]));
+        report.add(Figure::new(Part::DataPlane, "bulk TCP", "heddle nft").more("Gbit/s", &[1.0]));
+        let groups = report.groups();
+        let found: Vec<_> = groups.iter().map(|group| (group[0].workload.as_str(), group.len())).collect();
+        assert_eq!(found, [("new connection", 2), ("bulk TCP", 2), ("start", 1)]);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use heddle_bench::workloads::Workload;
 use heddle_tests::namespace::Namespace;
 use heddle_tests::process::Invocation;
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// Far more than it needs on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -20,16 +20,17 @@ const LIMIT: Duration = Duration::from_secs(120);
 struct Run {
     report: Report,
     printed: String,
-    _folder: TempDir,
 }
 
 impl Run {
     fn of(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("report.json");
+        let [file, page, text] =
+            ["report.json", "report.html", "report.md"].map(|name| folder.path().join(name));
         let host = Namespace::new("bench").unwrap();
         let bench = Invocation::foreign(env!("CARGO_BIN_EXE_heddle-bench"));
         let bench = bench.args(["--smallest", "--commit", "abc123", "--json", file.to_str().unwrap()]);
+        let bench = bench.args([Path::new("--html"), &page, Path::new("--markdown"), &text]);
         let mut bench = bench.args(arguments).start(&host).unwrap();
         let status = bench.wait(LIMIT).unwrap();
         assert!(status.success(), "{status}\n{}", bench.stderr());
@@ -37,7 +38,33 @@ impl Run {
         let lacking: Vec<&Figure> =
             report.figures.iter().filter(|figure| figure.spread().is_none()).collect();
         assert!(lacking.is_empty(), "figures without a number: {lacking:?}");
-        Self { report, printed: bench.stdout(), _folder: folder }
+        let [page, text] = [page, text].map(|file| fs::read_to_string(file).unwrap());
+        let run = Self { report, printed: bench.stdout() };
+        run.is_told_by(&page, &text);
+        run
+    }
+
+    /// The page and the text for pasting have a table for each workload, a row for each figure, and every claim.
+    fn is_told_by(&self, page: &str, text: &str) {
+        let (groups, figures) = (self.report.groups().len(), self.report.figures.len());
+        let claims = self.report.claims.len();
+        assert_eq!(page.matches("<h3>").count(), groups + page.matches("Flaws of the processor").count());
+        let rows: usize = page
+            .split("class=\"plots\"")
+            .skip(1)
+            .map(|card| card.matches("<tr><th scope=\"row\"").count())
+            .sum();
+        let elsewhere =
+            page.split("id=\"environment\"").nth(1).unwrap().matches("<tr><th scope=\"row\"").count();
+        assert_eq!(rows, figures + elsewhere);
+        assert!(page.ends_with("</html>\n"), "{page}");
+        assert_eq!(text.matches("\n|---|").count(), groups + usize::from(claims > 0), "{text}");
+        let heads = groups + usize::from(claims > 0);
+        assert_eq!(
+            text.lines().filter(|line| line.starts_with("| ")).count(),
+            heads + figures + claims,
+            "{text}"
+        );
     }
 
     /// The figure of a workload and of a subject with its size.

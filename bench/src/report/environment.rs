@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::env;
 use std::fs;
 use std::num::NonZero;
 use std::path::Path;
@@ -24,6 +25,8 @@ pub struct Environment {
     pub version: String,
     /// The commit that the programs were built from, as far as the caller said.
     pub commit: String,
+    /// The arguments that the bench was called with; of a path its last name alone.
+    pub arguments: Vec<String>,
     /// The kernel's release.
     pub kernel: String,
     /// The processor's name, as the kernel gives it.
@@ -51,6 +54,7 @@ impl Environment {
             date: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: commit.to_owned(),
+            arguments: env::args().skip(1).map(|argument| last_name(&argument).to_owned()).collect(),
             kernel: read("/proc/sys/kernel/osrelease"),
             processor: field(&read("/proc/cpuinfo"), "model name").unwrap_or("unknown").to_owned(),
             processors: thread::available_parallelism().map_or(1, NonZero::get),
@@ -67,12 +71,26 @@ impl Environment {
         self.load_at_end = load(&fs::read_to_string("/proc/loadavg").unwrap_or_default());
     }
 
+    /// The machine in a line.
+    pub fn machine(&self) -> String {
+        let load =
+            |of: &[f64]| of.iter().map(|average| format!("{average:.2}")).collect::<Vec<_>>().join(" ");
+        let (start, end) = (load(&self.load_at_start), load(&self.load_at_end));
+        let (kernel, count, processor) = (&self.kernel, self.processors, &self.processor);
+        format!("Linux {kernel}, {count} × {processor}; load {start} at the start, {end} at the end")
+    }
+
     /// Whether figures of both can be compared as they are; ratios can be all the same.
     pub fn is_like(&self, other: &Self) -> bool {
         let machine =
             |of: &Self| (of.kernel.clone(), of.processor.clone(), of.processors, of.mitigations.clone());
         machine(self) == machine(other)
     }
+}
+
+/// Where somebody keeps files is nobody's business.
+fn last_name(argument: &str) -> &str {
+    argument.trim_end_matches('/').rsplit('/').next().unwrap_or(argument)
 }
 
 /// The value of the first line `name : value`.
@@ -123,6 +141,7 @@ mod tests {
         assert_eq!(load("0.50 1.00 2.25 1/200 4711"), [0.5, 1.0, 2.25]);
         assert_eq!(field("processor\t: 0\nmodel name\t: Some CPU\n", "model name"), Some("Some CPU"));
         assert!((megabytes("1000000 kB") - 1024.0).abs() < 1e-9);
+        assert_eq!((last_name("--json"), last_name("/home/me/plugins/")), ("--json", "plugins"));
         let this = Environment::this("abc");
         assert!(!this.kernel.is_empty() && this.processors > 0 && this.date.ends_with('Z'), "{this:?}");
     }

@@ -10,16 +10,14 @@ impl fmt::Display for Report {
         write_head(f, self)?;
         let width =
             self.figures.iter().map(|figure| figure.who().chars().count() + 2).max().unwrap_or_default();
-        let mut above: Option<&Figure> = None;
-        for figure in &self.figures {
-            if above.is_none_or(|above| above.part != figure.part) {
-                write_part(f, figure.part, width)?;
+        let mut above = None;
+        for group in self.groups() {
+            let head = group[0];
+            if above.replace(head.part) != Some(head.part) {
+                write_part(f, head.part, width)?;
             }
-            if above.is_none_or(|above| !above.is_like(figure)) {
-                writeln!(f, "{}, {}", figure.workload, figure.unit)?;
-            }
-            write_figure(f, self, figure, width)?;
-            above = Some(figure);
+            writeln!(f, "{}, {}", head.workload, head.unit)?;
+            group.into_iter().try_for_each(|figure| write_figure(f, self, figure, width))?;
         }
         write_claims(f, &self.claims)
     }
@@ -35,17 +33,7 @@ fn write_head(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     if report.interrupted {
         writeln!(f, "INTERRUPTED: not all rounds, or not all subjects")?;
     }
-    let (start, end) = (averages(&it.load_at_start), averages(&it.load_at_end));
-    writeln!(
-        f,
-        "Linux {}, {} × {}; load {start} at the start, {end} at the end",
-        it.kernel, it.processors, it.processor
-    )
-}
-
-fn averages(load: &[f64]) -> String {
-    let texts: Vec<_> = load.iter().map(|average| format!("{average:.2}")).collect();
-    if texts.is_empty() { "unknown".to_owned() } else { texts.join(" ") }
+    writeln!(f, "{}", it.machine())
 }
 
 fn write_part(f: &mut fmt::Formatter<'_>, part: Part, width: usize) -> fmt::Result {
@@ -82,8 +70,8 @@ fn write_claims(f: &mut fmt::Formatter<'_>, claims: &[Claim]) -> fmt::Result {
     Ok(())
 }
 
-/// Nothing of a single value.
-fn range(spread: &Spread) -> String {
+/// The least and the greatest; nothing of a single value.
+pub fn range(spread: &Spread) -> String {
     if spread.count > 1 { format!("{} to {}", short(spread.min), short(spread.max)) } else { String::new() }
 }
 

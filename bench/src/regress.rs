@@ -1,0 +1,201 @@
+//! Whether a report is worse than an older one, figure by figure.
+//!
+//! It is not a judgement of what must hold (those are claims), and it does not know what a commit changed. A figure is worse when two things
+//! hold: its median moved by more than the threshold, and chance alone gives a figure like that less than once in a hundred
+//! comparisons of whole reports ([`rank`]). What others are compared with (`direct`, the load generator) is the yardstick:
+//! when it moved, the machine did. Invariant: the same two reports give the same answer.
+
+pub mod rank;
+
+use crate::cluster::Size;
+use crate::figure::{Better, Figure, Part};
+use crate::report::{Report, short};
+use crate::stats::permille;
+use rank::{Samples, blocks, false_discoveries};
+use std::fmt;
+
+/// The threshold when nobody names another, as a share.
+pub const THRESHOLD: f64 = 0.05;
+/// How often all figures of two equal reports may give one that is worse.
+const CHANCE: f64 = 0.01;
+/// What is so many times as much is a change also where there are too few values to tell: starts of programs differ by a
+/// factor of two.
+const FEW: f64 = 3.0;
+
+/// How one figure moved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Which figure.
+    pub what: String,
+    /// In what: the unit, or `× direct`.
+    pub unit: String,
+    /// The median before.
+    pub before: f64,
+    /// The median now.
+    pub after: f64,
+    /// How much worse it is, as a share of what was; negative where it is better.
+    pub worse: f64,
+    /// How often chance alone gives as much or more; `None` where there are too few values to say, or nobody asked.
+    pub chance: Option<f64>,
+}
+
+/// Two reports, compared.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Comparison {
+    /// Why the answer may mean less than it seems to.
+    pub warnings: Vec<String>,
+    /// What is worse.
+    pub regressions: Vec<Change>,
+    /// What is better.
+    pub improvements: Vec<Change>,
+    /// What moved by more than the threshold, while chance may do as much.
+    pub untold: Vec<Change>,
+    /// What the older report has alone.
+    pub missing: Vec<String>,
+    /// How many figures both have.
+    pub compared: usize,
+}
+
+/// What is compared of two figures.
+struct Pair<'a> {
+    old: &'a Figure,
+    unit: String,
+    samples: Samples,
+    /// Of their own ratios, and so not moved by the machine.
+    is_ratio: bool,
+}
+
+/// Compares; `threshold` is a share.
+pub fn compare(old: &Report, new: &Report, threshold: f64) -> Comparison {
+    let mut found = Comparison { warnings: warnings(old, new), ..Comparison::default() };
+    let mut pairs = Vec::new();
+    for figure in old.figures.iter().filter(|figure| figure.spread().is_some()) {
+        match new.figures.iter().find(|other| is_same(figure, other) && other.spread().is_some()) {
+            None => found.missing.push(name(figure)),
+            Some(other) => pairs.extend(Pair::of((old, figure), (new, other))),
+        }
+    }
+    found.compared = pairs.len();
+    let (yardsticks, judged): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|pair| is_yardstick(pair.old));
+    let drift = drift(&yardsticks, threshold, &mut found.warnings);
+    let changes: Vec<Option<Change>> = judged.iter().map(|pair| pair.change(threshold, drift)).collect();
+    let can_tell = |pair: &&Pair<'_>| pair.samples.can_tell(CHANCE);
+    let chances = changes.iter().flatten().filter_map(|change| change.chance).collect();
+    let level = false_discoveries(chances, judged.iter().filter(can_tell).count(), CHANCE);
+    changes.into_iter().flatten().for_each(|change| found.put(change, level));
+    found
+}
+
+/// How far what others are compared with moved: no value that is no ratio is sure within that.
+fn drift(yardsticks: &[Pair<'_>], threshold: f64, warnings: &mut Vec<String>) -> f64 {
+    let moved = yardsticks.iter().filter_map(|pair| pair.change(threshold, 0.0));
+    let Some(most) = moved.max_by(|one, other| one.far().total_cmp(&other.far())) else { return 0.0 };
+    warnings.push(format!("the machine moved, and values that are no ratios count from there: {most}"));
+    most.far() - 1.0
+}
+
+impl Pair<'_> {
+    fn of<'a>(old: (&Report, &'a Figure), new: (&Report, &Figure)) -> Option<Pair<'a>> {
+        let ratios = old.0.ratios(old.1).zip(new.0.ratios(new.1));
+        let base = old.1.part.base().unwrap_or_default();
+        let (unit, is_ratio) =
+            if ratios.is_some() { (format!("× {base}"), true) } else { (old.1.unit.clone(), false) };
+        let (before, after) = ratios.unwrap_or_else(|| (old.1.values.clone(), new.1.values.clone()));
+        // Shares of a median that is nothing, or less, mean nothing.
+        let is_positive = |values: &[f64]| permille(values, 500).is_some_and(|median| median > 0.0);
+        let samples = Samples { before: blocks(&before), after: blocks(&after) };
+        (is_positive(&before) && is_positive(&after)).then_some(Pair { old: old.1, unit, samples, is_ratio })
+    }
+
+    /// How it moved, if that is by more than the threshold; what is no ratio, by more than that beyond what the machine did.
+    fn change(&self, threshold: f64, drift: f64) -> Option<Change> {
+        let Samples { before, after } = &self.samples;
+        let (before, after) = (permille(before, 500)?, permille(after, 500)?);
+        let worse = match self.old.better {
+            Better::Less => after / before - 1.0,
+            Better::More => before / after - 1.0,
+        };
+        let change =
+            Change { what: name(self.old), unit: self.unit.clone(), before, after, worse, chance: None };
+        let limit = if self.is_ratio { threshold } else { (1.0 + threshold) * (1.0 + drift) - 1.0 };
+        let chance = || self.samples.can_tell(CHANCE).then(|| self.samples.chance());
+        (change.far() > 1.0 + limit).then(|| Change { chance: chance(), ..change })
+    }
+}
+
+impl Change {
+    /// How many times as much it is, or as little: twice as fast is as far as half as fast.
+    fn far(&self) -> f64 {
+        (1.0 + self.worse).max(1.0 / (1.0 + self.worse))
+    }
+}
+
+impl Comparison {
+    /// Puts a change where it belongs; it is sure when chance gives it no more often than `level`.
+    fn put(&mut self, change: Change, level: f64) {
+        let is_sure = change.far() > FEW || change.chance.is_some_and(|chance| chance <= level);
+        match (is_sure, change.worse > 0.0) {
+            (false, _) => self.untold.push(change),
+            (true, true) => self.regressions.push(change),
+            (true, false) => self.improvements.push(change),
+        }
+    }
+}
+
+fn is_yardstick(figure: &Figure) -> bool {
+    figure.part == Part::Generator || figure.part.base() == Some(figure.subject.as_str())
+}
+
+fn is_same(this: &Figure, other: &Figure) -> bool {
+    let who = |of: &Figure| -> (String, Option<Size>, bool) { (of.subject.clone(), of.size, of.rounds) };
+    this.is_like(other) && who(this) == who(other)
+}
+
+fn name(figure: &Figure) -> String {
+    format!("{}: {}: {}", figure.part, figure.workload, figure.who())
+}
+
+fn warnings(old: &Report, new: &Report) -> Vec<String> {
+    let mut found = Vec::new();
+    if !old.environment.is_like(&new.environment) {
+        found.push("the machines or their kernels differ: only ratios can be compared".to_owned());
+    }
+    if old.profile != new.profile {
+        found.push(format!("the profiles differ: {} before, {} now", old.profile, new.profile));
+    }
+    if old.interrupted || new.interrupted {
+        found.push("a run was interrupted: figures may be missing, or have fewer rounds".to_owned());
+    }
+    found
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, after) = (short(self.before), short(self.after));
+        let (share, word) = if self.worse > 0.0 { (self.worse, "worse") } else { (-self.worse, "better") };
+        write!(f, "{}: {before} → {after} {}, {:.1} % {word}", self.what, self.unit, share * 100.0)?;
+        match self.chance {
+            Some(chance) => write!(f, " (by chance: {chance:.0e})"),
+            None => write!(f, " (too few values to say how often by chance)"),
+        }
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))?;
+        self.regressions.iter().try_for_each(|change| writeln!(f, "regression: {change}"))?;
+        self.improvements.iter().try_for_each(|change| writeln!(f, "improvement: {change}"))?;
+        self.untold.iter().try_for_each(|change| writeln!(f, "too noisy to tell: {change}"))?;
+        self.missing.iter().try_for_each(|what| writeln!(f, "missing: {what}"))?;
+        let (worse, better, untold) = (self.regressions.len(), self.improvements.len(), self.untold.len());
+        let (compared, missing) = (self.compared, self.missing.len());
+        writeln!(
+            f,
+            "{compared} figures compared: {worse} worse, {better} better, {untold} too noisy to tell, {missing} missing"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! Samples with the noise that machines have: small for most rounds, with some that something else slowed down.
+
+use super::*;
+use crate::report::Environment;
+use proptest::prelude::*;
+
+/// Numbers that look random, the same for one seed (xorshift, Marsaglia 2003).
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// Of 0 to 1.
+    fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        f64::from(u32::try_from(self.0 >> 32).unwrap()) / f64::from(u32::MAX)
+    }
+
+    /// Around one: two per cent this way and that, and now and then up to a third more.
+    fn noisy(&mut self) -> f64 {
+        let near = (0..4).map(|_| self.next()).sum::<f64>() - 2.0;
+        let slowed = if self.next() < 0.1 { self.next() / 3.0 } else { 0.0 };
+        1.0 + 0.035 * near + slowed
+    }
+}
+
+const ROUNDS: usize = 15;
+
+/// A report of six workloads, each of `direct` and of a subject that takes so many times as long and `delay` more (µs), on a machine that
+/// goes at another speed in each round.
+fn report(seed: u64, times: f64, delay: f64) -> Report {
+    let mut random = Random::new(seed);
+    let mut report = Report::new("test", Environment::default());
+    for workload in 0..6 {
+        let workload = format!("workload {workload}");
+        let speeds: Vec<f64> = (0..ROUNDS).map(|_| 0.8 + 0.5 * random.next()).collect();
+        let mut figure = |subject, usual: f64, delay: f64| {
+            let values: Vec<f64> =
+                speeds.iter().map(|speed| speed * usual * random.noisy() + delay).collect();
+            report.add(Figure::new(Part::DataPlane, &workload, subject).less("µs", &values));
+        };
+        figure("direct", 50.0, 0.0);
+        figure("heddle nft", 60.0 * times, delay);
+    }
+    let changes: Vec<f64> = (0..200).map(|_| 0.1 * times * random.noisy() + delay / 1e3).collect();
+    let change = Figure::new(Part::ControlPlane, "change", "heddle nft").less("ms", &changes);
+    report.add(change.distribution());
+    report.add(Figure::new(Part::ControlPlane, "memory", "heddle nft").less("MB", &[30.0 * random.noisy()]));
+    report
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn the_same_measured_twice_is_no_regression(seed in any::<u32>()) {
+        let seed = u64::from(seed);
+        let found = compare(&report(2 * seed, 1.0, 0.0), &report(2 * seed + 1, 1.0, 0.0), THRESHOLD);
+        prop_assert!(found.regressions.is_empty() && found.improvements.is_empty(), "{}", found);
+    }
+
+    #[test]
+    fn what_takes_a_tenth_more_is_found_and_what_takes_less_is_no_regression(seed in any::<u32>()) {
+        let seed = u64::from(seed);
+        let (before, after) = (report(2 * seed, 1.0, 0.0), report(2 * seed + 1, 1.1, 0.0));
+        let found = compare(&before, &after, THRESHOLD);
+        prop_assert!(found.regressions.len() >= 3, "{}", found);
+        prop_assert!(found.improvements.is_empty(), "{}", found);
+        let back = compare(&after, &before, THRESHOLD);
+        prop_assert!(back.regressions.is_empty() && back.improvements.len() >= 3, "{}", back);
+    }
+
+    #[test]
+    fn a_delay_of_a_millisecond_is_found_everywhere(seed in any::<u32>()) {
+        let seed = u64::from(seed);
+        let found = compare(&report(2 * seed, 1.0, 0.0), &report(2 * seed + 1, 1.0, 1000.0), THRESHOLD);
+        prop_assert_eq!(found.regressions.len(), 7, "{}", found);
+    }
+}
+
+#[test]
+fn a_report_is_no_regression_of_itself() {
+    let one = report(7, 1.0, 0.0);
+    let found = compare(&one, &one, 0.0);
+    assert_eq!(found, Comparison { compared: 14, ..Comparison::default() });
+}
+
+#[test]
+fn a_rate_that_falls_is_a_regression() {
+    let bulk = |values: &[f64]| {
+        let mut report = Report::new("test", Environment::default());
+        report.add(Figure::new(Part::DataPlane, "bulk TCP", "heddle nft").more("Gbit/s", values));
+        report
+    };
+    let (fast, slow) = (bulk(&[10.0, 11.0, 10.5, 10.2, 10.1, 10.4]), bulk(&[5.0, 5.5, 5.1, 5.2, 5.3, 5.4]));
+    assert_eq!(compare(&fast, &slow, THRESHOLD).regressions.len(), 1);
+    assert_eq!(compare(&slow, &fast, THRESHOLD).improvements.len(), 1);
+}
+
+#[test]
+fn single_values_are_worse_only_when_they_are_several_times_as_much() {
+    let memory = |value| {
+        let mut report = Report::new("test", Environment::default());
+        report.add(Figure::new(Part::ControlPlane, "memory", "heddle nft").less("MB", &[value]));
+        report
+    };
+    let twice = compare(&memory(30.0), &memory(60.0), THRESHOLD);
+    assert!(twice.regressions.is_empty() && twice.untold.len() == 1, "{twice}");
+    assert_eq!(compare(&memory(30.0), &memory(100.0), THRESHOLD).regressions.len(), 1);
+}
+
+#[test]
+fn a_slower_machine_moves_values_and_is_named_instead() {
+    let on = |speed: f64| {
+        let mut report = report(3, 1.0, 0.0);
+        report.figures.iter_mut().flat_map(|figure| &mut figure.values).for_each(|value| *value *= speed);
+        report
+    };
+    let found = compare(&on(1.0), &on(1.5), THRESHOLD);
+    assert!(found.regressions.is_empty(), "{found}");
+    assert_eq!(found.warnings.len(), 1, "{found}");
+}
+
+#[test]
+fn what_is_missing_and_another_machine_are_named() {
+    let (old, mut new) = (report(1, 1.0, 0.0), report(1, 1.0, 0.0));
+    new.figures.pop();
+    new.profile = "quick".to_owned();
+    new.environment.kernel = "7.0".to_owned();
+    let found = compare(&old, &new, THRESHOLD);
+    assert_eq!(found.missing, ["control plane: memory: heddle nft"]);
+    let text = found.to_string();
+    for expected in
+        ["warning: the machines", "warning: the profiles differ: test before, quick now", "missing: control"]
+    {
+        assert!(text.contains(expected), "{expected} is not in\n{text}");
+    }
+}
