@@ -86,29 +86,46 @@ impl Course {
 /// Measures everything and adds what was found.
 ///
 /// # Errors
-/// When a plugin is missing or fails.
+/// When a plugin is missing or fails, or the run is interrupted.
 pub fn measure(settings: &Settings, progress: &mut Progress, report: &mut Report) -> Result<(), Failure> {
     let mut courses = courses(settings)?;
+    let ran = run(&mut courses, settings, progress);
+    tell(&courses, report);
+    ran?;
+    measure_crowds(&courses[0], settings, progress, report)
+}
+
+/// Lets all courses take turns.
+fn run(courses: &mut [Course], settings: &Settings, progress: &mut Progress) -> Result<(), Failure> {
     for round in 0..settings.rounds {
-        progress.step(&format!("round {} of {}", round + 1, settings.rounds), ROUND);
+        progress.step(&format!("plugins, round {} of {}", round + 1, settings.rounds), ROUND)?;
         if round % 2 == 0 {
             courses.iter_mut().try_for_each(|course| course.run(settings.pods))?;
         } else {
             courses.iter_mut().rev().try_for_each(|course| course.run(settings.pods))?;
         }
     }
-    tell(&courses, report);
-    progress.step("many at once", ROUND);
+    Ok(())
+}
+
+/// Measures what many pods do to each other, and the program itself.
+fn measure_crowds(
+    usual: &Course,
+    settings: &Settings,
+    progress: &mut Progress,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    progress.step("many at once", ROUND)?;
     let bursts = (0..settings.rounds).map(|_| place::burst(&ours(&json!({}))?, settings.burst));
     let bursts = bursts.collect::<Result<Vec<_>, _>>()?;
     let what = format!("{} ADDs at once: all", settings.burst);
     hold(figure(&what).less("s", &bursts), Some(0.3), report);
-    progress.step("many leases", ROUND);
+    progress.step("many leases", ROUND)?;
     leases::measure(settings, report)?;
     let binary = fs::metadata(program("heddle-cni")?)?.len();
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     hold(figure("size of the program").less("MB", &[megabytes(binary)]), Some(2.0), report);
-    let peak = courses[0].place.peak()?;
+    let peak = usual.place.peak()?;
     hold(figure("memory at its peak").less("MB", &[peak]), Some(8.0), report);
     Ok(())
 }
@@ -172,6 +189,10 @@ fn hold(figure: Figure, most: Option<f64>, report: &mut Report) {
 }
 
 fn tell(courses: &[Course], report: &mut Report) {
+    // Interrupted before each had a turn, there is nothing to compare.
+    if courses.iter().any(|course| course.add.is_empty()) {
+        return;
+    }
     let of = |course: &Course, command: &str, values: &[f64]| {
         let workload = format!("{command}{}", course.asked);
         Figure::new(Part::Plugin, &workload, &course.name).less("ms", values)

@@ -4,7 +4,6 @@ use crate::Failure;
 use crate::cluster::Size;
 use crate::figure::{Figure, Part};
 use crate::follow::{self, Followed, NODE, Started};
-use crate::interrupt::Interrupt;
 use crate::profile::Profile;
 use crate::progress::Progress;
 use crate::report::{Claim, Report};
@@ -21,22 +20,15 @@ const SUBJECT: &str = "heddle nft";
 ///
 /// # Errors
 /// When the proxy could not be run, something never happened, or the run is interrupted.
-pub fn measure(
-    profile: &Profile,
-    stop: &Interrupt,
-    progress: &mut Progress,
-    report: &mut Report,
-) -> Result<(), Failure> {
+pub fn measure(profile: &Profile, progress: &mut Progress, report: &mut Report) -> Result<(), Failure> {
     for &size in &profile.clusters {
-        stop.check()?;
-        progress.step(&format!("follow an API server with {size}"), server_weight(size, profile));
+        progress.step(&format!("follow an API server with {size}"), server_weight(size, profile))?;
         let lab = Lab::new(&[NODE])?;
         let found = follow::api_server(&lab, size, (profile.changes, profile.additions))?;
         Teller { source: SERVER, size, report }.all(&found);
     }
     for &size in &profile.folders {
-        stop.check()?;
-        progress.step(&format!("read a folder with {size}"), folder_weight(size));
+        progress.step(&format!("read a folder with {size}"), folder_weight(size))?;
         Teller { source: FOLDER, size, report }.start(&follow::folder(&Lab::new(&[NODE])?, size)?);
     }
     Ok(())

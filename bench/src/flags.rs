@@ -148,7 +148,8 @@ impl Amount {
         }
     }
 
-    fn plan(self) -> Plan {
+    /// What the data plane does.
+    pub fn plan(self) -> Plan {
         match self {
             Self { smallest: true, .. } => Plan::smallest(),
             Self { full: true, .. } => Plan::full(),
@@ -182,11 +183,6 @@ impl Run {
             effort: usual.effort,
             nodes: if self.nodes == Some(2) { Nodes::Two } else { usual.nodes },
         })
-    }
-
-    /// Whether this part is asked for.
-    pub fn has(&self, section: Section) -> bool {
-        self.only.contains(&section)
     }
 }
 

@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`flags`] | the command line |
+//! | [`parts`] | the parts of a run |
 //! | [`interrupt`] | the early end of a run |
 //! | [`profile`] | how much of the control plane is measured |
 //! | [`cluster`] | the Services and slices of a made-up cluster |
@@ -44,6 +45,7 @@ pub mod load;
 pub mod markdown;
 pub mod memory;
 pub mod output;
+pub mod parts;
 pub mod profile;
 pub mod progress;
 pub mod regress;

@@ -1,11 +1,15 @@
 //! What is being done, and how long it may still take: a line for each step, on the terminal's error side.
+//!
+//! Invariant: no step begins once somebody wants the run to end.
 
+use crate::interrupt::{Interrupt, Interrupted};
 use std::io::{Write, stderr};
 use std::time::Instant;
 
 /// The steps so far.
 #[derive(Debug)]
 pub struct Progress {
+    stop: Interrupt,
     start: Instant,
     /// Seconds that everything may take.
     whole: f64,
@@ -17,18 +21,23 @@ pub struct Progress {
 
 impl Progress {
     /// Of a run that may take so many seconds.
-    pub fn new(whole: f64) -> Self {
-        Self { start: Instant::now(), whole, begun: 0.0, current: 0.0 }
+    pub fn new(whole: f64, stop: &Interrupt) -> Self {
+        Self { stop: stop.clone(), start: Instant::now(), whole, begun: 0.0, current: 0.0 }
     }
 
     /// A step begins that may take so many seconds.
-    pub fn step(&mut self, what: &str, seconds: f64) {
+    ///
+    /// # Errors
+    /// [`Interrupted`]: it shall not begin.
+    pub fn step(&mut self, what: &str, seconds: f64) -> Result<(), Interrupted> {
+        self.stop.check()?;
         self.begun += self.current;
         self.current = seconds;
         let gone = self.start.elapsed().as_secs_f64();
         let left = left(gone, self.begun, self.whole);
         // A terminal that is gone is no reason to stop.
         let _ = writeln!(stderr(), "{gone:5.0} s, about {left:.0} s left: {what}");
+        Ok(())
     }
 }
 

@@ -44,7 +44,7 @@ pub struct Report {
     pub profile: String,
     /// Where.
     pub environment: Environment,
-    /// It ended early: figures may have fewer rounds than others, or be missing.
+    /// It ended early, by a signal or a failure: figures may have fewer rounds than others, or be missing.
     #[serde(default)]
     pub interrupted: bool,
     /// What was measured, in the order of the run.

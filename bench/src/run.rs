@@ -23,9 +23,14 @@ use crate::progress::Progress;
 use crate::report::Report;
 use crate::subjects::{Stage, Subject};
 use crate::workloads::{Effort, Way, Workload};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io;
 
 /// What the load generator is called in the report.
 const GENERATOR: &str = "loopback";
+
+/// Files that all hosts together may have open: a socket for each endpoint that is asked by UDP, and namespaces.
+const FILES: u64 = 1 << 16;
 
 /// Between which hosts load goes.
 enum Hosts {
@@ -60,6 +65,7 @@ pub fn measure(
     progress: &mut Progress,
     report: &mut Report,
 ) -> Result<(), Failure> {
+    make_room()?;
     let (hosts, mut courses) = build(plan, stop, progress)?;
     let ran = run(plan, (&hosts, &mut courses), stop, progress);
     tell(plan, &courses, report);
@@ -69,7 +75,17 @@ pub fn measure(
 /// The seconds that [`measure`] may take, for the time left.
 pub fn weight(plan: &Plan) -> f64 {
     let loads: f64 = plan.hosts().map(|(subject, size)| plan::loading(subject, size)).sum();
-    loads + f64::from(plan.rounds + 1) * plan.round_weight()
+    loads + (f64::from(plan.rounds) + 0.25) * plan.round_weight()
+}
+
+/// Raises the limit of open files as far as it may be.
+fn make_room() -> io::Result<()> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let [current, most] = [current, maximum].map(|limit| limit.map(|files| files.max(FILES)));
+    let enough = Rlimit { current, maximum: most };
+    let raised = setrlimit(Resource::Nofile, enough);
+    // Not every root may go beyond what it was given.
+    Ok(raised.or_else(|_| setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }))?)
 }
 
 fn build(
@@ -81,7 +97,7 @@ fn build(
     let mut courses = vec![Course::new(None, None, 0, plan)];
     for (subject, size) in plan.hosts() {
         let what = size.map_or(String::new(), |size| format!(", {size}"));
-        progress.step(&format!("load {}{what}", subject.name()), plan::loading(subject, size));
+        progress.step(&format!("load {}{what}", subject.name()), plan::loading(subject, size))?;
         let stage = Stage::build(subject, size, plan.nodes, stop)?;
         let measured = plan.subjects.iter().filter(|it| it.host() == subject);
         courses.extend(measured.map(|it| Course::new(Some(*it), size, hosts.len(), plan)));
@@ -96,13 +112,13 @@ fn run(
     stop: &Interrupt,
     progress: &mut Progress,
 ) -> Result<(), Failure> {
-    progress.step("warm up", plan.round_weight());
+    progress.step("warm up", plan.round_weight() / 4.0)?;
     for course in courses.iter_mut() {
-        course.run(&hosts[course.hosts], (&plan.effort, 0), stop)?;
+        course.run(&hosts[course.hosts], (&plan.effort.warm_up(), 0), stop)?;
         course.forget();
     }
     for round in 0..plan.rounds {
-        progress.step(&format!("round {} of {}", round + 1, plan.rounds), plan.round_weight());
+        progress.step(&format!("round {} of {}", round + 1, plan.rounds), plan.round_weight())?;
         let mut order: Vec<&mut Course> = courses.iter_mut().collect();
         if round % 2 == 1 {
             order.reverse();
@@ -117,7 +133,10 @@ fn run(
 impl Hosts {
     fn way(&self, subject: Option<Subject>) -> Way<'_> {
         match self {
-            Self::Alone(alone) => alone.way(),
+            Self::Alone(alone) => {
+                let Alone { namespace, server, to } = &**alone;
+                Way { client: namespace, outside: namespace, server, hot: *to, node_port: *to, size: None }
+            }
             Self::Stage(stage) => stage.way(subject.unwrap_or(Subject::Direct)),
         }
     }

@@ -6,7 +6,6 @@ use crate::Failure;
 use crate::cluster::Size;
 use crate::figure::{Figure, Part};
 use crate::follow::{self, Followed, NODE};
-use crate::interrupt::Interrupt;
 use crate::profile::Profile;
 use crate::progress::Progress;
 use crate::report::{Claim, Report};
@@ -20,15 +19,9 @@ const SUBJECT: &str = "heddle ebpf";
 ///
 /// # Errors
 /// When the proxy could not be run, something never happened, or the run is interrupted.
-pub fn measure(
-    profile: &Profile,
-    stop: &Interrupt,
-    progress: &mut Progress,
-    report: &mut Report,
-) -> Result<(), Failure> {
+pub fn measure(profile: &Profile, progress: &mut Progress, report: &mut Report) -> Result<(), Failure> {
     for &size in &profile.at_sockets {
-        stop.check()?;
-        progress.step(&format!("follow an API server with {size}, at sockets"), following(size));
+        progress.step(&format!("follow an API server with {size}, at sockets"), following(size))?;
         let lab = Lab::with_sockets(&[NODE])?;
         tell(size, &follow::api_server(&lab, size, (profile.changes, 0))?, report);
     }

@@ -52,7 +52,7 @@ pub struct Effort {
     pub connections: u32,
     /// Requests; a thousand or more, where the last of a thousand is to mean something.
     pub requests: u32,
-    /// Bytes.
+    /// Bytes over TCP, of which an eighth goes in datagrams too.
     pub bytes: u64,
     /// Packets.
     pub packets: u32,
@@ -61,15 +61,28 @@ pub struct Effort {
 }
 
 impl Effort {
+    /// Enough before anything counts.
+    pub fn warm_up(&self) -> Self {
+        let some = |count: u32| count.div_ceil(4);
+        let Self { connections, requests, bytes, packets, calls } = *self;
+        Self {
+            connections: some(connections),
+            requests: some(requests),
+            bytes: bytes.div_ceil(4),
+            packets: some(packets),
+            calls: some(calls),
+        }
+    }
+
     /// The seconds that all workloads together may take.
     pub fn seconds(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a guess needs no 53 bits")]
         let bytes = self.bytes as f64;
-        f64::from(self.connections) * 3e-4
-            + f64::from(self.requests) * 8e-5
-            + bytes * 5e-9
-            + f64::from(self.packets) * 2e-5
-            + f64::from(self.calls) * 1e-6
+        f64::from(self.connections) * 4.5e-4
+            + f64::from(self.requests) * 6e-5
+            + bytes * 3.5e-9
+            + f64::from(self.packets) * 3e-5
+            + f64::from(self.calls) * 2e-6
     }
 }
 
@@ -173,17 +186,19 @@ impl Workload {
         let connect = |from, to: &(dyn Fn(u32) -> SocketAddr + Sync)| {
             connections::connections(from, listener, effort.connections, to)
         };
-        let (one, many) = ((1, effort.bytes), (FLOWS, effort.bytes));
+        let of = |flows| (flows, effort.bytes);
+        // A byte in a datagram costs ten times as much.
+        let in_datagrams = |flows| (flows, effort.bytes / 8);
         Ok(match self {
             Self::Connections => of_connections(&connect(client, &|_| hot)?),
             Self::AnyConnections => of_connections(&connect(client, &some)?),
             Self::NodePort => of_connections(&connect(way.outside, &|_| way.node_port)?),
             Self::TcpRequests => of_requests(&requests::tcp(client, listener, hot, effort.requests)?),
             Self::UdpRequests => of_requests(&requests::udp(client, hearer, hot, effort.requests)?),
-            Self::TcpBulk => vec![bulk::tcp(client, listener, hot, one)?],
-            Self::TcpFlows => vec![bulk::tcp(client, listener, hot, many)?],
-            Self::UdpBulk => vec![bulk::udp(client, hearer, hot, one)?],
-            Self::UdpFlows => vec![bulk::udp(client, hearer, hot, many)?],
+            Self::TcpBulk => vec![bulk::tcp(client, listener, hot, of(1))?],
+            Self::TcpFlows => vec![bulk::tcp(client, listener, hot, of(FLOWS))?],
+            Self::UdpBulk => vec![bulk::udp(client, hearer, hot, in_datagrams(1))?],
+            Self::UdpFlows => vec![bulk::udp(client, hearer, hot, in_datagrams(FLOWS))?],
             Self::NewPackets => vec![packets::new(client, hearer, hot, effort.packets)?],
             Self::Packets => vec![packets::established(client, hearer, hot, effort.packets)?],
             Self::ConnectCall => vec![connections::calls(client, hot, effort.calls)?],

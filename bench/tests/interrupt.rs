@@ -15,7 +15,7 @@ use tempfile::TempDir;
 /// Far more than anything here needs on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A run of the data plane, which somebody will end.
+/// A run of one part, which somebody will end.
 struct Run {
     bench: Process,
     folder: TempDir,
@@ -23,9 +23,13 @@ struct Run {
 
 impl Run {
     fn start(arguments: &[&str]) -> Self {
+        Self::of("data-plane", arguments)
+    }
+
+    fn of(part: &str, arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let bench = Invocation::foreign(env!("CARGO_BIN_EXE_heddle-bench"));
-        let bench = bench.args(["run", "--smallest", "--only", "data-plane", "--json"]);
+        let bench = bench.args(["run", "--smallest", "--only", part, "--json"]);
         let bench = bench.args([folder.path().join("report.json")]).args(arguments);
         Self { bench: bench.start(&Namespace::new("bench").unwrap()).unwrap(), folder }
     }
@@ -86,6 +90,22 @@ fn terminated_in_a_round_it_leaves_nothing_and_tells_the_rounds_before() {
     };
     assert!(["direct", "heddle ebpf", "kube-proxy iptables layout", "loopback"].into_iter().all(whole));
     assert!(!report.claims.is_empty(), "what can be said is said");
+}
+
+#[test]
+fn other_parts_end_with_the_step_that_they_are_at() {
+    for (part, step, next) in [
+        ("control-plane", "follow an API server with 1 × 3", "read a folder"),
+        ("plugin", "plugins, round 1 of 2", "many leases"),
+    ] {
+        let mut run = Run::of(part, &[]);
+        let remains = run.reaches(step);
+        run.bench.signal(Signal::INT).unwrap();
+        assert_eq!(run.ends(), Some(130), "{}", run.bench.stderr());
+        await_nothing(&remains);
+        assert!(!run.bench.stderr().contains(next), "{}", run.bench.stderr());
+        assert!(run.report().interrupted);
+    }
 }
 
 #[test]

@@ -4,7 +4,6 @@
 
 use crate::Failure;
 use crate::load::server::Server;
-use crate::workloads::Way;
 use heddle_tests::namespace::Namespace;
 use heddle_tests::wire::Wire;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,9 +14,12 @@ const PORT: u16 = 8080;
 /// A namespace that talks to itself.
 #[derive(Debug)]
 pub struct Alone {
-    namespace: Namespace,
-    server: Server,
-    to: SocketAddr,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// What answers in it.
+    pub server: Server,
+    /// Where it does.
+    pub to: SocketAddr,
 }
 
 impl Alone {
@@ -31,11 +33,5 @@ impl Alone {
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let server = Server::open(&namespace, PORT, &[here])?;
         Ok(Self { namespace, server, to: SocketAddr::new(here, PORT) })
-    }
-
-    /// The way from it to itself.
-    pub fn way(&self) -> Way<'_> {
-        let Self { namespace, server, to } = self;
-        Way { client: namespace, outside: namespace, server, hot: *to, node_port: *to, size: None }
     }
 }

@@ -1,0 +1,76 @@
+//! The parts of a run, one after the other.
+
+use crate::flags::{Amount, Cni, Run, Section};
+use crate::interrupt::Interrupt;
+use crate::profile::Profile;
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::run::Plan;
+use crate::{Failure, cni, control, run, sockets};
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Parts {
+    sections: Vec<Section>,
+    plan: Plan,
+    profile: Profile,
+    plugins: cni::Settings,
+}
+
+impl Parts {
+    /// Those of a run.
+    ///
+    /// # Errors
+    /// When what is asked for cannot be measured.
+    pub fn of(asked: &Run, amount: Amount) -> Result<Self, Failure> {
+        Ok(Self {
+            sections: asked.only.clone(),
+            plan: asked.plan(amount)?,
+            profile: amount.profile(),
+            plugins: Cni::default().settings(amount),
+        })
+    }
+
+    /// Plugins alone.
+    pub fn of_plugins(asked: &Cni, amount: Amount) -> Self {
+        Self {
+            sections: vec![Section::Plugin],
+            plan: amount.plan(),
+            profile: amount.profile(),
+            plugins: asked.settings(amount),
+        }
+    }
+
+    /// Measures them all, and adds what was found.
+    ///
+    /// # Errors
+    /// When something cannot be measured, or the run is interrupted.
+    pub fn measure(&self, stop: &Interrupt, report: &mut Report) -> Result<(), Failure> {
+        let mut progress = Progress::new(self.weight(), stop);
+        if self.has(Section::DataPlane) {
+            run::measure(&self.plan, stop, &mut progress, report)?;
+        }
+        if self.has(Section::ControlPlane) {
+            control::measure(&self.profile, &mut progress, report)?;
+            sockets::measure(&self.profile, &mut progress, report)?;
+        }
+        if self.has(Section::Plugin) {
+            cni::measure(&self.plugins, &mut progress, report)?;
+        }
+        Ok(())
+    }
+
+    fn has(&self, section: Section) -> bool {
+        self.sections.contains(&section)
+    }
+
+    /// The seconds that they may take.
+    fn weight(&self) -> f64 {
+        let weights = [
+            (Section::DataPlane, run::weight(&self.plan)),
+            (Section::ControlPlane, control::weight(&self.profile) + sockets::weight(&self.profile)),
+            (Section::Plugin, cni::weight(&self.plugins)),
+        ];
+        weights.iter().filter(|(section, _)| self.has(*section)).map(|(_, weight)| weight).sum()
+    }
+}
