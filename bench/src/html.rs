@@ -5,7 +5,8 @@
 //! | `scale` | numbers to places, and where ticks stand |
 //! | `frame` | the axes of a plot |
 //! | `series` | who has which colour and mark; the legend |
-//! | `lines` | medians over the number of Services |
+//! | `growth` | which figures make a line over the number of Services or endpoints |
+//! | `lines` | that line |
 //! | `shares` | the distribution of single events |
 //! | `bars` | ratios to the base |
 //! | `tables` | the numbers themselves, beside each plot |
@@ -15,6 +16,7 @@
 
 mod bars;
 mod frame;
+mod growth;
 mod lines;
 mod scale;
 mod series;

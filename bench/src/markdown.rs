@@ -28,41 +28,29 @@ pub fn write(report: &Report) -> String {
 
 fn write_group(report: &Report, group: &[&Figure]) -> String {
     let head = group[0];
-    let base =
-        group.iter().any(|figure| report.ratios(figure).is_some()).then_some(head.part.base()).flatten();
+    let has_ratio = group.iter().any(|figure| report.ratios(figure).is_some());
     let has_worst = group.iter().any(|figure| !figure.rounds);
-    let ratio = base.map(|base| format!(" × {base} |")).unwrap_or_default();
-    let worst = if has_worst { " 99 % |" } else { "" };
-    let columns = 3 + usize::from(has_worst) + usize::from(base.is_some());
-    let mut text = format!(
-        "\n| {}, {} | median | min to max |{worst}{ratio} |\n",
-        cell(&head.workload),
-        cell(&head.unit)
-    );
-    text += &format!("|---|{}---|\n", "--:|".repeat(columns - 1));
+    let mut names = vec![
+        format!("{}, {}", cell(&head.workload), cell(&head.unit)),
+        "median".to_owned(),
+        "min to max".to_owned(),
+    ];
+    names.extend(has_worst.then(|| "99 %".to_owned()));
+    names.extend(head.part.base().filter(|_| has_ratio).map(|base| format!("× {base}")));
+    let mut text = format!("\n| {} | |\n|---|{}---|\n", names.join(" | "), "--:|".repeat(names.len() - 1));
     for figure in group {
         let spread = figure.spread();
-        let median = spread.map_or("–".to_owned(), |spread| short(spread.median));
-        text += &format!(
-            "| {} | {median} | {} |",
+        let ratio = report.ratios(figure).and_then(|ratios| Spread::of(&ratios)).map(of_ratio);
+        let worst = permille(&figure.values, 990).filter(|_| !figure.rounds).map(short);
+        let mut cells = vec![
             cell(&figure.who()),
-            spread.map(|it| range(&it)).unwrap_or_default()
-        );
-        if has_worst {
-            let worst = permille(&figure.values, 990).filter(|_| !figure.rounds);
-            text += &format!(" {} |", worst.map(short).unwrap_or_default());
-        }
-        if base.is_some() {
-            text += &format!(
-                " {} |",
-                report
-                    .ratios(figure)
-                    .and_then(|ratios| Spread::of(&ratios))
-                    .map(of_ratio)
-                    .unwrap_or_default()
-            );
-        }
-        text += if report.is_noisy(figure) { " noisy |\n" } else { " |\n" };
+            spread.map_or("–".to_owned(), |spread| short(spread.median)),
+            spread.map(|spread| range(&spread)).unwrap_or_default(),
+        ];
+        cells.extend(has_worst.then(|| worst.unwrap_or_default()));
+        cells.extend(has_ratio.then(|| ratio.unwrap_or_default()));
+        let noisy = if report.is_noisy(figure) { " noisy" } else { "" };
+        text += &format!("| {} |{noisy} |\n", cells.join(" | "));
     }
     text
 }

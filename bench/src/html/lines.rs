@@ -1,10 +1,10 @@
-//! Medians over the number of Services, a line a subject, with whiskers from the least to the greatest.
+//! Medians over the number of Services or endpoints, a line a subject, with whiskers from the least to the greatest.
 
 use super::frame::{Axis, Frame};
-use super::framed;
-use super::scale::{Scale, count, grouped, label};
-use super::series::{Cast, Series, legend};
-use crate::cluster::Size;
+use super::growth::{Over, Point, across};
+use super::scale::{Scale, count, label};
+use super::series::{Cast, Look, Series, legend};
+use super::{escape, framed};
 use crate::figure::Figure;
 use crate::report::{range, short};
 use crate::stats::Spread;
@@ -14,104 +14,67 @@ const WIDE: f64 = 8.0;
 /// Between the whiskers of neighbouring lines, so that none hides another.
 const BESIDE: f64 = 3.5;
 
-struct Point {
-    size: Size,
+/// What has no size: the same at all of them.
+struct Level {
+    name: String,
+    look: Look,
     spread: Spread,
 }
 
-/// The plot; nothing where no subject has two sizes.
+/// The plots; nothing where no subject has two sizes.
 pub(super) fn plot(group: &[&Figure], cast: &Cast, id: &str) -> String {
-    let lines = lines(group, cast);
+    let over = |over| one(over, group, cast, id);
+    over(Over::Services) + &over(Over::Endpoints)
+}
+
+fn one(over: Over, group: &[&Figure], cast: &Cast, id: &str) -> String {
+    let lines = over.lines(group, cast);
     if !lines.iter().any(|line| line.points.len() > 1) {
         return String::new();
     }
-    let bases: Vec<_> = group.iter().filter(|figure| figure.size.is_none()).collect();
-    let levels: Vec<(&Figure, Spread)> =
-        bases.iter().filter_map(|base| Some((**base, base.spread()?))).collect();
-    let looks: Vec<_> = levels.iter().map(|(base, _)| cast.look(base)).collect();
-    let id = format!("{id}-lines");
-    let title = format!("{} over the number of Services", group[0].workload);
+    let levels = levels(group, cast);
+    let id = format!("{id}-over-{}", if over == Over::Services { "services" } else { "endpoints" });
+    let title = format!("{} over the number of {}", group[0].workload, over.name());
     let description = "A line for each subject. The table beside the plots has the same numbers.";
     let frame = Frame { id: &id, title: &title, description, height: 280.0 };
-    let spreads: Vec<Spread> = lines.iter().flat_map(|line| &line.points).map(|point| point.spread).collect();
-    let (x, (y, scale)) =
-        (across(&lines), upwards(spreads.iter().chain(levels.iter().map(|it| &it.1)), &frame));
+    let spreads = lines.iter().flat_map(|line| &line.points).map(|point| &point.spread);
+    let (x, ticks) = across(&lines, Frame::across());
+    let (y, scale) = upwards(spreads.chain(levels.iter().map(|level| &level.spread)), &frame);
     let unit = format!("{}{scale}", group[0].unit);
     let mut contents = frame.rows(&Axis { ticks: y.ticks(), scale: y, unit: &unit, label });
     contents += &frame.columns(&Axis {
-        ticks: columns(&lines),
+        ticks,
         scale: x,
-        unit: "Services (log scale)",
+        unit: &format!("{} (log scale)", over.name()),
         label: count,
     });
-    for ((base, spread), look) in levels.iter().zip(&looks) {
-        let (left, right) = Frame::across();
-        let (y, class) = (y.place(spread.median), &look.class);
-        let told = super::escape(&format!("{}: {}", base.subject, short(spread.median)));
-        contents += &format!(
-            "<line class=\"line level {class}\" x1=\"{left}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"><title>{told}</title></line>\n"
-        );
-    }
+    levels.iter().for_each(|level| contents += &level.draw(y));
     let middle = f64::from(u32::try_from(lines.len()).unwrap_or(1) - 1) / 2.0;
     for (at, line) in (0_u32..).zip(&lines) {
         contents += &draw(line, (x, y), (f64::from(at) - middle) * BESIDE, &group[0].unit);
     }
     let named = lines.iter().map(|line| (line.name.as_str(), &line.look));
-    let levels = levels.iter().zip(&looks).map(|((base, _), look)| (base.subject.as_str(), look));
-    framed(
-        "Median by number of Services, with min to max",
-        &legend(levels.chain(named)),
-        &frame.around(&contents),
-    )
+    let entries = levels.iter().map(|level| (level.name.as_str(), &level.look)).chain(named);
+    framed(&over.caption(group), &legend(entries), &frame.around(&contents))
 }
 
-/// The figures that have a size, by subject; and by the number of endpoints, where that differs among one number of Services.
-fn lines(group: &[&Figure], cast: &Cast) -> Vec<Series<Point>> {
-    let sized = || group.iter().filter_map(|figure| Some((*figure, figure.size?, figure.spread()?)));
-    let is_crowded = sized().any(|(one, size, _)| {
-        let beside = |(two, other, _): (&Figure, Size, _)| {
-            two.subject == one.subject && other.services == size.services && other.endpoints != size.endpoints
-        };
-        sized().any(beside)
-    });
-    let mut lines: Vec<Series<Point>> = Vec::new();
-    for (figure, size, spread) in sized() {
-        let name = if is_crowded {
-            format!("{}, {} endpoints", figure.subject, grouped(&size.endpoints.to_string()))
-        } else {
-            figure.subject.clone()
-        };
-        let point = Point { size, spread };
-        match lines.iter_mut().find(|line| line.name == name) {
-            Some(line) => line.points.push(point),
-            None => lines.push(Series { name, look: cast.look(figure), points: vec![point] }),
-        }
+fn levels(group: &[&Figure], cast: &Cast) -> Vec<Level> {
+    let unsized_ones = group.iter().filter(|figure| figure.size.is_none());
+    let level = |figure: &&Figure| {
+        Some(Level { name: figure.subject.clone(), look: cast.look(figure), spread: figure.spread()? })
+    };
+    unsized_ones.filter_map(level).collect()
+}
+
+impl Level {
+    fn draw(&self, y: Scale) -> String {
+        let (left, right) = Frame::across();
+        let (y, class) = (y.place(self.spread.median), &self.look.class);
+        let told = escape(&format!("{}: {}", self.name, short(self.spread.median)));
+        format!(
+            "<line class=\"line level {class}\" x1=\"{left}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"><title>{told}</title></line>\n"
+        )
     }
-    lines.iter_mut().for_each(|line| line.points.sort_by_key(|point| point.size));
-    lines
-}
-
-/// The numbers of Services that have a tick: each that was measured, as far as their labels have room.
-fn columns(lines: &[Series<Point>]) -> Vec<f64> {
-    let mut services: Vec<u32> =
-        lines.iter().flat_map(|line| &line.points).map(|point| point.size.services).collect();
-    services.sort_unstable();
-    services.dedup();
-    let scale = across(lines);
-    let mut ticks: Vec<f64> = Vec::new();
-    for tick in services.into_iter().map(f64::from) {
-        if ticks.last().is_none_or(|last| scale.place(tick) - scale.place(*last) > 24.0) {
-            ticks.push(tick);
-        }
-    }
-    ticks
-}
-
-fn across(lines: &[Series<Point>]) -> Scale {
-    let services =
-        || lines.iter().flat_map(|line| &line.points).map(|point| f64::from(point.size.services.max(1)));
-    let (least, most) = (services().fold(f64::MAX, f64::min), services().fold(1.0, f64::max));
-    Scale::log(least, most, Frame::across())
 }
 
 /// The scale of the values, and what to say of it.
@@ -127,35 +90,24 @@ fn upwards<'a>(spreads: impl Iterator<Item = &'a Spread>, frame: &Frame<'_>) -> 
 
 fn draw(line: &Series<Point>, (x, y): (Scale, Scale), beside: f64, unit: &str) -> String {
     let (class, dash) = (&line.look.class, line.look.mark % 4);
-    let at = |point: &Point| x.place(f64::from(point.size.services.max(1))) + beside;
-    let places: Vec<String> = line
-        .points
-        .iter()
-        .map(|point| format!("{:.1},{:.1}", at(point), y.place(point.spread.median)))
-        .collect();
-    let whiskers: String = line
-        .points
-        .iter()
-        .map(|point| {
-            let (x, low, high) = (at(point), y.place(point.spread.min), y.place(point.spread.max));
-            format!("<line class=\"whisker {class}\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{low:.1}\" y2=\"{high:.1}\"/>\n")
-        })
-        .collect();
-    let marks: String = line
-        .points
-        .iter()
-        .map(|point| {
-            let Point { size, spread } = point;
-            let told = format!("{}, {size}: {} {unit} ({})", line.name, short(spread.median), range(spread));
-            line.look.mark_at((at(point), y.place(spread.median)), &told)
-        })
-        .collect();
+    let (mut places, mut whiskers, mut marks) = (Vec::new(), String::new(), String::new());
+    for Point { at, size, spread } in &line.points {
+        let (across, middle) = (x.place(f64::from((*at).max(1))) + beside, y.place(spread.median));
+        let (low, high) = (y.place(spread.min), y.place(spread.max));
+        places.push(format!("{across:.1},{middle:.1}"));
+        whiskers += &format!(
+            "<line class=\"whisker {class}\" x1=\"{across:.1}\" x2=\"{across:.1}\" y1=\"{low:.1}\" y2=\"{high:.1}\"/>\n"
+        );
+        let told = format!("{}, {size}: {} {unit} ({})", line.name, short(spread.median), range(spread));
+        marks += &line.look.mark_at((across, middle), &told);
+    }
     format!("{whiskers}<polyline class=\"line {class} d{dash}\" points=\"{}\"/>\n{marks}", places.join(" "))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Size;
     use crate::figure::Part;
 
     fn change(subject: &str, size: (u32, u32), values: &[f64]) -> Figure {
@@ -191,8 +143,14 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_endpoints_at_one_number_of_services_are_lines_of_their_own() {
-        let figures = [(1, 1), (10, 1), (1, 1_000), (10, 1_000)].map(|size| change("heddle", size, &[1.0]));
-        assert_eq!(drawn(&figures).matches("<polyline").count(), 2);
+    fn services_and_endpoints_have_a_plot_each() {
+        let figures = [(1, 1), (10, 1), (1, 1_000)].map(|size| change("heddle", size, &[1.0]));
+        let drawn = drawn(&figures);
+        assert_eq!((drawn.matches("<figure>").count(), drawn.matches("<polyline").count()), (2, 2));
+        assert!(
+            drawn.contains("by number of Services, each with 1 endpoint,")
+                && drawn.contains(", at 1 Service,"),
+            "{drawn}"
+        );
     }
 }
