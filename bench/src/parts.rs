@@ -7,6 +7,7 @@ use crate::progress::Progress;
 use crate::report::Report;
 use crate::run::Plan;
 use crate::{Failure, cni, control, run, sockets};
+use heddle_tests::cgroup;
 
 /// What is asked for.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ impl Parts {
     /// # Errors
     /// When something cannot be measured, or the run is interrupted.
     pub fn measure(&self, stop: &Interrupt, report: &mut Report) -> Result<(), Failure> {
+        // Where there are no cgroups, a run that was killed has left none.
+        let _ = cgroup::sweep();
         let mut progress = Progress::new(self.weight(), stop);
         if self.has(Section::DataPlane) {
             run::measure(&self.plan, stop, &mut progress, report)?;

@@ -114,8 +114,9 @@ fn run(
 ) -> Result<(), Failure> {
     progress.step("warm up", plan.round_weight() / 4.0)?;
     for course in courses.iter_mut() {
-        course.run(&hosts[course.hosts], (&plan.effort.warm_up(), 0), stop)?;
+        let warm = course.run(&hosts[course.hosts], (&plan.effort.warm_up(), 0), stop);
         course.forget();
+        warm?;
     }
     for round in 0..plan.rounds {
         progress.step(&format!("round {} of {}", round + 1, plan.rounds), plan.round_weight())?;

@@ -110,11 +110,10 @@ fn other_parts_end_with_the_step_that_they_are_at() {
 
 #[test]
 fn what_a_killed_run_leaves_is_gone_after_the_next_one() {
-    let flags = ["--subjects", "ebpf", "--services", "3"];
-    let mut run = Run::start(&[&flags[..], &["--rounds", "1000000"]].concat());
+    let mut run = Run::start(&["--subjects", "ebpf", "--services", "3", "--rounds", "1000000"]);
     let remains = run.reaches("round 1 of");
     run.bench.kill().unwrap();
-    let mut next = Run::start(&flags);
+    let mut next = Run::start(&["--subjects", "direct"]);
     assert_eq!(next.ends(), Some(0), "{}", next.bench.stderr());
     await_nothing(&remains);
 }

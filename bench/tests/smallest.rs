@@ -34,6 +34,8 @@ impl Run {
         let mut bench = bench.args(arguments).start(&host).unwrap();
         let status = bench.wait(LIMIT).unwrap();
         assert!(status.success(), "{status}\n{}", bench.stderr());
+        let rules = Invocation::foreign("nft").args(["list", "ruleset"]).run(&host).unwrap();
+        assert_eq!(rules.stdout, "", "the namespace that it was started in is as it was");
         let report = json::read(&fs::read_to_string(&file).unwrap()).unwrap();
         let lacking: Vec<&Figure> =
             report.figures.iter().filter(|figure| figure.spread().is_none()).collect();

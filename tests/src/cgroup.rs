@@ -30,7 +30,7 @@ impl Cgroup {
     pub fn new() -> io::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let above = own()?;
-        sweep(&above);
+        sweep_in(&above);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = above.join(format!("{PREFIX}{}-{number}", process::id()));
         fs::create_dir(&path)?;
@@ -89,8 +89,16 @@ fn own() -> io::Result<PathBuf> {
     Ok(Path::new(mount).join(path))
 }
 
-/// Removes those of tests that are no more.
-fn sweep(above: &Path) {
+/// Removes those of processes that are no more, beside those of this one.
+///
+/// # Errors
+/// When there is no cgroup v2.
+pub fn sweep() -> io::Result<()> {
+    sweep_in(&own()?);
+    Ok(())
+}
+
+fn sweep_in(above: &Path) {
     for entry in fs::read_dir(above).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
