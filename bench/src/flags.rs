@@ -11,8 +11,6 @@ use crate::workloads::Workload;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// What of the help is about the data plane alone.
-const HEADING: &str = "Data plane";
 /// What somebody who reads figures should know.
 const METHOD: &str = "\
 Figures are CPU time of client and server, which hardly minds other work on the machine; where a workload is latency, \
@@ -110,22 +108,22 @@ pub struct Run {
     )]
     pub only: Vec<Section>,
     /// Whom to measure, all in turn. Where `direct` is one of them, the others' figures have ratios to it.
-    #[arg(long, help_heading = HEADING, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub subjects: Vec<Subject>,
     /// What to ask of each of them.
-    #[arg(long, help_heading = HEADING, value_name = "LIST", value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub workloads: Vec<Workload>,
     /// How many Services there are: each number with the first one of endpoints. All lead to one pod.
-    #[arg(long, help_heading = HEADING, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub services: Vec<u32>,
-    /// How many endpoints each Service has: each further number with the first one of Services. Without it, 3.
-    #[arg(long, help_heading = HEADING, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    /// How many endpoints each Service has: each further number with the first one of Services.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub endpoints: Vec<u32>,
     /// Rounds over all subjects; every second one goes backwards.
-    #[arg(long, help_heading = HEADING, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
-    /// Client and server are pods of one node, which is the default, or of two.
-    #[arg(long, help_heading = HEADING, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
+    /// Client and server are pods of one node or of two.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
     pub nodes: Option<u8>,
 }
 

@@ -45,9 +45,13 @@ pub fn write(report: &Report) -> String {
     );
     page += &head(report, &title, &groups);
     page += &tables::claims(&report.claims);
-    let numbered: Vec<(usize, &[&Figure])> = groups.iter().map(Vec::as_slice).enumerate().collect();
-    for groups in numbered.chunk_by(|one, other| one.1[0].part == other.1[0].part) {
-        page += &part(report, groups, &cast);
+    let mut above = None;
+    for (number, group) in groups.iter().enumerate() {
+        let part = group[0].part;
+        if above.replace(part) != Some(part) {
+            page += &format!("<h2 id=\"{}\">{}</h2>\n", anchor(part), capital(&part.to_string()));
+        }
+        page += &card(report, group, &cast, number);
     }
     page += &tables::environment(&report.environment);
     page += &repeat(report);
@@ -84,34 +88,21 @@ fn head(report: &Report, title: &str, groups: &[Vec<&Figure>]) -> String {
     )
 }
 
-/// A part of the bench: a card for each workload, and one for all that are of a single figure without a plot.
-fn part(report: &Report, groups: &[(usize, &[&Figure])], cast: &Cast) -> String {
-    let part = groups[0].1[0].part;
-    let mut text = format!("<h2 id=\"{}\">{}</h2>\n", anchor(part), capital(&part.to_string()));
-    let mut singles: Vec<&Figure> = Vec::new();
-    for (number, group) in groups {
-        let plots = plots(report, group, cast, *number);
-        match group {
-            [single] if plots.is_empty() => singles.push(single),
-            _ => text += &card(report, group, &plots),
-        }
-    }
-    text + &tables::singles(report, &singles)
-}
-
-fn plots(report: &Report, group: &[&Figure], cast: &Cast, number: usize) -> String {
-    let id = format!("plot-{number}");
-    lines::plot(group, cast, &id) + &shares::plot(group, cast, &id) + &bars::plot(report, group, cast, &id)
-}
-
 /// One workload: its plots, and its numbers.
-fn card(report: &Report, group: &[&Figure], plots: &str) -> String {
+fn card(report: &Report, group: &[&Figure], cast: &Cast, number: usize) -> String {
     let head = group[0];
-    let better = if head.better == Better::Less { "less is better" } else { "more is better" };
+    let better = match head.better {
+        Better::Less => "less is better",
+        Better::More => "more is better",
+    };
+    let id = format!("plot-{number}");
+    let plots =
+        [lines::plot(group, cast, &id), shares::plot(group, cast, &id), bars::plot(report, group, cast, &id)];
     format!(
-        "<section class=\"card\">\n<h3>{}</h3>\n<p class=\"sub\">{}, {better}</p>\n<div class=\"plots\">\n{plots}{}</div>\n</section>\n",
+        "<section class=\"card\">\n<h3>{}</h3>\n<p class=\"sub\">{}, {better}</p>\n<div class=\"plots\">\n{}{}</div>\n</section>\n",
         escape(&head.workload),
         escape(&head.unit),
+        plots.concat(),
         tables::figures(report, group),
     )
 }

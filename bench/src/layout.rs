@@ -80,17 +80,3 @@ fn load(node: &Node, program: Invocation, stop: &Interrupt) -> Result<(), Failur
 fn target(endpoint: &IpAddr) -> String {
     format!("{endpoint}:{TARGET}")
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_most_workloads_ask_for_comes_last() {
-        let all: Vec<Port> = ports(Size::from((3, 2))).collect();
-        let told: Vec<_> = all.iter().map(|port| (port.number, port.protocol, port.node_port)).collect();
-        let expected = [(0, "tcp", None), (1, "tcp", None), (2, "udp", None), (3, "tcp", Some(NODE_PORT))];
-        assert_eq!(told, expected);
-        assert_eq!(all[2].ip, all[3].ip);
-    }
-}

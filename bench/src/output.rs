@@ -50,17 +50,13 @@ impl Ready<'_> {
     /// Writes the report everywhere. The code says whether it is worse than the older one.
     ///
     /// # Errors
-    /// When a file cannot be written; the others are.
+    /// When a file cannot be written.
     pub fn deliver(&self, report: &Report) -> Result<ExitCode, Failure> {
         let Outputs { json, html, markdown, threshold, .. } = self.outputs;
-        // A terminal that is gone, or one file that cannot be written, loses no other.
-        let told = [
-            write_file(json.as_deref(), || format!("{:#}\n", json::write(report))),
-            write_file(html.as_deref(), || html::write(report)),
-            write_file(markdown.as_deref(), || markdown::write(report)),
-            write!(stdout(), "{report}").map_err(Failure::from),
-        ];
-        told.into_iter().collect::<Result<(), Failure>>()?;
+        write!(stdout(), "{report}")?;
+        write_file(json.as_deref(), || format!("{:#}\n", json::write(report)))?;
+        write_file(html.as_deref(), || html::write(report))?;
+        write_file(markdown.as_deref(), || markdown::write(report))?;
         let Some(older) = &self.older else { return Ok(ExitCode::SUCCESS) };
         writeln!(stdout())?;
         tell(older, report, *threshold)

@@ -6,6 +6,8 @@
 //! Rows and slots lie in chunks of one size, inner arrays of an array of maps, so that there can be more of them without
 //! moving one. Invariant: everything that a reader may see half written is behind [`Row::list`], one aligned word.
 
+use core::mem::offset_of;
+
 /// An address on the wire; IPv4 as `::ffff:a.b.c.d`.
 pub type Address = [u32; 4];
 
@@ -190,6 +192,25 @@ pub struct Flow {
     pub protocol: u64,
 }
 
+/// What a TCP socket was told, and what it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Told {
+    /// The frontend's address, as the program knows it.
+    pub asked: Address,
+    /// The endpoint's.
+    pub told: Address,
+    /// The frontend's port.
+    pub asked_port: u16,
+    /// The endpoint's port.
+    pub told_port: u16,
+    /// Zero.
+    pub unused: u32,
+}
+
+/// How many TCP sockets may be remembered in a map; what more there are is kept with the socket.
+pub const CONNECTIONS: u32 = 1 << 16;
+
 /// How many Services an unconnected UDP socket may talk to at the same time without forgetting one.
 pub const FLOWS: usize = 8;
 
@@ -205,7 +226,7 @@ pub struct Flows {
     pub unused: u32,
 }
 
-/// What happened to connections to a frontend.
+/// What happened to connections to a frontend. Each only goes up, by programs of all processors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Counts {
@@ -215,6 +236,16 @@ pub struct Counts {
     pub refused: u64,
     /// Those among the first that went where the client had been before.
     pub kept: u64,
+}
+
+/// A row as it lies in its chunk. Who reads the one half counts in the other, so that one line of the cache serves both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counted {
+    /// What is written by us alone.
+    pub row: Row,
+    /// What is written by programs alone.
+    pub counts: Counts,
 }
 
 /// Rows in a chunk.
@@ -250,8 +281,10 @@ const _: () = {
     assert!(size_of::<Client>() == 16);
     assert!(size_of::<Kept>() == 48);
     assert!(size_of::<Flow>() == 80);
+    assert!(size_of::<Told>() == 40);
     assert!(size_of::<Flows>() == 80 * FLOWS + 8);
     assert!(size_of::<Counts>() == 24);
+    assert!(size_of::<Counted>() == 48 && offset_of!(Counted, row) == 0);
 };
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! was told is kept with the socket and gone with it.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(
     unsafe_code,
     reason = "helpers, contexts and values of maps are pointers that the verifier judges, not the compiler"
@@ -13,11 +14,11 @@ mod maps;
 
 use aya_ebpf::bindings::{bpf_sock_addr, seq_file};
 use aya_ebpf::helpers::{bpf_seq_write, bpf_set_retval};
-use aya_ebpf::macros::cgroup_sock_addr;
-use aya_ebpf::programs::SockAddrContext;
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
+use aya_ebpf::programs::{SockAddrContext, SockContext};
 use core::ffi::c_void;
 use core::ptr::{addr_of, addr_of_mut};
-use heddle_ebpf::abi::{Address, FLOWS, Flow, Flows, mapped};
+use heddle_ebpf::abi::{Address, FLOWS, Flow, Flows, TCP, Told, mapped};
 use heddle_ebpf::select::{Answer, Ask, Choice, World, again, select};
 use maps::{Kernel, count, count_refused, flows, flows_of, peer, peer_of, socket};
 
@@ -68,6 +69,13 @@ fn getpeername6(ctx: SockAddrContext) -> i32 {
     name_peer(&ctx, address6(&ctx), write6)
 }
 
+/// A socket ends, and with it what it was told.
+#[cgroup_sock(sock_release)]
+fn sock_release(ctx: SockContext) -> i32 {
+    maps::forget(socket(&ctx));
+    GO
+}
+
 /// What the kernel hands to a program for each socket that has something in a map (`bpf_iter__bpf_sk_storage_map`).
 #[repr(C)]
 struct Visit {
@@ -105,14 +113,34 @@ fn connect(ctx: &SockAddrContext, ask: Ask, write: impl Fn(&SockAddrContext, &Ad
         Answer::Pass => GO,
         Answer::Refuse(row) => refuse(row),
         Answer::To(choice) => {
-            // Without room for it, the peer's name would be the endpoint's; the connection works.
-            if let Some(peer) = peer(ctx) {
-                *peer = flow(ctx, &ask, &choice);
-            }
+            keep(ctx, &ask, &choice);
             count(&choice);
             write(ctx, &choice.slot.address, choice.slot.port);
             GO
         }
+    }
+}
+
+/// Keeps what a socket is told, for whoever asks for its peer's name. Without room for it, that would be the endpoint's; the
+/// connection works.
+#[inline(always)]
+fn keep(ctx: &SockAddrContext, ask: &Ask, choice: &Choice) {
+    if ask.protocol == TCP && maps::tell(socket(ctx), &told_of(ask, choice)) {
+        return;
+    }
+    if let Some(peer) = peer(ctx) {
+        *peer = flow(ctx, ask, choice);
+    }
+}
+
+#[inline(always)]
+fn told_of(ask: &Ask, choice: &Choice) -> Told {
+    Told {
+        asked: ask.address,
+        told: choice.slot.address,
+        asked_port: ask.port,
+        told_port: choice.slot.port,
+        unused: 0,
     }
 }
 
@@ -162,6 +190,12 @@ fn receive(ctx: &SockAddrContext, from: Address, write: impl Fn(&SockAddrContext
 
 #[inline(always)]
 fn name_peer(ctx: &SockAddrContext, at: Address, write: impl Fn(&SockAddrContext, &Address, u16)) -> i32 {
+    if let Some(told) = maps::told(socket(ctx)) {
+        if told.told_port == port(ctx) && same(&told.told, &at) {
+            write(ctx, &told.asked, told.asked_port);
+            return GO;
+        }
+    }
     if let Some(peer) = peer_of(ctx) {
         if is_told(peer, &at, port(ctx)) {
             write(ctx, &peer.asked, peer.asked_port);

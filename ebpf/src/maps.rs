@@ -2,17 +2,18 @@
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC};
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, SkStorage};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, SkStorage};
 use aya_ebpf::helpers::{
     bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_loop,
 };
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::SockAddrContext;
+use core::arch::asm;
 use core::ffi::c_void;
-use core::ptr::{addr_of, from_mut};
+use core::ptr::{addr_of, addr_of_mut, from_mut};
 use heddle_ebpf::abi::{
-    Address, CLIENTS, Client, Counts, Flow, Flows, Frontend, Kept, LEFT_OUT, List, NODE_ADDRESSES,
-    PORT_WORDS, ROW_CHUNKS, ROWS, Row, SLOT_CHUNKS, SLOTS, Slot, port_bit,
+    Address, CLIENTS, CONNECTIONS, Client, Counted, Flow, Flows, Frontend, Kept, LEFT_OUT, List,
+    NODE_ADDRESSES, PORT_WORDS, ROW_CHUNKS, ROWS, Row, SLOT_CHUNKS, SLOTS, Slot, Told, port_bit,
 };
 use heddle_ebpf::select::{Choice, World};
 
@@ -31,19 +32,15 @@ static NODE_NAMESPACE: u64 = 0;
 static FRONTENDS: ArrayOfMaps<HashMap<Frontend, u32, 1024, GROWS>, 1> = ArrayOfMaps::new();
 /// Row / [`ROWS`] → its chunk.
 #[btf_map]
-static ROW_TABLE: ArrayOfMaps<Array<Row, { ROWS as usize }, MAPPED>, { ROW_CHUNKS as usize }> =
+static ROW_TABLE: ArrayOfMaps<Array<Counted, { ROWS as usize }, MAPPED>, { ROW_CHUNKS as usize }> =
     ArrayOfMaps::new();
 /// Slot / [`SLOTS`] → its chunk.
 #[btf_map]
 static SLOT_TABLE: ArrayOfMaps<Array<Slot, { SLOTS as usize }, MAPPED>, { SLOT_CHUNKS as usize }> =
     ArrayOfMaps::new();
-/// Row / [`ROWS`] → what happened to connections to its rows.
-#[btf_map]
-static ROW_COUNTS: ArrayOfMaps<PerCpuArray<Counts, { ROWS as usize }>, { ROW_CHUNKS as usize }> =
-    ArrayOfMaps::new();
 /// Counter / [`SLOTS`] → how many connections were led to its endpoints.
 #[btf_map]
-static ENDPOINT_COUNTS: ArrayOfMaps<PerCpuArray<u64, { SLOTS as usize }>, { SLOT_CHUNKS as usize }> =
+static ENDPOINT_COUNTS: ArrayOfMaps<Array<u64, { SLOTS as usize }, MAPPED>, { SLOT_CHUNKS as usize }> =
     ArrayOfMaps::new();
 /// A bit for each node port.
 #[btf_map]
@@ -60,7 +57,10 @@ static NOT_SERVED: HashMap<u64, u8, { LEFT_OUT as usize }, GROWS> = HashMap::new
 /// Clients that keep their endpoint; none where no Service is sticky.
 #[btf_map]
 static CLIENT_TABLE: ArrayOfMaps<LruHashMap<Client, Kept, { CLIENTS as usize }>, 1> = ArrayOfMaps::new();
-/// What a connected socket was told.
+/// The cookie of a TCP socket → what it was told. A place here costs a tenth of one that hangs at the socket.
+#[btf_map]
+static TOLD: HashMap<u64, Told, { CONNECTIONS as usize }, GROWS> = HashMap::new();
+/// What a connected UDP socket was told, and a TCP socket that found no place in the map before.
 #[btf_map]
 static PEERS: SkStorage<Flow> = SkStorage::new();
 /// What an unconnected UDP socket was told.
@@ -111,7 +111,9 @@ impl World for Kernel<'_> {
 
     #[inline(always)]
     fn row(&self, row: u32) -> Option<Row> {
-        let row: *const Row = ROW_TABLE.get_value(row / ROWS, &(row % ROWS))?;
+        let counted: *const Counted = ROW_TABLE.get_value(row / ROWS, &(row % ROWS))?;
+        // SAFETY: a part of a map's value.
+        let row = unsafe { addr_of!((*counted).row) };
         // SAFETY: a map's value, of its type; the list is read at once.
         unsafe {
             Some(Row {
@@ -212,37 +214,67 @@ impl World for Kernel<'_> {
     }
 }
 
+/// One more, whatever other processors do.
+#[inline(always)]
+fn add_one(counter: *mut u64) {
+    // SAFETY: a word of a map's value, aligned, and nobody writes it otherwise. The compiler's atomics end where this target has
+    // no compare-and-swap, in its oldest instruction set; this instruction is in all of them.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64, options(nostack)) };
+}
+
 /// Counts a connection that was led to an endpoint.
 #[inline(always)]
 pub(crate) fn count(choice: &Choice) {
-    if let Some(counts) = ROW_COUNTS.get_value_ptr_mut(choice.stamp.row / ROWS, &(choice.stamp.row % ROWS)) {
-        // SAFETY: a value of this CPU; another program on it may take one count away, no more.
-        unsafe {
-            (*counts).connections += 1;
-            (*counts).kept += u64::from(choice.kept);
+    if let Some(counted) = ROW_TABLE.get_value_ptr_mut(choice.stamp.row / ROWS, &(choice.stamp.row % ROWS)) {
+        // SAFETY: a map's value, of its type.
+        let counts = unsafe { addr_of_mut!((*counted).counts) };
+        // SAFETY: as above.
+        add_one(unsafe { addr_of_mut!((*counts).connections) });
+        if choice.kept {
+            // SAFETY: as above.
+            add_one(unsafe { addr_of_mut!((*counts).kept) });
         }
     }
     let counter = choice.slot.counter;
     if let Some(connections) = ENDPOINT_COUNTS.get_value_ptr_mut(counter / SLOTS, &(counter % SLOTS)) {
-        // SAFETY: as above.
-        unsafe { *connections += 1 };
+        add_one(connections);
     }
 }
 
 /// Counts a connection that was refused.
 #[inline(always)]
 pub(crate) fn count_refused(row: u32) {
-    if let Some(counts) = ROW_COUNTS.get_value_ptr_mut(row / ROWS, &(row % ROWS)) {
-        // SAFETY: as above.
-        unsafe { (*counts).refused += 1 };
+    if let Some(counted) = ROW_TABLE.get_value_ptr_mut(row / ROWS, &(row % ROWS)) {
+        // SAFETY: a map's value, of its type.
+        add_one(unsafe { addr_of_mut!((*counted).counts.refused) });
     }
 }
 
 /// The socket's cookie.
 #[inline(always)]
-pub(crate) fn socket(ctx: &SockAddrContext) -> u64 {
+pub(crate) fn socket(ctx: &impl EbpfContext) -> u64 {
     // SAFETY: a helper that these programs may call.
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
+}
+
+/// What a TCP socket was told, if it was.
+#[inline(always)]
+pub(crate) fn told(socket: u64) -> Option<&'static Told> {
+    // SAFETY: only the socket's own programs write it, and it goes with the socket.
+    unsafe { TOLD.get(&socket) }
+}
+
+/// Remembers what a TCP socket is told; false where there is no room.
+#[inline(always)]
+pub(crate) fn tell(socket: u64, told: &Told) -> bool {
+    TOLD.insert(&socket, told, 0).is_ok()
+}
+
+/// Forgets it: the socket ends.
+#[inline(always)]
+pub(crate) fn forget(socket: u64) {
+    // Most sockets were told nothing.
+    let _ = TOLD.remove(&socket);
 }
 
 /// What a connected socket was told, if it was.

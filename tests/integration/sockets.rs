@@ -20,6 +20,8 @@ mod moves;
 mod restart;
 #[path = "sockets/switch.rs"]
 mod switch;
+#[path = "sockets/told.rs"]
+mod told;
 
 use heddle_tests::cgroup::Cgroup;
 use heddle_tests::lab::{Lab, Node, Pod};

@@ -4,7 +4,7 @@
 //! differ for colour-blind readers on both grounds (`style.css` has them).
 
 use super::escape;
-use crate::figure::{Figure, Part};
+use crate::figure::Figure;
 use crate::report::Report;
 
 /// Colours of subjects in `style.css`.
@@ -32,10 +32,9 @@ pub(super) struct Series<T> {
 impl Cast {
     pub(super) fn of(report: &Report) -> Self {
         let mut names: Vec<String> = Vec::new();
-        let is_subject = |figure: &&Figure| {
-            figure.part != Part::Generator && figure.part.base() != Some(figure.subject.as_str())
-        };
-        for figure in report.figures.iter().filter(is_subject) {
+        for figure in
+            report.figures.iter().filter(|figure| figure.part.base() != Some(figure.subject.as_str()))
+        {
             if !names.contains(&figure.subject) {
                 names.push(figure.subject.clone());
             }
@@ -43,7 +42,7 @@ impl Cast {
         Self(names)
     }
 
-    /// How a figure's subject looks; what others are compared with, and the load generator, is grey.
+    /// How a figure's subject looks; what others are compared with is grey.
     pub(super) fn look(&self, figure: &Figure) -> Look {
         match self
             .0
@@ -100,6 +99,7 @@ pub(super) fn legend<'a>(entries: impl IntoIterator<Item = (&'a str, &'a Look)>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figure::Part;
     use crate::report::Environment;
 
     #[test]

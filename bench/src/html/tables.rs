@@ -25,58 +25,22 @@ pub(super) fn figures(report: &Report, group: &[&Figure]) -> String {
 
 fn row(report: &Report, figure: &Figure, has_worst: bool, has_ratio: bool) -> String {
     let spread = figure.spread();
+    let noisy = if report.is_noisy(figure) { " <em>noisy</em>" } else { "" };
+    let size = figure
+        .size
+        .map(|it| format!("{} × {}", grouped(&it.services.to_string()), grouped(&it.endpoints.to_string())));
     let ratio = report.ratios(figure).and_then(|ratios| Spread::of(&ratios));
     let ratio = ratio.map(|it| format!("{} <small>({})</small>", short(it.median), range(&it)));
     let worst = permille(&figure.values, 990).filter(|_| !figure.rounds).map(short);
     let cells = [
-        Some(size(figure)),
+        Some(size.unwrap_or_default()),
         Some(spread.map_or("–".to_owned(), |it| short(it.median))),
         Some(spread.map(|it| range(&it)).unwrap_or_default()),
         has_worst.then(|| worst.unwrap_or_default()),
         has_ratio.then(|| ratio.unwrap_or_default()),
     ];
     let cells: String = cells.iter().flatten().map(|text| number(text)).collect();
-    format!(
-        "<tr class=\"figure\"><th scope=\"row\">{}{}</th>{cells}</tr>\n",
-        escape(&figure.subject),
-        noisy(report, figure)
-    )
-}
-
-/// Figures that stand alone under their workloads, in one table.
-pub(super) fn singles(report: &Report, figures: &[&Figure]) -> String {
-    if figures.is_empty() {
-        return String::new();
-    }
-    let row = |figure: &&Figure| {
-        let spread = figure.spread();
-        let median =
-            spread.map_or("–".to_owned(), |it| format!("{} {}", short(it.median), escape(&figure.unit)));
-        let cells = [size(figure), median, spread.map(|it| range(&it)).unwrap_or_default()];
-        let cells: String = cells.iter().map(|text| number(text)).collect();
-        format!(
-            "<tr class=\"figure\"><th scope=\"row\">{}{}</th><td>{}</td>{cells}</tr>\n",
-            escape(&figure.workload),
-            noisy(report, figure),
-            escape(&figure.subject)
-        )
-    };
-    let head = "<thead><tr><th scope=\"col\">What</th><th scope=\"col\">Subject</th><th scope=\"col\">Services × endpoints</th>\
-                <th scope=\"col\">Median</th><th scope=\"col\">Min to max</th></tr></thead>";
-    let rows: String = figures.iter().map(row).collect();
-    format!(
-        "<section class=\"card named\">\n{}</section>\n",
-        scrolled(&format!("{head}\n<tbody>\n{rows}</tbody>"))
-    )
-}
-
-fn noisy(report: &Report, figure: &Figure) -> &'static str {
-    if report.is_noisy(figure) { " <em>noisy</em>" } else { "" }
-}
-
-fn size(figure: &Figure) -> String {
-    let written = |number: u32| grouped(&number.to_string());
-    figure.size.map(|it| format!("{} × {}", written(it.services), written(it.endpoints))).unwrap_or_default()
+    format!("<tr><th scope=\"row\">{}{noisy}</th>{cells}</tr>\n", escape(&figure.subject))
 }
 
 /// What must hold.
@@ -92,7 +56,7 @@ pub(super) fn claims(claims: &[Claim]) -> String {
         };
         let Claim { what, unit, spread, must } = claim;
         format!(
-            "<tr class=\"claim\"><th scope=\"row\">{}</th><td class=\"{class}\">{sign} {}</td>{}{}{}</tr>
+            "<tr><th scope=\"row\">{}</th><td class=\"{class}\">{sign} {}</td>{}{}{}</tr>
 ",
             escape(what),
             claim.verdict(),
@@ -106,7 +70,7 @@ pub(super) fn claims(claims: &[Claim]) -> String {
     let rows: String = claims.iter().map(row).collect();
     let table = scrolled(&format!("{head}\n<tbody>\n{rows}</tbody>"));
     format!(
-        "<section class=\"card named\" id=\"claims\">\n<h2>What must hold</h2>\n<p class=\"sub\">Held when both quartiles of the rounds keep to it, \
+        "<section class=\"card\" id=\"claims\">\n<h2>What must hold</h2>\n<p class=\"sub\">Held when both quartiles of the rounds keep to it, \
          missed when neither does, and noisy otherwise.</p>\n{table}</section>\n"
     )
 }

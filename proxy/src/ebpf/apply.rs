@@ -182,6 +182,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         let count = all.len();
         let loaded = start.elapsed();
         live.apply(all, wanted)?;
+        live.maps.pack();
         debug!(frontends = count, ?loaded, elapsed = ?start.elapsed(), "filled maps for sockets");
         self.serve_node_ports(&mut live.tables)?;
         self.leave_out(&mut live.tables);
@@ -272,7 +273,7 @@ impl<T: Tables> Live<T> {
         let now = Instant::now();
         let mut gone = BTreeSet::new();
         let apply = || -> io::Result<()> {
-            self.maps.expect(&mut self.tables, edits.values().flatten().count())?;
+            self.maps.expect(&mut self.tables, edits.values().flatten())?;
             edits.into_iter().try_for_each(|(frontend, leads)| {
                 let before = self.maps.row(&frontend);
                 self.maps.set(&mut self.tables, (&frontend, leads), now)?;
@@ -298,11 +299,11 @@ impl<T: Tables> Live<T> {
 
     /// Goes on counting where others ended, for Services and endpoints that still are.
     fn inherit(&mut self, ended: &Tallies, wanted: &Frontends) {
-        self.tallies.rows.succeed(&ended.rows, &[]);
+        self.tallies.rows.succeed(&ended.rows, |_| [0; 3]);
         self.tallies.rows.retain(|asked| wanted.has(&asked.service));
         if let (Some(own), Some(ended)) = (&mut self.tallies.endpoints, &ended.endpoints) {
-            own.succeed(ended, &[]);
-            let held: BTreeSet<SocketAddr> = self.maps.counters().map(|(endpoint, _)| *endpoint).collect();
+            own.succeed(ended, |_| [0]);
+            let held: BTreeSet<SocketAddr> = self.maps.counters().map(|(endpoint, _)| endpoint).collect();
             own.retain(|endpoint| held.contains(endpoint));
         }
     }

@@ -13,7 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// The hooks, by the names of their programs (`enum bpf_attach_type`).
-pub const HOOKS: [(&str, u32); 8] = [
+pub const HOOKS: [(&str, u32); 9] = [
+    ("sock_release", 34),
     ("recvmsg4", 19),
     ("recvmsg6", 20),
     ("getpeername4", 29),

@@ -11,19 +11,22 @@ use super::plan;
 use super::sys::{self, GROWS, Kind, SHARED, Words};
 use aya::maps::{Map, MapData};
 use aya::programs::{Program, ProgramError};
-use aya::util::nr_cpus;
 use aya::{Btf, Ebpf, EbpfLoader};
 use heddle_ebpf::OBJECT;
-use heddle_ebpf::abi::{self, Client, Counts, Frontend, Kept, PORT_WORDS, ROWS, SLOTS, Slot};
+use heddle_ebpf::abi::{self, Client, Counted, Frontend, Kept, PORT_WORDS, ROWS, SLOTS, Slot};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
 use tracing::debug;
 
 /// Room for frontends at the start; it doubles as it fills. An empty bucket takes 16 bytes.
 const FIRST_ROOM: usize = 1024;
+
+/// Words of a row with its counters.
+const COUNTED_WORDS: usize = size_of::<Counted>() / 8;
 
 /// Maps of one load, with the programs that read them.
 #[derive(Debug)]
@@ -31,12 +34,12 @@ pub struct KernelTables {
     /// The programs by their names.
     pub(super) programs: Vec<(String, OwnedFd)>,
     frontends: OwnedFd,
-    inner: OwnedFd,
+    /// The map of frontends that programs look into, once there is one.
+    inner: Option<OwnedFd>,
     room: usize,
     rows: Chunks,
     slots: Chunks,
-    row_counts: CountChunks,
-    endpoint_counts: CountChunks,
+    counters: Chunks,
     ports: Words,
     addresses: OwnedFd,
     known_addresses: BTreeSet<IpAddr>,
@@ -44,8 +47,6 @@ pub struct KernelTables {
     not_served: OwnedFd,
     known_left_out: BTreeSet<u64>,
     client_table: OwnedFd,
-    /// How many there may be.
-    processors: usize,
     pins: Pins,
     /// They hold maps that only programs use.
     loaded: Ebpf,
@@ -62,71 +63,39 @@ struct Chunks {
 }
 
 impl Chunks {
+    fn are_short_of(&self, count: u32) -> bool {
+        self.chunks.len() < count.div_ceil(self.per_chunk) as usize
+    }
+
     fn extend(&mut self, count: u32) -> io::Result<()> {
-        while self.chunks.len() < count.div_ceil(self.per_chunk) as usize {
+        let first = self.chunks.len();
+        while self.are_short_of(count) {
             let sizes = (4, self.words * 8);
             let map = sys::create((Kind::Array, self.name), sizes, (self.per_chunk, SHARED))?;
-            let words = Words::share(map, self.per_chunk as usize * self.words)?;
-            let index = u32::try_from(self.chunks.len()).map_err(io::Error::other)?;
-            sys::put_map(self.outer.as_fd(), index, words.map())?;
-            self.chunks.push(words);
+            self.chunks.push(Words::share(map, self.per_chunk as usize * self.words)?);
         }
-        Ok(())
+        let new: Vec<_> = self.chunks[first..].iter().map(Words::map).collect();
+        let put = sys::put_maps(self.outer.as_fd(), u32::try_from(first).map_err(io::Error::other)?, &new);
+        if put.is_err() {
+            self.chunks.truncate(first);
+        }
+        put
+    }
+
+    fn place(&self, number: u32, word: usize) -> (&Words, usize) {
+        let chunk = &self.chunks[(number / self.per_chunk) as usize];
+        (chunk, (number % self.per_chunk) as usize * self.words + word)
     }
 
     fn store(&self, number: u32, word: usize, value: u64) {
-        let chunk = &self.chunks[(number / self.per_chunk) as usize];
-        chunk.store((number % self.per_chunk) as usize * self.words + word, value);
-    }
-}
-
-/// Chunks of counters, one of each processor.
-#[derive(Debug)]
-struct CountChunks {
-    outer: OwnedFd,
-    name: &'static str,
-    per_chunk: u32,
-    size: usize,
-    chunks: Vec<OwnedFd>,
-}
-
-impl CountChunks {
-    fn extend(&mut self, count: u32) -> io::Result<()> {
-        while self.chunks.len() < count.div_ceil(self.per_chunk) as usize {
-            let map = sys::create((Kind::PerCpuArray, self.name), (4, self.size), (self.per_chunk, 0))?;
-            let index = u32::try_from(self.chunks.len()).map_err(io::Error::other)?;
-            sys::put_map(self.outer.as_fd(), index, map.as_fd())?;
-            self.chunks.push(map);
-        }
-        Ok(())
+        let (chunk, at) = self.place(number, word);
+        chunk.store(at, value);
     }
 
-    /// The sums over all processors, word by word, of all counters.
-    fn read(&self, processors: usize) -> io::Result<Vec<u64>> {
-        let words = self.size / 8;
-        let mut sums = Vec::new();
-        let mut values = vec![0; self.per_chunk as usize * processors * words];
-        for chunk in &self.chunks {
-            sys::read_array(chunk.as_fd(), self.per_chunk, &mut values)?;
-            sums.extend(values.chunks(processors * words).flat_map(|of_one| sum(of_one, words)));
-        }
-        Ok(sums)
+    fn load(&self, number: u32, word: usize) -> u64 {
+        let (chunk, at) = self.place(number, word);
+        chunk.load(at)
     }
-
-    /// The same of one.
-    fn read_one(&self, number: u32, processors: usize) -> io::Result<Vec<u64>> {
-        let words = self.size / 8;
-        let mut values = vec![0; processors * words];
-        let chunk = self.chunks.get((number / self.per_chunk) as usize);
-        let chunk = chunk.ok_or(io::ErrorKind::NotFound)?;
-        sys::read(chunk.as_fd(), number % self.per_chunk, &mut values)?;
-        Ok(sum(&values, words).collect())
-    }
-}
-
-/// What all processors have of each word.
-fn sum(values: &[u64], words: usize) -> impl Iterator<Item = u64> {
-    (0..words).map(move |word| values.iter().skip(word).step_by(words).sum())
 }
 
 impl KernelTables {
@@ -141,15 +110,16 @@ impl KernelTables {
         let socket = UdpSocket::bind(("127.0.0.1", 0)).map_err(Unable::at("open a socket"))?;
         let node = sys::namespace_cookie(socket.as_fd())
             .map_err(Unable::at("ask for the node's network namespace"))?;
-        let processors = nr_cpus().map_err(|(what, source)| Unable::new(what, source))?;
         pins.make()?;
-        let (peers, flows) = (pins.session("peers"), pins.session("flows"));
+        let [peers, flows, told] = ["peers", "flows", "told"].map(|map| pins.session(map));
         let mut loader = EbpfLoader::new();
+        // The kernel's types are large: they are read once, for all who ask.
+        let types = Btf::from_sys_fs().map_err(|error| needs::unmet("read the kernel's types", &error))?;
+        loader.btf(Some(&types)).map_pin_path("TOLD", told.as_path());
         loader.override_global("EPOCH", &epoch, true).override_global("NODE_NAMESPACE", &node, true);
         loader.map_pin_path("PEERS", peers.as_path()).map_pin_path("FLOWS_OF", flows.as_path());
         let mut loaded = loader.load(OBJECT).map_err(|error| needs::unmet("load the maps", &error))?;
-        let programs = load_programs(&mut loaded)?;
-        let inner = frontends(FIRST_ROOM).map_err(Unable::at("make the map of frontends"))?;
+        let programs = load_programs(&mut loaded, &types)?;
         let map = |name| map(&loaded, name).map_err(Unable::at("find a map"));
         let chunks = |name, (map_name, per_chunk, words)| {
             Ok::<_, Unable>(Chunks {
@@ -160,22 +130,13 @@ impl KernelTables {
                 chunks: Vec::new(),
             })
         };
-        let counts = |name, (map_name, per_chunk, size)| {
-            Ok::<_, Unable>(CountChunks {
-                outer: map(name)?,
-                name: map_name,
-                per_chunk,
-                size,
-                chunks: Vec::new(),
-            })
-        };
-        let tables = Self {
+        Ok(Self {
             frontends: map("FRONTENDS")?,
-            room: FIRST_ROOM,
-            rows: chunks("ROW_TABLE", ("hd_rows", ROWS, ROW_WORDS))?,
+            inner: None,
+            room: 0,
+            rows: chunks("ROW_TABLE", ("hd_rows", ROWS, COUNTED_WORDS))?,
             slots: chunks("SLOT_TABLE", ("hd_slots", SLOTS, SLOT_WORDS))?,
-            row_counts: counts("ROW_COUNTS", ("hd_row_counts", ROWS, size_of::<Counts>()))?,
-            endpoint_counts: counts("ENDPOINT_COUNTS", ("hd_ep_counts", SLOTS, 8))?,
+            counters: chunks("ENDPOINT_COUNTS", ("hd_ep_counts", SLOTS, 1))?,
             ports: Words::share(map("NODE_PORTS")?, PORT_WORDS as usize)
                 .map_err(Unable::at("share a map"))?,
             addresses: map("NODE_ADDRESS")?,
@@ -184,15 +145,10 @@ impl KernelTables {
             not_served: map("NOT_SERVED")?,
             known_left_out: BTreeSet::new(),
             client_table: map("CLIENT_TABLE")?,
-            processors,
             pins: pins.clone(),
             programs,
-            inner,
             loaded,
-        };
-        sys::put_map(tables.frontends.as_fd(), 0, tables.inner.as_fd())
-            .map_err(Unable::at("fill a map of maps"))?;
-        Ok(tables)
+        })
     }
 
     /// Serves node ports on these addresses and on no others.
@@ -234,7 +190,7 @@ impl KernelTables {
 }
 
 /// Loads the programs, in the order of their names.
-fn load_programs(loaded: &mut Ebpf) -> Result<Vec<(String, OwnedFd)>, Unable> {
+fn load_programs(loaded: &mut Ebpf, types: &Btf) -> Result<Vec<(String, OwnedFd)>, Unable> {
     let all: BTreeMap<&str, &mut Program> = loaded.programs_mut().collect();
     let mut programs = Vec::new();
     for (name, program) in all {
@@ -244,20 +200,23 @@ fn load_programs(loaded: &mut Ebpf) -> Result<Vec<(String, OwnedFd)>, Unable> {
             }
             needs::unmet(format!("load program {name}"), &error)
         };
-        programs.push((name.to_owned(), load_program(program).map_err(refused)?));
+        programs.push((name.to_owned(), load_program(program, types).map_err(refused)?));
     }
     Ok(programs)
 }
 
-fn load_program(program: &mut Program) -> Result<OwnedFd, ProgramError> {
+fn load_program(program: &mut Program, types: &Btf) -> Result<OwnedFd, ProgramError> {
     let fd = match program {
         Program::CgroupSockAddr(program) => {
             program.load()?;
             program.fd()?
         }
+        Program::CgroupSock(program) => {
+            program.load()?;
+            program.fd()?
+        }
         Program::Iter(program) => {
-            let kernel = Btf::from_sys_fs()?;
-            program.load("bpf_sk_storage_map", &kernel)?;
+            program.load("bpf_sk_storage_map", types)?;
             program.fd()?
         }
         _ => return Err(ProgramError::UnexpectedProgramType),
@@ -307,29 +266,39 @@ impl Tables for KernelTables {
     }
 
     fn grow(&mut self, count: usize, all: &[(Frontend, u32)]) -> io::Result<()> {
-        let room = count.next_power_of_two();
+        let room = count.next_power_of_two().max(FIRST_ROOM);
         let larger = frontends(room)?;
         for (frontend, row) in all {
             sys::update(larger.as_fd(), &key(frontend), &row.to_ne_bytes())?;
         }
-        sys::put_map(self.frontends.as_fd(), 0, larger.as_fd())?;
-        (self.inner, self.room) = (larger, room);
+        sys::put_maps(self.frontends.as_fd(), 0, &[larger.as_fd()])?;
+        (self.inner, self.room) = (Some(larger), room);
         Ok(())
     }
 
     fn insert(&mut self, frontend: &Frontend, row: u32) -> io::Result<()> {
-        sys::update(self.inner.as_fd(), &key(frontend), &row.to_ne_bytes())
+        let inner = self.inner.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        sys::update(inner.as_fd(), &key(frontend), &row.to_ne_bytes())
     }
 
     fn remove(&mut self, frontend: &Frontend) -> io::Result<()> {
-        sys::delete(self.inner.as_fd(), &key(frontend))
+        let inner = self.inner.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        sys::delete(inner.as_fd(), &key(frontend))
     }
 
     fn extend(&mut self, rows: u32, slots: u32) -> io::Result<()> {
-        self.rows.extend(rows)?;
-        self.row_counts.extend(rows)?;
-        self.slots.extend(slots)?;
-        self.endpoint_counts.extend(slots)
+        let all = [(&mut self.rows, rows), (&mut self.slots, slots), (&mut self.counters, slots)];
+        let short: Vec<_> = all.into_iter().filter(|(chunks, count)| chunks.are_short_of(*count)).collect();
+        // The kernel makes each wait for programs that run: they wait at the same time.
+        thread::scope(|scope| {
+            let extend = |(chunks, count): (&'_ mut Chunks, u32)| chunks.extend(count);
+            let start = |one| thread::Builder::new().spawn_scoped(scope, move || extend(one));
+            let running = short.into_iter().map(start).collect::<io::Result<Vec<_>>>()?;
+            let ended = running
+                .into_iter()
+                .map(|one| one.join().unwrap_or_else(|_| Err(io::Error::other("a thread failed"))));
+            ended.collect()
+        })
     }
 
     fn store_row(&mut self, row: u32, word: usize, value: u64) {
@@ -368,37 +337,24 @@ impl Tables for KernelTables {
             }
             Err(error) => return Err(error),
         };
-        sys::put_map(self.client_table.as_fd(), 0, clients.as_fd())
+        sys::put_maps(self.client_table.as_fd(), 0, &[clients.as_fd()])
     }
 
-    fn row_counts(&self) -> io::Result<Vec<[u64; 3]>> {
-        let sums = self.row_counts.read(self.processors)?;
-        Ok(sums.as_chunks().0.to_vec())
+    fn row_count(&self, row: u32) -> [u64; 3] {
+        [0, 1, 2].map(|word| self.rows.load(row, ROW_WORDS + word))
     }
 
-    fn row_count(&self, row: u32) -> io::Result<[u64; 3]> {
-        let sums = self.row_counts.read_one(row, self.processors)?;
-        <[u64; 3]>::try_from(sums).map_err(|_| io::ErrorKind::InvalidData.into())
-    }
-
-    fn endpoint_counts(&self) -> io::Result<Vec<[u64; 1]>> {
-        Ok(self.endpoint_counts.read(self.processors)?.into_iter().map(|count| [count]).collect())
-    }
-
-    fn endpoint_count(&self, counter: u32) -> io::Result<[u64; 1]> {
-        let sums = self.endpoint_counts.read_one(counter, self.processors)?;
-        <[u64; 1]>::try_from(sums).map_err(|_| io::ErrorKind::InvalidData.into())
+    fn endpoint_count(&self, counter: u32) -> [u64; 1] {
+        [self.counters.load(counter, 0)]
     }
 
     fn bytes(&self) -> io::Result<u64> {
-        let chunks = [&self.rows, &self.slots].into_iter().flat_map(|of| &of.chunks);
-        let counts = [&self.row_counts, &self.endpoint_counts].into_iter().flat_map(|of| &of.chunks);
+        let chunks = [&self.rows, &self.slots, &self.counters].into_iter().flat_map(|of| &of.chunks);
         let clients = sys::get(&self.pins.session("clients")).ok();
         let known = self.loaded.maps().filter_map(|(_, map)| data(map)).map(|data| data.fd().as_fd());
         known
-            .chain([self.inner.as_fd()])
+            .chain(self.inner.iter().map(AsFd::as_fd))
             .chain(chunks.map(Words::map))
-            .chain(counts.map(AsFd::as_fd))
             .chain(clients.iter().map(AsFd::as_fd))
             .map(sys::bytes)
             .sum()

@@ -6,10 +6,11 @@
 
 use super::plan::{self, Leads};
 use crate::frontends::{Endpoint, Frontend, IpFamily, Place};
+use crate::memory;
 use heddle_ebpf::abi::{self, List, Row, Slot};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,36 +66,14 @@ pub trait Tables {
     /// When the kernel has no room.
     fn remember(&mut self, wanted: bool) -> io::Result<()>;
 
-    /// What the counters of all rows stand at: connections, those refused, those that went where the client had been before.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    fn row_counts(&self) -> io::Result<Vec<[u64; 3]>> {
-        Ok(Vec::new())
+    /// What the counters of a row that exists stand at: connections, those refused, those that went where the client had been before.
+    fn row_count(&self, _row: u32) -> [u64; 3] {
+        [0; 3]
     }
 
-    /// The same of one row.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    fn row_count(&self, _row: u32) -> io::Result<[u64; 3]> {
-        Ok([0; 3])
-    }
-
-    /// How many connections were led to each endpoint, by its counter.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    fn endpoint_counts(&self) -> io::Result<Vec<[u64; 1]>> {
-        Ok(Vec::new())
-    }
-
-    /// The same of one counter.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    fn endpoint_count(&self, _counter: u32) -> io::Result<[u64; 1]> {
-        Ok([0])
+    /// How many connections were led to the endpoint with this counter, which exists.
+    fn endpoint_count(&self, _counter: u32) -> [u64; 1] {
+        [0]
     }
 
     /// How much memory all of it takes, as the kernel counts it.
@@ -129,6 +108,10 @@ enum Retired {
     Counter(u32),
 }
 
+/// An endpoint's address and port: there may be a hundred thousand, and a socket address is half as large again.
+type At = (IpAddr, u16);
+const _: () = assert!(size_of::<At>() == 20);
+
 /// What the maps hold.
 #[derive(Debug, Default)]
 pub struct Maps {
@@ -140,7 +123,7 @@ pub struct Maps {
     /// Slots that have ever been used.
     slots: u32,
     /// Each endpoint's counter, and in how many lists it is.
-    counters: BTreeMap<SocketAddr, (u32, u32)>,
+    counters: BTreeMap<At, (u32, u32)>,
     free_counters: Vec<u32>,
     all_counters: u32,
     retired: VecDeque<(Instant, Retired)>,
@@ -188,15 +171,30 @@ impl Maps {
     }
 
     /// Each endpoint with its counter.
-    pub fn counters(&self) -> impl Iterator<Item = (&SocketAddr, u32)> {
-        self.counters.iter().map(|(endpoint, (counter, _))| (endpoint, *counter))
+    pub fn counters(&self) -> impl Iterator<Item = (SocketAddr, u32)> {
+        self.counters.iter().map(|(at, (counter, _))| (SocketAddr::from(*at), *counter))
     }
 
-    /// Makes room for what is about to come.
+    /// Makes room for what is about to come, as if all of it were new: once, since the kernel makes each growth wait.
     ///
     /// # Errors
     /// When the kernel has no room.
-    pub fn expect(&mut self, tables: &mut impl Tables, more: usize) -> io::Result<()> {
+    pub fn expect<'a>(
+        &mut self,
+        tables: &mut impl Tables,
+        leads: impl Iterator<Item = &'a Leads>,
+    ) -> io::Result<()> {
+        let (mut more, mut slots) = (0, self.slots);
+        for leads in leads {
+            more += 1;
+            slots += order(leads.endpoints.len()).map_or(0, |order| 1 << order);
+        }
+        self.make_room(tables, more)?;
+        let rows = u32::try_from(self.generations.len() + more).map_err(io::Error::other)?;
+        tables.extend(rows, slots)
+    }
+
+    fn make_room(&mut self, tables: &mut impl Tables, more: usize) -> io::Result<()> {
         let wanted = self.placed.len() + more;
         if wanted <= tables.room() {
             return Ok(());
@@ -204,6 +202,12 @@ impl Maps {
         let all: Vec<_> =
             self.rows().filter_map(|(frontend, row)| Some((plan::key(frontend)?, row))).collect();
         tables.grow(wanted, &all)
+    }
+
+    /// Takes no more memory than what it holds needs.
+    pub fn pack(&mut self) {
+        memory::pack(&mut self.placed);
+        memory::pack(&mut self.counters);
     }
 
     /// Makes a frontend lead where it is to, or nowhere.
@@ -243,7 +247,7 @@ impl Maps {
         (frontend, key): (&Frontend, &abi::Frontend),
         leads: Leads,
     ) -> io::Result<()> {
-        self.expect(tables, 1)?;
+        self.make_room(tables, 1)?;
         let row = self.free_rows.pop().unwrap_or_else(|| {
             self.generations.push(0);
             u32::try_from(self.generations.len() - 1).expect("there is memory for fewer than 2^32 rows")
@@ -329,10 +333,7 @@ impl Maps {
     }
 
     fn allocate(&mut self, count: usize) -> Block {
-        if count == 0 {
-            return Block::default();
-        }
-        let order = u8::try_from(count.next_power_of_two().trailing_zeros()).expect("at most 16");
+        let Some(order) = order(count) else { return Block::default() };
         let free = self.free_blocks.get_mut(&order).and_then(Vec::pop);
         let first = free.unwrap_or_else(|| {
             let first = self.slots;
@@ -343,7 +344,7 @@ impl Maps {
     }
 
     fn acquire(&mut self, endpoint: &Endpoint) -> u32 {
-        let at = SocketAddr::new(endpoint.address, endpoint.port);
+        let at = (endpoint.address, endpoint.port);
         let (free, all) = (&mut self.free_counters, &mut self.all_counters);
         let moves = &mut self.moves;
         let mut fresh = || {
@@ -351,7 +352,7 @@ impl Maps {
                 *all += 1;
                 *all - 1
             });
-            moves.iter_mut().for_each(|moves| moves.push((counter, Some(at))));
+            moves.iter_mut().for_each(|moves| moves.push((counter, Some(at.into()))));
             counter
         };
         let (counter, uses) = self.counters.entry(at).or_insert_with(|| (fresh(), 0));
@@ -361,7 +362,7 @@ impl Maps {
 
     fn release(&mut self, endpoints: &[Endpoint], now: Instant) {
         for endpoint in endpoints {
-            let at = SocketAddr::new(endpoint.address, endpoint.port);
+            let at = (endpoint.address, endpoint.port);
             let Some((counter, uses)) = self.counters.get_mut(&at) else { continue };
             *uses -= 1;
             if *uses == 0 {
@@ -403,6 +404,11 @@ impl Maps {
         *bits = if is_there || shared { *bits | bit } else { *bits & !bit };
         tables.store_ports(word, *bits);
     }
+}
+
+/// Of the smallest block for so many endpoints; none for none.
+fn order(count: usize) -> Option<u8> {
+    (count > 0).then(|| u8::try_from(count.next_power_of_two().trailing_zeros()).expect("at most 16"))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use super::error::Unable;
 use super::sys;
-use heddle_ebpf::abi::{Client, Flow, Flows, Kept, Stamp};
+use heddle_ebpf::abi::{Client, Flow, Flows, Kept, Stamp, Told};
 use std::mem::offset_of;
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -28,6 +28,9 @@ const LAYOUT: u32 = {
         offset_of!(Flow, stamp),
         size_of::<Flows>(),
         offset_of!(Flows, next),
+        size_of::<Told>(),
+        offset_of!(Told, told),
+        offset_of!(Told, asked_port),
         size_of::<Kept>(),
         offset_of!(Kept, port),
         offset_of!(Kept, stamp),

@@ -15,13 +15,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Commands (`enum bpf_cmd`).
 const MAP_CREATE: libc::c_long = 0;
-const MAP_LOOKUP: libc::c_long = 1;
 const MAP_UPDATE: libc::c_long = 2;
 const MAP_DELETE: libc::c_long = 3;
 const OBJECT_PIN: libc::c_long = 6;
 const OBJECT_GET: libc::c_long = 7;
 const INFO: libc::c_long = 15;
-const MAP_LOOKUP_BATCH: libc::c_long = 24;
+const MAP_UPDATE_BATCH: libc::c_long = 26;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
 const ITER_CREATE: libc::c_long = 33;
@@ -34,7 +33,6 @@ const TRACE_ITER: u32 = 28;
 pub(super) enum Kind {
     Hash = 1,
     Array = 2,
-    PerCpuArray = 6,
     LruHash = 9,
 }
 
@@ -116,24 +114,24 @@ pub(super) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Resul
     call(MAP_UPDATE, &attributes).map(drop)
 }
 
-/// Reads an element of an array: that of each processor one after the other, as [`read_array`].
-///
-/// # Errors
-/// As the kernel says.
-pub(super) fn read(map: BorrowedFd<'_>, index: u32, value: &mut [u64]) -> io::Result<()> {
-    let mut attributes = Attributes::default();
-    attributes[0] = number(map);
-    attributes[1] = (&raw const index).addr() as u64;
-    attributes[2] = value.as_mut_ptr().addr() as u64;
-    call(MAP_LOOKUP, &attributes).map(drop)
-}
-
-/// Puts a map into a map of maps. It returns when no program reads the one before any more.
+/// Puts maps into an array of maps, from an index on. It returns when no program reads those before any more, which is waited for once
+/// (5.15), whatever their number.
 ///
 /// # Errors
 /// As [`update`].
-pub(super) fn put_map(outer: BorrowedFd<'_>, index: u32, inner: BorrowedFd<'_>) -> io::Result<()> {
-    update(outer, &index.to_ne_bytes(), &inner.as_raw_fd().to_ne_bytes())
+pub(super) fn put_maps(outer: BorrowedFd<'_>, first: u32, inner: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let keys: Vec<u32> = (first..).take(inner.len()).collect();
+    let values: Vec<u32> = inner.iter().map(|map| map.as_raw_fd().unsigned_abs()).collect();
+    let count = u32::try_from(inner.len()).map_err(io::Error::other)?;
+    let mut attributes = Attributes::default();
+    attributes[2] = keys.as_ptr().addr() as u64;
+    attributes[3] = values.as_ptr().addr() as u64;
+    attributes[4] = pair(count, outer.as_raw_fd().unsigned_abs());
+    if call(MAP_UPDATE_BATCH, &attributes).is_ok() {
+        return Ok(());
+    }
+    let mut pairs = keys.iter().zip(values);
+    pairs.try_for_each(|(key, value)| update(outer, &key.to_ne_bytes(), &value.to_ne_bytes()))
 }
 
 /// Removes an element; one that is not there is no error.
@@ -145,26 +143,6 @@ pub(super) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
     attributes[0] = number(map);
     attributes[1] = key.as_ptr().addr() as u64;
     match call(MAP_DELETE, &attributes) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Reads the first elements of an array, as many as `values` has room for: those of each processor one after the other, each
-/// rounded up to eight bytes.
-///
-/// # Errors
-/// As the kernel says.
-pub(super) fn read_array(map: BorrowedFd<'_>, count: u32, values: &mut [u64]) -> io::Result<()> {
-    let mut keys = vec![0_u32; count as usize];
-    let mut next = 0_u32;
-    let mut attributes = Attributes::default();
-    attributes[1] = (&raw mut next).addr() as u64;
-    attributes[2] = keys.as_mut_ptr().addr() as u64;
-    attributes[3] = values.as_mut_ptr().addr() as u64;
-    attributes[4] = pair(count, map.as_raw_fd().unsigned_abs());
-    match call(MAP_LOOKUP_BATCH, &attributes) {
-        // The end of the map.
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
@@ -342,6 +320,13 @@ impl Words {
         assert!(at < self.count, "a word of the array");
         // SAFETY: it lies in the mapping, which lives as long as this value.
         unsafe { &*self.start.add(at) }.store(value, Ordering::Release);
+    }
+
+    /// Reads a word.
+    pub(super) fn load(&self, at: usize) -> u64 {
+        assert!(at < self.count, "a word of the array");
+        // SAFETY: as above.
+        unsafe { &*self.start.add(at) }.load(Ordering::Relaxed)
     }
 
     /// The map.

@@ -69,9 +69,8 @@ impl<K: Ord + Clone, const N: usize> Tally<K, N> {
     }
 
     /// A counter, which stands at this, counts for nobody any more.
-    pub fn release(&mut self, counter: u32, now: Option<[u64; N]>) {
+    pub fn release(&mut self, counter: u32, now: [u64; N]) {
         let Some(held) = self.held.get_mut(counter as usize) else { return };
-        let now = now.unwrap_or(held.since);
         if let Some(key) = held.by.take() {
             add(self.ended.entry(key).or_insert([0; N]), &now, &held.since);
         }
@@ -84,18 +83,18 @@ impl<K: Ord + Clone, const N: usize> Tally<K, N> {
     }
 
     /// The sums, where the counters stand at this.
-    pub fn sums(&self, now: &[[u64; N]]) -> BTreeMap<K, [u64; N]> {
+    pub fn sums(&self, now: impl Fn(u32) -> [u64; N]) -> BTreeMap<K, [u64; N]> {
         let mut sums = self.ended.clone();
-        for (held, now) in self.held.iter().zip(now) {
+        for (counter, held) in (0..).zip(&self.held) {
             if let Some(key) = &held.by {
-                add(sums.entry(key.clone()).or_insert([0; N]), now, &held.since);
+                add(sums.entry(key.clone()).or_insert([0; N]), &now(counter), &held.since);
             }
         }
         sums
     }
 
     /// Takes over the sums of another one, whose counters stand at this and are not used any more.
-    pub fn succeed(&mut self, other: &Self, now: &[[u64; N]]) {
+    pub fn succeed(&mut self, other: &Self, now: impl Fn(u32) -> [u64; N]) {
         for (key, sum) in other.sums(now) {
             add(self.ended.entry(key).or_insert([0; N]), &sum, &[0; N]);
         }
@@ -123,11 +122,11 @@ impl Tallies {
         Self { rows: Tally::default(), endpoints: of_endpoints.then(Tally::default) }
     }
 
-    /// Takes over what others counted in tables that are not used any more. What they do not tell is lost.
+    /// Takes over what others counted in tables that are not used any more.
     pub fn succeed(&mut self, other: &Self, tables: &(impl Tables + ?Sized)) {
-        self.rows.succeed(&other.rows, &tables.row_counts().unwrap_or_default());
+        self.rows.succeed(&other.rows, |row| tables.row_count(row));
         if let (Some(own), Some(other)) = (&mut self.endpoints, &other.endpoints) {
-            own.succeed(other, &tables.endpoint_counts().unwrap_or_default());
+            own.succeed(other, |counter| tables.endpoint_count(counter));
         }
     }
 
@@ -135,8 +134,7 @@ impl Tallies {
     pub fn follow(&mut self, tables: &impl Tables, rows: (Option<u32>, Option<u32>), asked: Option<Asked>) {
         let (before, after) = rows;
         if let Some(row) = before.filter(|row| after.is_none() || self.rows.holder(*row) != asked.as_ref()) {
-            // What the kernel does not tell is lost; the next holder begins where this one did.
-            self.rows.release(row, tables.row_count(row).ok());
+            self.rows.release(row, tables.row_count(row));
         }
         if let (Some(row), Some(asked)) = (after, asked) {
             self.rows.hold(row, asked);
@@ -150,7 +148,7 @@ impl Tallies {
             Some(endpoint) => endpoints.hold(counter, endpoint),
             None => {
                 let left = endpoints.holder(counter).copied();
-                endpoints.release(counter, tables.endpoint_count(counter).ok());
+                endpoints.release(counter, tables.endpoint_count(counter));
                 endpoints.retain(|endpoint| Some(*endpoint) != left);
             }
         }
@@ -161,17 +159,21 @@ impl Tallies {
 mod tests {
     use super::*;
 
+    fn at<const N: usize>(now: &[[u64; N]]) -> impl Fn(u32) -> [u64; N] {
+        |counter| now[counter as usize]
+    }
+
     /// ebpf:6.10
     #[test]
     fn a_counter_that_is_given_to_another_counts_for_each_in_its_time() {
         let mut tally = Tally::<&str, 1>::default();
         tally.hold(1, "web");
-        assert_eq!(tally.sums(&[[9], [4]]), [("web", [4])].into());
-        tally.release(1, Some([5]));
+        assert_eq!(tally.sums(at(&[[9], [4]])), [("web", [4])].into());
+        tally.release(1, [5]);
         tally.hold(1, "shop");
-        assert_eq!(tally.sums(&[[9], [7]]), [("shop", [2]), ("web", [5])].into());
+        assert_eq!(tally.sums(at(&[[9], [7]])), [("shop", [2]), ("web", [5])].into());
         tally.hold(0, "web");
-        assert_eq!(tally.sums(&[[2], [7]]), [("shop", [2]), ("web", [7])].into());
+        assert_eq!(tally.sums(at(&[[2], [7]])), [("shop", [2]), ("web", [7])].into());
     }
 
     #[test]
@@ -181,25 +183,25 @@ mod tests {
         before.hold(1, "web");
         let mut after = Tally::default();
         after.hold(7, "web");
-        after.succeed(&before, &[[3, 1], [4, 0]]);
+        after.succeed(&before, at(&[[3, 1], [4, 0]]));
         let mut now = [[0, 0]; 8];
-        assert_eq!(after.sums(&now), [("web", [7, 1])].into());
+        assert_eq!(after.sums(at(&now)), [("web", [7, 1])].into());
         now[7] = [1, 1];
-        assert_eq!(after.sums(&now), [("web", [8, 2])].into());
+        assert_eq!(after.sums(at(&now)), [("web", [8, 2])].into());
         // Without new maps, too.
         let mut none = Tally::default();
-        none.succeed(&after, &now);
-        assert_eq!(none.sums(&[]), [("web", [8, 2])].into());
+        none.succeed(&after, at(&now));
+        assert_eq!(none.sums(at(&[])), [("web", [8, 2])].into());
     }
 
     #[test]
     fn whoever_is_not_kept_is_forgotten_and_begins_anew() {
         let mut tally = Tally::<&str, 1>::default();
         tally.hold(0, "web");
-        tally.release(0, Some([5]));
+        tally.release(0, [5]);
         tally.retain(|key| *key != "web");
-        assert_eq!(tally.sums(&[[5]]), [].into());
+        assert_eq!(tally.sums(at(&[[5]])), [].into());
         tally.hold(0, "web");
-        assert_eq!(tally.sums(&[[6]]), [("web", [1])].into());
+        assert_eq!(tally.sums(at(&[[6]])), [("web", [1])].into());
     }
 }

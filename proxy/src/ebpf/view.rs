@@ -85,17 +85,13 @@ impl<'a> View<'a> {
     }
 
     /// What was counted.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub fn sums(&self) -> io::Result<Sums> {
-        let Some(tallies) = self.tallies else { return Ok(Sums::default()) };
+    pub fn sums(&self) -> Sums {
+        let Some(tallies) = self.tallies else { return Sums::default() };
         let tables = self.live.map(|(_, tables)| tables);
-        let rows = tables.map_or(Ok(Vec::new()), Tables::row_counts)?;
-        let ports = tallies.rows.sums(&rows);
-        let Some(endpoints) = &tallies.endpoints else { return Ok(Sums { ports, ..Sums::default() }) };
-        let counts = tables.map_or(Ok(Vec::new()), Tables::endpoint_counts)?;
-        Ok(Sums { ports, endpoints: endpoints.sums(&counts) })
+        let of_row = |row| tables.map_or([0; 3], |tables| tables.row_count(row));
+        let of_endpoint = |counter| tables.map_or([0], |tables| tables.endpoint_count(counter));
+        let endpoints = tallies.endpoints.as_ref().map(|endpoints| endpoints.sums(of_endpoint));
+        Sums { ports: tallies.rows.sums(of_row), endpoints: endpoints.unwrap_or_default() }
     }
 }
 

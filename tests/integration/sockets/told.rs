@@ -1,0 +1,55 @@
+//! What TCP sockets were told: in a map while there is room, with the socket itself beyond.
+
+use super::{Outcomes, Stage};
+use aya::maps::{HashMap, Map, MapData, MapError};
+use heddle_ebpf::abi::{CONNECTIONS, Told};
+use heddle_tests::patience::{PATIENCE, eventually};
+use std::error::Error;
+
+/// By the sockets' cookies.
+type Remembered = HashMap<MapData, u64, [u8; size_of::<Told>()]>;
+
+const HELD: usize = 20;
+
+impl Stage {
+    fn remembered(&self) -> Result<Remembered, Box<dyn Error>> {
+        let name = self.pinned().into_iter().find(|name| name.starts_with("told-"));
+        let path = self.pins().join(name.ok_or("the map has a name")?);
+        Ok(HashMap::try_from(Map::from_map_data(MapData::from_pin(path)?)?)?)
+    }
+}
+
+/// The proxy tries sockets out meanwhile, and theirs are there for a moment.
+fn has(remembered: &Remembered, count: usize) -> Outcomes {
+    eventually(&format!("{count} sockets to be remembered"), PATIENCE, || {
+        let found = remembered.keys().filter(Result::is_ok).count();
+        if found == count { Ok(()) } else { Err(format!("{found} are")) }
+    })?;
+    Ok(())
+}
+
+#[test]
+fn what_a_socket_was_told_goes_with_it_and_stays_while_the_proxy_is_dead() -> Outcomes {
+    let mut stage = Stage::new()?;
+    let remembered = stage.remembered()?;
+    let held = stage.hold(HELD)?;
+    has(&remembered, HELD)?;
+    stage.proxy.process().kill()?;
+    has(&remembered, HELD)?;
+    held.shows_services()?;
+    drop(held);
+    has(&remembered, 0)
+}
+
+#[test]
+fn with_more_connections_than_the_map_takes_peers_keep_their_names() -> Outcomes {
+    let stage = Stage::new()?;
+    let mut remembered = stage.remembered()?;
+    // No socket gets such a cookie.
+    let full = (0..=u64::from(CONNECTIONS))
+        .find_map(|number| remembered.insert(u64::MAX - number, [0; size_of::<Told>()], 0).err());
+    assert!(matches!(full, Some(MapError::SyscallError(_))), "{full:?}");
+    let mut held = stage.hold(HELD)?;
+    held.shows_services()?;
+    held.goes_on()
+}
