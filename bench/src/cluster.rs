@@ -53,6 +53,13 @@ impl Size {
             .into()
     }
 
+    /// The range that holds both those and the lab's pods, as one node has it that has all of them.
+    pub fn pod_range() -> IpNetwork {
+        Ipv4Network::new(Ipv4Addr::from(ENDPOINTS), ENDPOINT_BITS - 1)
+            .expect("a prefix of at most 32 bits")
+            .into()
+    }
+
     /// Whether there are addresses for all of it.
     pub fn fits(self) -> bool {
         let endpoints = u64::from(self.services) * u64::from(self.endpoints);

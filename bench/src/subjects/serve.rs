@@ -10,6 +10,7 @@ use crate::{Failure, follow};
 use heddle_tests::lab::Node;
 use heddle_tests::process::Invocation;
 use heddle_tests::proxy::Proxy;
+use serde_json::Value;
 use std::any::Any;
 use std::time::Duration;
 
@@ -23,17 +24,24 @@ const TRACKING: &str = "table ip tracking {
   chain forward { type filter hook forward priority 0; ct state invalid counter; }
 }";
 
-/// Loads it.
+/// Loads it; `object` is the node's.
 ///
 /// # Errors
 /// When the kernel refuses, or the run is interrupted.
-pub fn load(node: &Node, subject: Subject, size: Option<Size>, stop: &Interrupt) -> Result<Keeper, Failure> {
+pub fn load(
+    node: &Node,
+    (subject, size): (Subject, Option<Size>),
+    object: Value,
+    stop: &Interrupt,
+) -> Result<Keeper, Failure> {
     let size = size.unwrap_or(Size { services: 1, endpoints: 1 });
     match subject.host() {
         Subject::Direct | Subject::DirectBesideEbpf => {}
         Subject::Tracked => track(node)?,
-        Subject::Nft | Subject::Ebpf => heddle(node, size, &[], stop)?,
-        Subject::EbpfUntracked => heddle(node, size, &["--untracked-pods"], stop)?,
+        Subject::Nft | Subject::Ebpf => heddle(node, size.objects_to_ask().chain([object]), &[], stop)?,
+        Subject::EbpfUntracked => {
+            heddle(node, size.objects_to_ask().chain([object]), &["--untracked-pods"], stop)?;
+        }
         Subject::NftablesLayout => layout::load_nftables(node, size, stop)?,
         Subject::IptablesLayout => layout::load_iptables(node, size, Kind::Nft, stop)?,
         Subject::IptablesLegacyLayout => layout::load_iptables(node, size, Kind::Legacy, stop)?,
@@ -47,9 +55,13 @@ fn track(node: &Node) -> Result<(), Failure> {
     if done.status.success() { Ok(()) } else { Err(format!("nft: {}", done.stderr).into()) }
 }
 
-fn heddle(node: &Node, size: Size, flags: &[&str], stop: &Interrupt) -> Result<(), Failure> {
-    let objects: Vec<_> = size.objects_to_ask().chain([node.object()]).collect();
-    let manifests = follow::write(node, &objects)?;
+fn heddle(
+    node: &Node,
+    objects: impl Iterator<Item = Value>,
+    flags: &[&str],
+    stop: &Interrupt,
+) -> Result<(), Failure> {
+    let manifests = follow::write(node, &objects.collect::<Vec<_>>())?;
     let proxy = Proxy::start_with(node, &[&["--manifests", &manifests.folder()], flags].concat())?;
     stop.eventually("heddle-proxy's tables and programs", LOADING, || proxy.has_all(node))?;
     let has_rule = || {

@@ -12,7 +12,10 @@ use crate::subjects::serve::{self, Keeper};
 use crate::workloads::Way;
 use heddle_netlink::{Family, Socket, conntrack};
 use heddle_tests::lab::{Lab, Node, Pod};
+use heddle_tests::namespace::Namespace;
 use heddle_tests::wire::Wire;
+use serde_json::{Value, json};
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
 /// The nodes: the client's, and the server's where that is another one.
@@ -36,6 +39,8 @@ pub struct Stage {
     server: Server,
     /// The server's own address.
     pod: SocketAddr,
+    /// One of its addresses as an endpoint, so that who asks it directly asks what a Service leads to.
+    endpoint: SocketAddr,
     node: IpAddr,
     size: Option<Size>,
     /// What must live as long as the ruleset.
@@ -62,14 +67,16 @@ impl Stage {
         let (near, far) = (&lab.nodes()[0], &lab.nodes()[names.len() - 1]);
         let (client, answering) = (near.pod("client")?, far.pod("server")?);
         let pod = ipv4(answering.addresses())?;
-        let endpoints = size.map(|size| size.endpoints(size.services - 1)).unwrap_or_default();
+        let usual = size.unwrap_or(Size { services: 1, endpoints: 1 });
+        let endpoints = usual.endpoints(usual.services - 1);
+        let endpoint = endpoints.first().copied().unwrap_or(pod);
         let answering_on: Vec<IpAddr> = [pod].into_iter().chain(endpoints).collect();
-        lead_endpoints_to(&answering, pod, far, near)?;
+        lead_endpoints_to(&answering, pod, &lab, &client)?;
         let server = Server::open(answering.namespace(), TARGET, &answering_on)?;
         let node = ipv4(&near.addresses())?;
-        let keeper = serve::load(near, subject, size, stop)?;
-        let pod = SocketAddr::new(pod, TARGET);
-        Ok(Self { server, pod, node, size, _keeper: keeper, client, _answering: answering, lab })
+        let keeper = serve::load(near, (subject, size), object(near, nodes), stop)?;
+        let [pod, endpoint] = [pod, endpoint].map(|ip| SocketAddr::new(ip, TARGET));
+        Ok(Self { server, pod, endpoint, node, size, _keeper: keeper, client, _answering: answering, lab })
     }
 
     /// The way of a subject that is measured on these hosts.
@@ -80,7 +87,7 @@ impl Stage {
             client: self.client.namespace(),
             outside: self.lab.outside(),
             server: &self.server,
-            hot: service.unwrap_or(self.pod),
+            hot: service.unwrap_or(self.endpoint),
             node_port: if size.is_some() { SocketAddr::new(self.node, NODE_PORT) } else { self.pod },
             size,
         }
@@ -96,25 +103,58 @@ impl Stage {
             Ok(())
         })
     }
+
+    /// How many connections its nodes track now.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn tracked(&self) -> Result<u32, Failure> {
+        let count = |node: &Node| -> Result<u32, Failure> {
+            // /proc/sys/net shows the namespace of the thread that opens it.
+            let read = || fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count");
+            Ok(node.namespace().enter(read)??.trim().parse()?)
+        };
+        self.lab.nodes().iter().map(count).sum()
+    }
 }
 
 fn ipv4(addresses: &[IpAddr]) -> Result<IpAddr, Failure> {
     Ok(addresses.iter().copied().find(IpAddr::is_ipv4).ok_or("a host without an IPv4 address")?)
 }
 
-/// Gives the pod all addresses of endpoints, and the nodes the way to them.
-fn lead_endpoints_to(pod: &Pod, address: IpAddr, far: &Node, near: &Node) -> Result<(), Failure> {
+/// Gives the server all addresses of endpoints, and everybody the way to them that leads to its own one, so that they cost what a
+/// pod's own address costs.
+fn lead_endpoints_to(server: &Pod, address: IpAddr, lab: &Lab, client: &Pod) -> Result<(), Failure> {
     let range = Size::endpoint_range();
     // An address on loopback stands for all of its network.
-    pod.namespace().enter(|| {
+    server.namespace().enter(|| {
         let mut wire = Wire::open()?;
         wire.up("lo")?;
         wire.address("lo", range)
     })??;
-    far.namespace().enter(|| Wire::open()?.route(BRIDGE, range, address))??;
-    if near.name() != far.name() {
-        let via = ipv4(&far.addresses())?;
-        near.namespace().enter(|| Wire::open()?.route(UPLINK, range, via))??;
+    let lead = |host: &Namespace, link, via| host.enter(|| Wire::open()?.route(link, range, via));
+    match lab.nodes() {
+        [near, far] => {
+            lead(near.namespace(), UPLINK, ipv4(&far.addresses())?)??;
+            lead(far.namespace(), BRIDGE, address)??;
+        }
+        nodes => {
+            // Pods of one node reach each other over its bridge.
+            lead(client.namespace(), UPLINK, address)??;
+            nodes
+                .iter()
+                .try_for_each(|node| lead(node.namespace(), BRIDGE, address)?.map_err(Failure::from))?;
+        }
     }
     Ok(())
+}
+
+/// A node's object, with all endpoints among its own pods where they are.
+fn object(node: &Node, nodes: Nodes) -> Value {
+    let mut object = node.object();
+    if nodes == Nodes::One {
+        let range = Size::pod_range().to_string();
+        object["spec"] = json!({ "podCIDR": range, "podCIDRs": [range] });
+    }
+    object
 }

@@ -1,0 +1,32 @@
+//! Subjects are what they are called: their nodes track connections, or do not.
+
+use heddle_bench::Failure;
+use heddle_bench::cluster::Size;
+use heddle_bench::interrupt::Interrupt;
+use heddle_bench::run::Plan;
+use heddle_bench::subjects::stage::Nodes;
+use heddle_bench::subjects::{Stage, Subject};
+use heddle_bench::workloads::Workload;
+
+/// How many connections the node of a subject still tracks after some.
+fn tracked(subject: Subject) -> Result<u32, Failure> {
+    let size = subject.has_services().then_some(Size::from((3, 2)));
+    let stage = Stage::build(subject.host(), size, Nodes::One, &Interrupt::default())?;
+    stage.forget()?;
+    let effort = Plan::smallest().effort;
+    for workload in [Workload::Connections, Workload::AnyConnections, Workload::UdpRequests] {
+        workload.run(&stage.way(subject), &effort, 1)?;
+    }
+    stage.tracked()
+}
+
+#[test]
+fn only_a_bare_node_and_one_that_is_told_so_do_not_track() -> Result<(), Failure> {
+    for subject in [Subject::Direct, Subject::EbpfUntracked] {
+        assert_eq!(tracked(subject)?, 0, "{}", subject.name());
+    }
+    for subject in [Subject::Tracked, Subject::Nft, Subject::Ebpf, Subject::DirectBesideEbpf] {
+        assert!(tracked(subject)? >= 10, "{}", subject.name());
+    }
+    Ok(())
+}
