@@ -10,7 +10,7 @@ pub mod rank;
 use crate::cluster::Size;
 use crate::figure::{Better, Figure, Part};
 use crate::report::{Report, short};
-use crate::stats::permille;
+use crate::stats::{Spread, noise, permille};
 use rank::{Samples, blocks, false_discoveries};
 use std::fmt;
 
@@ -18,9 +18,14 @@ use std::fmt;
 pub const THRESHOLD: f64 = 0.05;
 /// How often all figures of two equal reports may give one that is worse.
 const CHANCE: f64 = 0.01;
-/// What is so many times as much is a change also where there are too few values to tell: starts of programs differ by a
-/// factor of two.
+/// What is so many times as much, with no value among the others', is a change also where chance cannot be told: starts of programs
+/// differ by a factor of two.
 const FEW: f64 = 3.0;
+/// The events of a distribution are those of one start of a process, and how far two starts lie apart nobody measured: a share that
+/// is more than what was seen between two runs of the same programs, 63 % beside other work.
+const START: f64 = 1.0;
+/// A figure whose median may be off by more than this share is not asked, so that it does not make the others less sure.
+const NOISIEST: f64 = 0.25;
 
 /// How one figure moved.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,8 +40,10 @@ pub struct Change {
     pub after: f64,
     /// How much worse it is, as a share of what was; negative where it is better.
     pub worse: f64,
-    /// How often chance alone gives as much or more; `None` where there are too few values to say, or nobody asked.
+    /// How often chance alone gives as much or more; `None` where values are too few or too noisy to say.
     pub chance: Option<f64>,
+    /// No value before lies among those now.
+    pub apart: bool,
 }
 
 /// Two reports, compared.
@@ -48,7 +55,7 @@ pub struct Comparison {
     pub regressions: Vec<Change>,
     /// What is better.
     pub improvements: Vec<Change>,
-    /// What moved by more than the threshold, while chance may do as much.
+    /// What moved by more than the threshold, while chance may do as much; those whose values do not overlap are printed.
     pub untold: Vec<Change>,
     /// What the older report has alone.
     pub missing: Vec<String>,
@@ -77,21 +84,24 @@ pub fn compare(old: &Report, new: &Report, threshold: f64) -> Comparison {
     }
     found.compared = pairs.len();
     let (yardsticks, judged): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|pair| is_yardstick(pair.old));
-    let drift = drift(&yardsticks, threshold, &mut found.warnings);
+    let drift = drift(&yardsticks);
+    if drift > threshold {
+        let share = drift * 100.0;
+        found
+            .warnings
+            .push(format!("the machine moved by {share:.1} %: values that are no ratios count from there"));
+    }
     let changes: Vec<Option<Change>> = judged.iter().map(|pair| pair.change(threshold, drift)).collect();
-    let can_tell = |pair: &&Pair<'_>| pair.samples.can_tell(CHANCE);
     let chances = changes.iter().flatten().filter_map(|change| change.chance).collect();
-    let level = false_discoveries(chances, judged.iter().filter(can_tell).count(), CHANCE);
+    let level = false_discoveries(chances, judged.iter().filter(|pair| pair.can_tell()).count(), CHANCE);
     changes.into_iter().flatten().for_each(|change| found.put(change, level));
     found
 }
 
-/// How far what others are compared with moved: no value that is no ratio is sure within that.
-fn drift(yardsticks: &[Pair<'_>], threshold: f64, warnings: &mut Vec<String>) -> f64 {
-    let moved = yardsticks.iter().filter_map(|pair| pair.change(threshold, 0.0));
-    let Some(most) = moved.max_by(|one, other| one.far().total_cmp(&other.far())) else { return 0.0 };
-    warnings.push(format!("the machine moved, and values that are no ratios count from there: {most}"));
-    most.far() - 1.0
+/// How far the machine moved, as a share: three quarters of what others are compared with moved no farther.
+fn drift(yardsticks: &[Pair<'_>]) -> f64 {
+    let far: Vec<f64> = yardsticks.iter().filter_map(|pair| Some(pair.moved()?.far())).collect();
+    permille(&far, 750).map_or(0.0, |far| far - 1.0)
 }
 
 impl Pair<'_> {
@@ -107,19 +117,38 @@ impl Pair<'_> {
         (is_positive(&before) && is_positive(&after)).then_some(Pair { old: old.1, unit, samples, is_ratio })
     }
 
-    /// How it moved, if that is by more than the threshold; what is no ratio, by more than that beyond what the machine did.
-    fn change(&self, threshold: f64, drift: f64) -> Option<Change> {
+    /// Whether its values are enough, and near enough to each other, to tell chance from a change.
+    fn can_tell(&self) -> bool {
         let Samples { before, after } = &self.samples;
-        let (before, after) = (permille(before, 500)?, permille(after, 500)?);
+        let is_near = |values: &[f64]| noise(values).is_none_or(|noise| noise <= NOISIEST);
+        self.samples.can_tell(CHANCE) && is_near(before) && is_near(after)
+    }
+
+    fn moved(&self) -> Option<Change> {
+        let (old, new) = (Spread::of(&self.samples.before)?, Spread::of(&self.samples.after)?);
+        let (before, after) = (old.median, new.median);
         let worse = match self.old.better {
             Better::Less => after / before - 1.0,
             Better::More => before / after - 1.0,
         };
-        let change =
-            Change { what: name(self.old), unit: self.unit.clone(), before, after, worse, chance: None };
+        let apart = old.max < new.min || new.max < old.min;
+        Some(Change {
+            what: name(self.old),
+            unit: self.unit.clone(),
+            before,
+            after,
+            worse,
+            chance: None,
+            apart,
+        })
+    }
+
+    /// How it moved, if that is by more than the threshold; what is no ratio, by more than that beyond what the machine did.
+    fn change(&self, threshold: f64, drift: f64) -> Option<Change> {
         let limit = if self.is_ratio { threshold } else { (1.0 + threshold) * (1.0 + drift) - 1.0 };
-        let chance = || self.samples.can_tell(CHANCE).then(|| self.samples.chance());
-        (change.far() > 1.0 + limit).then(|| Change { chance: chance(), ..change })
+        let limit = if self.old.rounds { limit } else { limit.max(START) };
+        let change = self.moved().filter(|change| change.far() > 1.0 + limit)?;
+        Some(Change { chance: self.can_tell().then(|| self.samples.chance()), ..change })
     }
 }
 
@@ -133,7 +162,8 @@ impl Change {
 impl Comparison {
     /// Puts a change where it belongs; it is sure when chance gives it no more often than `level`.
     fn put(&mut self, change: Change, level: f64) {
-        let is_sure = change.far() > FEW || change.chance.is_some_and(|chance| chance <= level);
+        let is_plain = change.apart && change.far() > FEW;
+        let is_sure = is_plain || change.chance.is_some_and(|chance| chance <= level);
         match (is_sure, change.worse > 0.0) {
             (false, _) => self.untold.push(change),
             (true, true) => self.regressions.push(change),
@@ -176,7 +206,7 @@ impl fmt::Display for Change {
         write!(f, "{}: {before} → {after} {}, {:.1} % {word}", self.what, self.unit, share * 100.0)?;
         match self.chance {
             Some(chance) => write!(f, " (by chance: {chance:.0e})"),
-            None => write!(f, " (too few values to say how often by chance)"),
+            None => write!(f, " (too few or too noisy to say how often by chance)"),
         }
     }
 }
@@ -186,7 +216,9 @@ impl fmt::Display for Comparison {
         self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))?;
         self.regressions.iter().try_for_each(|change| writeln!(f, "regression: {change}"))?;
         self.improvements.iter().try_for_each(|change| writeln!(f, "improvement: {change}"))?;
-        self.untold.iter().try_for_each(|change| writeln!(f, "too noisy to tell: {change}"))?;
+        // Where values overlap there may be hundreds, which say nothing but how noisy the machine was.
+        let mut apart = self.untold.iter().filter(|change| change.apart);
+        apart.try_for_each(|change| writeln!(f, "unsure: {change}"))?;
         self.missing.iter().try_for_each(|what| writeln!(f, "missing: {what}"))?;
         let (worse, better, untold) = (self.regressions.len(), self.improvements.len(), self.untold.len());
         let (compared, missing) = (self.compared, self.missing.len());

@@ -114,6 +114,32 @@ fn single_values_are_worse_only_when_they_are_several_times_as_much() {
 }
 
 #[test]
+fn a_distribution_of_one_start_is_worse_only_when_it_takes_twice_as_long() {
+    let changes = |times: f64| {
+        let values: Vec<f64> = (0..100).map(|at| times * (1.0 + 0.001 * f64::from(at * 37 % 100))).collect();
+        let mut report = Report::new("test", Environment::default());
+        report
+            .add(Figure::new(Part::ControlPlane, "change", "heddle nft").less("ms", &values).distribution());
+        report
+    };
+    assert!(compare(&changes(1.0), &changes(1.6), THRESHOLD).regressions.is_empty());
+    assert_eq!(compare(&changes(1.0), &changes(2.5), THRESHOLD).regressions.len(), 1);
+}
+
+#[test]
+fn tails_that_jump_by_themselves_are_no_regression() {
+    let tails = |values: &[f64]| {
+        let mut report = report(5, 1.0, 0.0);
+        report.add(Figure::new(Part::DataPlane, "p99", "heddle nft").less("µs", values));
+        report
+    };
+    let calm = tails(&[150.0, 170.0, 3000.0, 160.0, 155.0, 180.0, 2800.0]);
+    let jumpy = tails(&[3100.0, 165.0, 2900.0, 160.0, 3300.0, 2500.0, 170.0]);
+    let found = compare(&calm, &jumpy, THRESHOLD);
+    assert!(found.regressions.is_empty() && found.untold.len() == 1, "{found}");
+}
+
+#[test]
 fn a_slower_machine_moves_values_and_is_named_instead() {
     let on = |speed: f64| {
         let mut report = report(3, 1.0, 0.0);
