@@ -2,6 +2,7 @@
 
 use crate::Failure;
 use crate::cni;
+use crate::kube_proxy;
 use crate::output::Outputs;
 use crate::profile::Profile;
 use crate::run::{Plan, plan};
@@ -16,13 +17,14 @@ const METHOD: &str = "\
 Figures are CPU time of client and server, which hardly minds other work on the machine; where a workload is latency, \
 the clock's time is beside it. All subjects stand together and take turns, and a ratio compares figures of one round \
 only. The load's own ceiling is the subject `loopback`. Layouts of kube-proxy's rules are written by this program, not \
-by kube-proxy.
+by kube-proxy, which itself is measured where --kube-proxy names its binary.
 
 Examples:
   heddle-bench run --quick --check
   heddle-bench run --quick --json new.json --html new.html --against old.json
   heddle-bench run --only data-plane --subjects direct,nft,iptables-layout --services 1,1000,30000
-  heddle-bench run --only data-plane --workloads udp-requests --nodes 2 --endpoints 1,1000";
+  heddle-bench run --only data-plane --workloads udp-requests --nodes 2 --endpoints 1,1000
+  heddle-bench run --kube-proxy /usr/local/bin/kube-proxy --subjects direct,nft,kube-proxy-nftables";
 
 /// Measures Service routing and CNI plugins in network namespaces of its own.
 ///
@@ -110,6 +112,9 @@ pub struct Run {
     /// Whom to measure, all in turn. Where `direct` is one of them, the others' figures have ratios to it.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub subjects: Vec<Subject>,
+    /// The binary of a kube-proxy to measure too, in each mode that this kernel has, in place of the layouts that stand for it.
+    #[arg(long, value_name = "PATH")]
+    pub kube_proxy: Option<PathBuf>,
     /// What to ask of each of them.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub workloads: Vec<Workload>,
@@ -176,13 +181,33 @@ impl Run {
             return Err(format!("{large} has more endpoints than there are addresses for").into());
         }
         Ok(Plan {
-            subjects: if self.subjects.is_empty() { usual.subjects } else { self.subjects.clone() },
+            subjects: self.subjects(usual.subjects)?,
             workloads: if self.workloads.is_empty() { usual.workloads } else { self.workloads.clone() },
             sizes,
             rounds: self.rounds.unwrap_or(usual.rounds),
             effort: usual.effort,
             nodes: if self.nodes == Some(2) { Nodes::Two } else { usual.nodes },
+            kube_proxy: self.kube_proxy.clone(),
         })
+    }
+
+    /// Those that are asked for, or the profile's, with a real kube-proxy in place of its layouts where there is one.
+    fn subjects(&self, usual: Vec<Subject>) -> Result<Vec<Subject>, Failure> {
+        if self.kube_proxy.is_none() {
+            return match self.subjects.iter().find(|subject| subject.mode().is_some()) {
+                Some(lacking) => {
+                    Err(format!("{} needs the binary: --kube-proxy PATH", lacking.name()).into())
+                }
+                None if self.subjects.is_empty() => Ok(usual),
+                None => Ok(self.subjects.clone()),
+            };
+        }
+        if !self.subjects.is_empty() {
+            return Ok(self.subjects.clone());
+        }
+        let ipvs = kube_proxy::has_ipvs()?.then_some(Subject::KubeProxyIpvs);
+        let real = [Subject::KubeProxyIptables, Subject::KubeProxyNftables].into_iter().chain(ipvs);
+        Ok(usual.into_iter().filter(|subject| !subject.is_layout()).chain(real).collect())
     }
 }
 

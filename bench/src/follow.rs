@@ -4,19 +4,17 @@
 //! beside it, from the write to the API server to the kernel's notification, with all that lies between.
 
 use crate::Failure;
+use crate::api::Api;
 use crate::cluster::Size;
 use crate::eye::{Eye, Holding};
 use crate::memory::{self, Resident};
 use crate::synclog::{self, Sync};
-use heddle_tests::apiserver::{ApiServer, Options};
 use heddle_tests::lab::{Lab, Node};
 use heddle_tests::patience::eventually;
 use heddle_tests::proxy::{Manifests, Proxy};
-use ipnetwork::IpNetwork;
 use serde_json::Value;
-use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -74,12 +72,9 @@ pub struct Followed {
 /// When something could not be run, or never happened.
 pub fn api_server(lab: &Lab, size: Size, (changes, additions): (u32, u32)) -> Result<Followed, Failure> {
     let node = lab.node(NODE)?;
-    let server = serve(node)?;
-    size.objects().try_for_each(|object| server.apply(object).map(drop))?;
-    fs::write(node.directory().join("kubeconfig"), server.kubeconfig())?;
-    let kubeconfig = node.directory().join("kubeconfig").to_string_lossy().into_owned();
+    let server = Api::open(node, size.objects())?;
     let mut eye = Eye::open(node.namespace())?;
-    let mut run = Run::start(node, &["--kubeconfig", &kubeconfig])?;
+    let mut run = Run::start(node, &["--kubeconfig", server.kubeconfig()])?;
     let started = run.started(node)?;
     let holding = eye.count()?;
     let before = run.syncs().len();
@@ -137,15 +132,8 @@ pub fn write(node: &Node, objects: &[Value]) -> Result<Manifests, Failure> {
     Ok(manifests)
 }
 
-/// An API server on the node's own loopback.
-fn serve(node: &Node) -> Result<ApiServer, Failure> {
-    let listener = node.namespace().enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 6443)))??;
-    let services = IpNetwork::new(Ipv4Addr::new(10, 96, 0, 0).into(), 12)?;
-    Ok(ApiServer::start(listener, Options { service_networks: vec![services], ..Options::default() })?)
-}
-
 /// Writes an object and says after how many milliseconds the kernel has what follows from it.
-fn seen(server: &ApiServer, eye: &Eye, object: Value) -> Result<f64, Failure> {
+fn seen(server: &Api, eye: &Eye, object: Value) -> Result<f64, Failure> {
     thread::park_timeout(LULL);
     eye.blink();
     let start = Instant::now();

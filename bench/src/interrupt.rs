@@ -58,16 +58,16 @@ impl Interrupt {
         if self.0.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
     }
 
-    /// Looks again and again until `look` finds nothing to complain about.
+    /// Looks again and again until `look` gives something other than a complaint.
     ///
     /// # Errors
     /// [`Interrupted`], or with the last complaint when it takes longer than `limit`.
-    pub fn eventually(
+    pub fn eventually<T>(
         &self,
         what: &str,
         limit: Duration,
-        mut look: impl FnMut() -> Result<(), String>,
-    ) -> Result<(), Failure> {
+        mut look: impl FnMut() -> Result<T, String>,
+    ) -> Result<T, Failure> {
         let stopped_or = || self.check().map_or_else(|stop| Ok(Err(stop)), |()| look().map(Ok));
         Ok(eventually(what, limit, stopped_or)??)
     }

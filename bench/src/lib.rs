@@ -7,6 +7,7 @@
 //! | [`interrupt`] | the early end of a run |
 //! | [`profile`] | how much of the control plane is measured |
 //! | [`cluster`] | the Services and slices of a made-up cluster |
+//! | [`api`] | an API server with that cluster |
 //! | [`eye`] | what the kernel of a node holds, and when it changes |
 //! | [`memory`] | how much memory a process has |
 //! | [`control`] | the control plane: every cluster of the profile, followed |
@@ -15,6 +16,7 @@
 //! | [`sockets`] | the same where sockets are served |
 //! | [`run`] | the data plane: subjects in turn, round by round |
 //! | [`subjects`] | what is compared: hosts between which connections are made, by a Service or not |
+//! | [`kube_proxy`] | a real kube-proxy, where there is one |
 //! | [`layout`] | rulesets in the layouts of kube-proxy's modes |
 //! | [`workloads`] | what is asked of each subject |
 //! | [`load`] | the load: connections, requests, bytes and packets, in CPU time |
@@ -31,6 +33,7 @@
 //! Times are what this machine took in this run: nothing here asserts them. Invariant: the namespace in which the bench
 //! was started sees neither a rule nor a packet.
 
+pub mod api;
 pub mod cluster;
 pub mod cni;
 pub mod control;
@@ -40,6 +43,7 @@ pub mod flags;
 pub mod follow;
 pub mod html;
 pub mod interrupt;
+pub mod kube_proxy;
 pub mod layout;
 pub mod load;
 pub mod markdown;

@@ -6,7 +6,7 @@ use crate::profile::Profile;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::run::Plan;
-use crate::{Failure, cni, control, run, sockets};
+use crate::{Failure, cni, control, kube_proxy, run, sockets};
 use heddle_tests::cgroup;
 
 /// What is asked for.
@@ -49,6 +49,10 @@ impl Parts {
     pub fn measure(&self, stop: &Interrupt, report: &mut Report) -> Result<(), Failure> {
         // Where there are no cgroups, a run that was killed has left none.
         let _ = cgroup::sweep();
+        if let Some(program) = &self.plan.kube_proxy {
+            let version = kube_proxy::version(program)?;
+            report.environment.programs.insert("kube-proxy".to_owned(), version);
+        }
         let mut progress = Progress::new(self.weight(), stop);
         if self.has(Section::DataPlane) {
             run::measure(&self.plan, stop, &mut progress, report)?;

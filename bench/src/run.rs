@@ -98,7 +98,7 @@ fn build(
     for (subject, size) in plan.hosts() {
         let what = size.map_or(String::new(), |size| format!(", {size}"));
         progress.step(&format!("load {}{what}", subject.name()), plan::loading(subject, size))?;
-        let stage = Stage::build(subject, size, plan.nodes, stop)?;
+        let stage = Stage::build(subject, size, (plan.nodes, plan.kube_proxy.as_deref()), stop)?;
         let measured = plan.subjects.iter().filter(|it| it.host() == subject);
         courses.extend(measured.map(|it| Course::new(Some(*it), size, hosts.len(), plan)));
         hosts.push(Hosts::Stage(Box::new(stage)));

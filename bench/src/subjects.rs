@@ -12,6 +12,7 @@ pub mod stage;
 
 pub use stage::Stage;
 
+use crate::kube_proxy::Mode;
 use clap::ValueEnum;
 
 /// A way from a client to a server.
@@ -36,6 +37,12 @@ pub enum Subject {
     IptablesLayout,
     /// Rules in the layout of kube-proxy's iptables mode, in ip_tables.
     IptablesLegacyLayout,
+    /// A real kube-proxy in its iptables mode; needs `--kube-proxy`.
+    KubeProxyIptables,
+    /// The same in its nftables mode.
+    KubeProxyNftables,
+    /// The same in its ipvs mode.
+    KubeProxyIpvs,
 }
 
 impl Subject {
@@ -51,6 +58,9 @@ impl Subject {
             Self::NftablesLayout => "kube-proxy nftables layout",
             Self::IptablesLayout => "kube-proxy iptables layout",
             Self::IptablesLegacyLayout => "kube-proxy iptables layout, legacy",
+            Self::KubeProxyIptables => "kube-proxy iptables",
+            Self::KubeProxyNftables => "kube-proxy nftables",
+            Self::KubeProxyIpvs => "kube-proxy ipvs",
         }
     }
 
@@ -64,9 +74,24 @@ impl Subject {
         matches!(self, Self::Direct | Self::Tracked | Self::DirectBesideEbpf)
     }
 
-    /// Whether it is a layout that the bench writes, which takes the kernel much longer to load than heddle's.
+    /// Those that need no program but heddle's and the system's.
+    pub fn built_in() -> impl Iterator<Item = Self> {
+        Self::value_variants().iter().copied().filter(|subject| subject.mode().is_none())
+    }
+
+    /// Whether it is a layout that the bench writes, in place of a kube-proxy that is not there.
     pub fn is_layout(self) -> bool {
         matches!(self, Self::NftablesLayout | Self::IptablesLayout | Self::IptablesLegacyLayout)
+    }
+
+    /// The mode of the real kube-proxy that it is, if it is one.
+    pub fn mode(self) -> Option<Mode> {
+        match self {
+            Self::KubeProxyIptables => Some(Mode::Iptables),
+            Self::KubeProxyNftables => Some(Mode::Nftables),
+            Self::KubeProxyIpvs => Some(Mode::Ipvs),
+            _ => None,
+        }
     }
 
     /// The subject whose hosts it is measured on.

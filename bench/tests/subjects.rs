@@ -11,7 +11,7 @@ use heddle_bench::workloads::Workload;
 /// How many connections the node of a subject still tracks after some.
 fn tracked(subject: Subject) -> Result<u32, Failure> {
     let size = subject.has_services().then_some(Size::from((3, 2)));
-    let stage = Stage::build(subject.host(), size, Nodes::One, &Interrupt::default())?;
+    let stage = Stage::build(subject.host(), size, (Nodes::One, None), &Interrupt::default())?;
     stage.forget()?;
     let effort = Plan::smallest().effort;
     for workload in [Workload::Connections, Workload::AnyConnections, Workload::UdpRequests] {

@@ -60,9 +60,10 @@ impl<'a> Found<'a> {
     }
 
     fn packets(&self, size: Size) -> Vec<Option<Claim>> {
-        use Subject::{Direct, Nft, NftablesLayout};
+        use Subject::{Direct, KubeProxyNftables, Nft, NftablesLayout};
         vec![
             self.ratio(names::CONNECTIONS, (Nft, NftablesLayout), size, AtMost(1.0)),
+            self.ratio(names::CONNECTIONS, (Nft, KubeProxyNftables), size, AtMost(1.0)),
             self.rates(names::BULK, (Nft, Direct), size, 0.95),
         ]
     }

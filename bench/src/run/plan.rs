@@ -6,6 +6,7 @@ use crate::subjects::stage::Nodes;
 use crate::workloads::{Effort, Workload};
 use clap::ValueEnum;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -22,13 +23,15 @@ pub struct Plan {
     pub effort: Effort,
     /// Between the pods of how many nodes.
     pub nodes: Nodes,
+    /// The binary of the kube-proxy that is one of the subjects, or several.
+    pub kube_proxy: Option<PathBuf>,
 }
 
 impl Plan {
     /// Some seconds; its figures mean nothing.
     pub fn smallest() -> Self {
         Self {
-            subjects: Subject::value_variants().to_vec(),
+            subjects: Subject::built_in().collect(),
             sizes: vec![Size::from((20, 3))],
             rounds: 2,
             effort: Effort { connections: 10, requests: 10, bytes: 1 << 20, packets: 64, calls: 100 },
@@ -38,9 +41,9 @@ impl Plan {
 
     /// A minute or two.
     pub fn quick() -> Self {
-        let legacy = |subject: &&Subject| **subject != Subject::IptablesLegacyLayout;
+        let is_quick = |subject: &Subject| *subject != Subject::IptablesLegacyLayout;
         Self {
-            subjects: Subject::value_variants().iter().filter(legacy).copied().collect(),
+            subjects: Subject::built_in().filter(is_quick).collect(),
             workloads: Workload::value_variants().to_vec(),
             sizes: [(1, 3), (10_000, 3)].map(Size::from).into(),
             rounds: 9,
@@ -52,13 +55,14 @@ impl Plan {
                 calls: 20_000,
             },
             nodes: Nodes::One,
+            kube_proxy: None,
         }
     }
 
     /// What the documentation shows.
     pub fn full() -> Self {
         Self {
-            subjects: Subject::value_variants().to_vec(),
+            subjects: Subject::built_in().collect(),
             sizes: sizes(&[1, 100, 1_000, 10_000, 30_000], &[3, 1, 10, 100, 1_000]),
             rounds: 15,
             effort: Effort {
@@ -113,6 +117,10 @@ pub fn loading(subject: Subject, size: Option<Size>) -> f64 {
         Subject::NftablesLayout => 0.15 * thousands * thousands,
         Subject::IptablesLayout => 0.4 * thousands + 0.03 * thousands * thousands,
         Subject::IptablesLegacyLayout => 0.1 * thousands + 0.01 * thousands * thousands,
+        Subject::KubeProxyNftables => 2.0 + 1.7 * thousands,
+        Subject::KubeProxyIptables | Subject::KubeProxyIpvs => {
+            2.0 + 0.5 * thousands + 0.03 * thousands * thousands
+        }
         _ => 0.15 * thousands,
     }
 }

@@ -1,53 +1,80 @@
 //! What a subject's node is loaded with.
 //!
-//! heddle-proxy's tables and programs stay when it ends, so that no proxy runs beside the load.
+//! What proxies have told the kernel stays when they end, so that none runs beside the load.
 
+use crate::api::Api;
 use crate::cluster::Size;
 use crate::interrupt::Interrupt;
 use crate::layout::{self, Kind};
 use crate::subjects::Subject;
-use crate::{Failure, follow};
+use crate::{Failure, follow, kube_proxy};
 use heddle_tests::lab::Node;
 use heddle_tests::process::Invocation;
 use heddle_tests::proxy::Proxy;
 use serde_json::Value;
-use std::any::Any;
+use std::path::Path;
 use std::time::Duration;
-
-/// What must live as long as the rules: a proxy that takes them away when it ends, or nothing.
-pub type Keeper = Option<Box<dyn Any + Send>>;
 
 /// More than a loaded machine needs for the largest cluster.
 const LOADING: Duration = Duration::from_secs(180);
+/// The same for a proxy whose work grows faster than the cluster.
+const SLOW: Duration = Duration::from_secs(900);
 /// One rule that asks for a connection's state is enough for the kernel to track all of them.
 const TRACKING: &str = "table ip tracking {
   chain forward { type filter hook forward priority 0; ct state invalid counter; }
 }";
 
-/// Loads it; `object` is the node's.
+/// What some subjects need besides a node.
+pub struct Means<'a> {
+    /// The node's object.
+    pub object: Value,
+    /// The binary of a kube-proxy.
+    pub kube_proxy: Option<&'a Path>,
+    /// Whether the last Service leads to the server.
+    pub answers: &'a dyn Fn() -> Result<(), String>,
+}
+
+/// Loads it.
 ///
 /// # Errors
 /// When the kernel refuses, or the run is interrupted.
 pub fn load(
     node: &Node,
     (subject, size): (Subject, Option<Size>),
-    object: Value,
+    means: &Means<'_>,
     stop: &Interrupt,
-) -> Result<Keeper, Failure> {
+) -> Result<(), Failure> {
     let size = size.unwrap_or(Size { services: 1, endpoints: 1 });
+    let objects = size.objects_to_ask().chain([means.object.clone()]);
     match subject.host() {
         Subject::Direct | Subject::DirectBesideEbpf => {}
         Subject::Tracked => track(node)?,
-        Subject::Nft | Subject::Ebpf => heddle(node, size.objects_to_ask().chain([object]), &[], stop)?,
-        Subject::EbpfUntracked => {
-            heddle(node, size.objects_to_ask().chain([object]), &["--untracked-pods"], stop)?;
-        }
+        Subject::Nft | Subject::Ebpf => heddle(node, objects, &[], stop)?,
+        Subject::EbpfUntracked => heddle(node, objects, &["--untracked-pods"], stop)?,
         Subject::NftablesLayout => layout::load_nftables(node, size, stop)?,
         Subject::IptablesLayout => layout::load_iptables(node, size, Kind::Nft, stop)?,
         Subject::IptablesLegacyLayout => layout::load_iptables(node, size, Kind::Legacy, stop)?,
+        Subject::KubeProxyIptables | Subject::KubeProxyNftables | Subject::KubeProxyIpvs => {
+            kube_proxy((node, subject), objects, means, stop)?;
+        }
     }
-    stop.check()?;
-    Ok(None)
+    Ok(stop.check()?)
+}
+
+fn kube_proxy(
+    (node, subject): (&Node, Subject),
+    objects: impl Iterator<Item = Value>,
+    means: &Means<'_>,
+    stop: &Interrupt,
+) -> Result<(), Failure> {
+    let (Some(mode), Some(program)) = (subject.mode(), means.kube_proxy) else { return Ok(()) };
+    let api = Api::open(node, objects)?;
+    let mut process = kube_proxy::start(program, mode, node, api.kubeconfig())?;
+    stop.eventually(&format!("the Services of {}", subject.name()), SLOW, || {
+        // What the program says when it ends is worth more than that nobody answers.
+        kube_proxy::check(program, &mut process)
+            .map_or_else(|ended| Ok(Err(ended)), |()| (means.answers)().map(Ok))
+    })?
 }
 
 fn track(node: &Node) -> Result<(), Failure> {

@@ -6,9 +6,10 @@
 use crate::Failure;
 use crate::cluster::{NODE_PORT, PORT, Size, TARGET};
 use crate::interrupt::Interrupt;
+use crate::load::connections::connections;
 use crate::load::server::Server;
 use crate::subjects::Subject;
-use crate::subjects::serve::{self, Keeper};
+use crate::subjects::serve::{self, Means};
 use crate::workloads::Way;
 use heddle_netlink::{Family, Socket, conntrack};
 use heddle_tests::lab::{Lab, Node, Pod};
@@ -17,6 +18,7 @@ use heddle_tests::wire::Wire;
 use serde_json::{Value, json};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 /// The nodes: the client's, and the server's where that is another one.
 const NODES: [&str; 2] = ["node-1", "node-2"];
@@ -43,8 +45,6 @@ pub struct Stage {
     endpoint: SocketAddr,
     node: IpAddr,
     size: Option<Size>,
-    /// What must live as long as the ruleset.
-    _keeper: Keeper,
     client: Pod,
     _answering: Pod,
     /// Last: all else goes before it.
@@ -59,7 +59,7 @@ impl Stage {
     pub fn build(
         subject: Subject,
         size: Option<Size>,
-        nodes: Nodes,
+        (nodes, kube_proxy): (Nodes, Option<&Path>),
         stop: &Interrupt,
     ) -> Result<Self, Failure> {
         let names = if nodes == Nodes::One { &NODES[..1] } else { &NODES };
@@ -74,20 +74,23 @@ impl Stage {
         lead_endpoints_to(&answering, pod, &lab, &client)?;
         let server = Server::open(answering.namespace(), TARGET, &answering_on)?;
         let node = ipv4(&near.addresses())?;
-        let keeper = serve::load(near, (subject, size), object(near, nodes), stop)?;
         let [pod, endpoint] = [pod, endpoint].map(|ip| SocketAddr::new(ip, TARGET));
-        Ok(Self { server, pod, endpoint, node, size, _keeper: keeper, client, _answering: answering, lab })
+        let hot = last_service(size).unwrap_or(endpoint);
+        let ask = || connections(client.namespace(), &server.listener, 1, |_| hot);
+        let answers = || ask().map(drop).map_err(|error| error.to_string());
+        let means = Means { object: object(near, nodes), kube_proxy, answers: &answers };
+        serve::load(near, (subject, size), &means, stop)?;
+        Ok(Self { server, pod, endpoint, node, size, client, _answering: answering, lab })
     }
 
     /// The way of a subject that is measured on these hosts.
     pub fn way(&self, subject: Subject) -> Way<'_> {
         let size = self.size.filter(|_| !subject.is_direct());
-        let service = size.map(|size| SocketAddr::new(size.cluster_ip(size.services - 1), PORT));
         Way {
             client: self.client.namespace(),
             outside: self.lab.outside(),
             server: &self.server,
-            hot: service.unwrap_or(self.endpoint),
+            hot: last_service(size).unwrap_or(self.endpoint),
             node_port: if size.is_some() { SocketAddr::new(self.node, NODE_PORT) } else { self.pod },
             size,
         }
@@ -116,6 +119,11 @@ impl Stage {
         };
         self.lab.nodes().iter().map(count).sum()
     }
+}
+
+/// Where the Service is that has all that is asked for.
+fn last_service(size: Option<Size>) -> Option<SocketAddr> {
+    size.map(|size| SocketAddr::new(size.cluster_ip(size.services - 1), PORT))
 }
 
 fn ipv4(addresses: &[IpAddr]) -> Result<IpAddr, Failure> {
