@@ -206,6 +206,8 @@ pub struct Told {
     pub told_port: u16,
     /// Zero.
     pub unused: u32,
+    /// The socket's network namespace.
+    pub namespace: u64,
 }
 
 /// How many TCP sockets may be remembered in a map; what more there are is kept with the socket.
@@ -281,7 +283,7 @@ const _: () = {
     assert!(size_of::<Client>() == 16);
     assert!(size_of::<Kept>() == 48);
     assert!(size_of::<Flow>() == 80);
-    assert!(size_of::<Told>() == 40);
+    assert!(size_of::<Told>() == 48);
     assert!(size_of::<Flows>() == 80 * FLOWS + 8);
     assert!(size_of::<Counts>() == 24);
     assert!(size_of::<Counted>() == 48 && offset_of!(Counted, row) == 0);

@@ -125,7 +125,7 @@ fn connect(ctx: &SockAddrContext, ask: Ask, write: impl Fn(&SockAddrContext, &Ad
 /// connection works.
 #[inline(always)]
 fn keep(ctx: &SockAddrContext, ask: &Ask, choice: &Choice) {
-    if ask.protocol == TCP && maps::tell(socket(ctx), &told_of(ask, choice)) {
+    if ask.protocol == TCP && maps::tell(socket(ctx), &told_of(ctx, ask, choice)) {
         return;
     }
     if let Some(peer) = peer(ctx) {
@@ -134,13 +134,14 @@ fn keep(ctx: &SockAddrContext, ask: &Ask, choice: &Choice) {
 }
 
 #[inline(always)]
-fn told_of(ask: &Ask, choice: &Choice) -> Told {
+fn told_of(ctx: &SockAddrContext, ask: &Ask, choice: &Choice) -> Told {
     Told {
         asked: ask.address,
         told: choice.slot.address,
         asked_port: ask.port,
         told_port: choice.slot.port,
         unused: 0,
+        namespace: Kernel(ctx).namespace(),
     }
 }
 

@@ -14,8 +14,8 @@ const LIST: u16 = 20;
 const DESTROY: u16 = 21;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-/// `1 << TCP_ESTABLISHED`: a connected UDP socket counts as one, too.
-const ESTABLISHED: u32 = 1 << 1;
+/// `1 << TCP_ESTABLISHED`: a connected UDP socket counts as one, too. `1 << TCP_SYN_SENT`: one that waits for an answer.
+const CONNECTED: u32 = 1 << 1 | 1 << 2;
 /// Size of `struct inet_diag_sockid`.
 const ID: usize = 48;
 /// Where it begins in a request (`inet_diag_req_v2`) and in an answer (`inet_diag_msg`).
@@ -82,7 +82,7 @@ fn end(id: &[u8; ID], family: u8, (port, address): (usize, usize)) -> Option<Soc
 fn request((family, protocol): (u8, u8), id: &[u8; ID]) -> [u8; ID_IN_REQUEST + ID] {
     let mut request = [0; ID_IN_REQUEST + ID];
     (request[0], request[1]) = (family, protocol);
-    request[4..8].copy_from_slice(&ESTABLISHED.to_ne_bytes());
+    request[4..8].copy_from_slice(&CONNECTED.to_ne_bytes());
     request[ID_IN_REQUEST..].copy_from_slice(id);
     request
 }

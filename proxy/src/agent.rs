@@ -97,7 +97,7 @@ impl<D: Dataplane> Agent<D> {
         }
     }
 
-    /// The same agent, which also tells of UDP frontends that changed, once the kernel has taken the change.
+    /// The same agent, which also tells of frontends whose endpoints changed, once the kernel has taken the change.
     pub fn with_outbox(self, udp: Outbox) -> Self {
         Self { udp, ..self }
     }
@@ -105,6 +105,11 @@ impl<D: Dataplane> Agent<D> {
     /// The same agent, which serves external IPs only if this says so.
     pub fn with_external_ips(self, served: bool) -> Self {
         Self { frontends: self.frontends.with_external_ips(served), ..self }
+    }
+
+    /// The same agent, which also tells of TCP frontends that changed, if this says so.
+    pub fn following_tcp(self, follows: bool) -> Self {
+        Self { frontends: self.frontends.following_tcp(follows), ..self }
     }
 
     /// The same agent, which also tells of health checks that changed, once the kernel has taken the change.

@@ -90,6 +90,7 @@ pub struct Config {
     pub settings: Settings,
     /// Services are served at sockets where that can be.
     pub serves_sockets: bool,
+    closes_stale_tcp: bool,
     /// Where sockets are found, and the programs that serve them.
     pub places: Places,
     /// Where metrics are served, if anywhere.
@@ -219,6 +220,7 @@ impl CommandLine {
             source: meaning::source(&file, self.flags.master.as_deref()),
             settings: meaning::settings(&file),
             serves_sockets: file.mode == EBPF || self.flags.asks_for_sockets(),
+            closes_stale_tcp: file.heddle.close_stale_tcp,
             places: self.places(),
             metrics_address: meaning::metrics_address(&file),
             status_socket: Some(&self.flags.status_socket).filter(|path| !path.is_empty()).map(PathBuf::from),
@@ -279,6 +281,11 @@ impl Config {
     /// How packets are routed, as the field `mode` names it.
     pub fn mode(&self) -> &'static str {
         if self.serves_sockets { EBPF } else { "nftables" }
+    }
+
+    /// Whether TCP connections that sockets made to an endpoint that is gone are closed.
+    pub fn closes_stale_tcp(&self) -> bool {
+        self.serves_sockets && self.closes_stale_tcp
     }
 
     /// What the source of objects is asked for: pods where sockets are served, and nowhere else.

@@ -60,6 +60,7 @@ const _: () = assert!(size_of::<Claim>() <= 152);
 pub struct Frontends {
     node: Arc<str>,
     serves_external_ips: bool,
+    follows_tcp: bool,
     /// The claims of each frontend, in order; the first holds.
     claims: BTreeMap<Frontend, Vec<Claim>>,
     /// What each Service claims, and since when.
@@ -83,6 +84,7 @@ impl Frontends {
         Self {
             node: node.into(),
             serves_external_ips: true,
+            follows_tcp: false,
             claims: BTreeMap::new(),
             claimed: BTreeMap::new(),
             disputes: Delta::default(),
@@ -93,6 +95,11 @@ impl Frontends {
     /// The same, but external IPs are served only if this says so.
     pub fn with_external_ips(self, served: bool) -> Self {
         Self { serves_external_ips: served, ..self }
+    }
+
+    /// The same, which also tells of TCP who may go on answering, if this says so.
+    pub fn following_tcp(self, follows: bool) -> Self {
+        Self { follows_tcp: follows, ..self }
     }
 
     /// Resolves again what is dirty and tells of the frontends whose backends differ, of some Services at a time: at a start
@@ -112,7 +119,8 @@ impl Frontends {
 
     fn update_service(&mut self, model: &Model, name: &ObjectName, delta: &mut Delta<Frontend, Backends>) {
         let service = model.service(name);
-        let scope = Scope { node: &self.node, external_ips: self.serves_external_ips };
+        let scope =
+            Scope { node: &self.node, external_ips: self.serves_external_ips, follows_tcp: self.follows_tcp };
         let wanted = service.map(|s| resolve::service(model, scope, name, s)).unwrap_or_default();
         let by = Claimant { created: service.and_then(|s| s.created), service: name.clone() };
         if let Some((created, frontends)) = self.claimed.remove(name) {

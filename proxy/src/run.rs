@@ -40,6 +40,7 @@ use crate::frontends::IpFamily;
 use crate::health::{Health, Outbox as Checks, Pulse};
 use crate::logging::Verbosity;
 use crate::metrics::Metrics;
+use crate::model::Protocol;
 use crate::nft::{Attended, Netlink, Nft, ruleset};
 use crate::process::{ProcessError, spawn, stopped};
 use crate::status::{self, Reports};
@@ -71,7 +72,8 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     }
     let own_port = kernel.port();
     let (outbox, changes) = mpsc::channel();
-    let forgetter = Forgetter::new(Tracked::open().map_err(KernelError::Open)?, &config.settings);
+    let forgetter =
+        Forgetter::new(Tracked::open().map_err(KernelError::Open)?, Protocol::Udp, &config.settings);
     let mut forgetter = forgetter.with_meter(counted.conntrack.clone());
     let routed: Vec<IpFamily> = families.iter().copied().map(ruleset::ip_family).collect();
     let pulse = Pulse::new(Health::new(config.sync_period).of_families(&routed), Instant::now);
@@ -85,7 +87,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let agent = agent.with_checks(Checks::new(&config.node, checks).of_families(&routed));
     let told = sockets::close_stale(config)?;
     let agent = agent
-        .with_outbox(Outbox::new([outbox].into_iter().chain(told).collect()))
+        .with_outbox(Outbox::new([(Protocol::Udp, outbox)].into_iter().chain(told).collect()))
         .with_reports(reports.clone());
     let agent = agent.with_meter(counted.agent.clone());
     let (standing, stands) = mpsc::channel();
@@ -121,4 +123,5 @@ fn as_configured<D: Dataplane>(agent: Agent<D>, config: &Config) -> Agent<D> {
         .with_node_address(config.node_address)
         .with_pods(config.serves_sockets)
         .with_external_ips(config.serves_external_ips)
+        .following_tcp(config.closes_stale_tcp())
 }

@@ -66,7 +66,9 @@ struct Start {
     mode: &'static str,
     cgroup: PathBuf,
     bpf: PathBuf,
+    namespaces: PathBuf,
     without: CapabilitySet,
+    flags: &'static [&'static str],
     inside: Namespace,
 }
 
@@ -76,7 +78,16 @@ impl Start {
         let inside = node.namespace().clone();
         let cgroup = inside.cgroup().ok_or("the node has a cgroup")?.path().to_owned();
         let bpf = node.bpf().ok_or("the node has a BPF file system")?;
-        Ok(Self { mode: "ebpf", cgroup, bpf, without: CapabilitySet::empty(), inside })
+        let namespaces = node.pods_namespaces();
+        Ok(Self {
+            mode: "ebpf",
+            cgroup,
+            bpf,
+            namespaces,
+            without: CapabilitySet::empty(),
+            flags: &[],
+            inside,
+        })
     }
 
     /// In this cgroup, and to serve it.
@@ -86,9 +97,12 @@ impl Start {
     }
 
     fn invocation(&self, task: &[&str]) -> Result<Invocation, Box<dyn Error>> {
-        let places = [Path::new("--cgroup-root"), &self.cgroup, Path::new("--bpf-root"), &self.bpf];
+        let places =
+            [("--cgroup-root", &self.cgroup), ("--bpf-root", &self.bpf), ("--netns-dir", &self.namespaces)];
+        let places = places.into_iter().flat_map(|(flag, path)| [Path::new(flag), path]);
         let fixed = ["--proxy-mode", self.mode, "--hostname-override", NODE, "--status-socket", ""];
-        Ok(Invocation::of("heddle-proxy")?.args(task).args(fixed).args(places).without(self.without))
+        let invocation = Invocation::of("heddle-proxy")?.args(task).args(fixed).args(places);
+        Ok(invocation.args(self.flags).without(self.without))
     }
 
     fn start(&self, manifests: &Manifests) -> Result<Proxy, Box<dyn Error>> {
@@ -130,7 +144,7 @@ impl Stage {
         }
         let listeners = Listeners::open(&webs)?;
         let manifests = Manifests::of(node)?;
-        manifests.put("services.json", &services().to_string())?;
+        manifests.put("services.json", &services(&[FIRST, SECOND]).to_string())?;
         let start = change(Start::on(node)?);
         let proxy = start.start(&manifests)?;
         proxy.ready(node)?;
@@ -233,10 +247,9 @@ impl Busy {
     }
 }
 
-fn services() -> Value {
+fn services(endpoints: &[IpAddr]) -> Value {
     let of = |name: &str, at: SocketAddr, target: u16| {
-        let both = slice(name, NODE, &[FIRST, SECOND], target);
-        [service(name, &[at.ip()], at.port(), target), both]
+        [service(name, &[at.ip()], at.port(), target), slice(name, NODE, endpoints, target)]
     };
     let web = of("web", WEB, WEB.port());
     let kept = of("kept", KEPT, held::PORT);

@@ -66,6 +66,9 @@ pub struct Heddle {
     /// Whether connections between pods of this node are kept out of connection tracking, where sockets are served.
     #[serde(skip_serializing_if = "is_false")]
     pub untracked_pods: bool,
+    /// Whether TCP connections to endpoints that are gone are closed, where sockets are served.
+    #[serde(skip_serializing_if = "is_false")]
+    pub close_stale_tcp: bool,
 }
 
 impl Heddle {

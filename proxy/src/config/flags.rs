@@ -133,6 +133,10 @@ struct RoutingFlags {
     /// new one. Not beside rules that ask for the state of such connections (network policies).
     #[arg(long)]
     untracked_pods: Option<bool>,
+    /// With --proxy-mode=ebpf, close TCP connections to an endpoint that is gone, as connected UDP sockets are, so that a client
+    /// connects again at once. Without it TCP finds out by itself, which may take minutes.
+    #[arg(long)]
+    close_stale_tcp: Option<bool>,
     /// Masquerade everything that goes to a cluster IP.
     #[arg(long)]
     masquerade_all: Option<bool>,
@@ -355,6 +359,7 @@ impl RoutingFlags {
         };
         put(masquerade_all, self.masquerade_all);
         put(&mut file.heddle.untracked_pods, self.untracked_pods);
+        put(&mut file.heddle.close_stale_tcp, self.close_stale_tcp);
         if self.nodeport_addresses.is_some() {
             file.node_port_addresses.clone_from(&self.nodeport_addresses);
         }

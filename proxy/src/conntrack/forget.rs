@@ -7,6 +7,7 @@ use super::{Changes, Served};
 use crate::backoff::Backoff;
 use crate::frontends::IpFamily;
 use crate::metrics::ConntrackMeter;
+use crate::model::Protocol;
 use crate::nft::Settings;
 use heddle_netlink::conntrack::{self, Filter, Flow};
 use heddle_netlink::{Error, Family, Socket, address};
@@ -90,12 +91,12 @@ pub struct Forgetter<T> {
 }
 
 impl<T: FlowTable> Forgetter<T> {
-    /// One that has heard of no frontend.
-    pub fn new(table: T, settings: &Settings) -> Self {
+    /// One that has heard of no frontend of this protocol.
+    pub fn new(table: T, protocol: Protocol, settings: &Settings) -> Self {
         Self {
             table,
             settings: settings.clone(),
-            served: Served::default(),
+            served: Served::new(protocol),
             backoff: Backoff::default(),
             meter: ConntrackMeter::default(),
         }
@@ -129,7 +130,7 @@ impl<T: FlowTable> Forgetter<T> {
             match forgotten {
                 Ok(flows) => {
                     self.served.settle(family);
-                    debug!(?family, flows, "forgot stale UDP flows: {}", T::WHAT);
+                    debug!(?family, flows, "forgot stale {} flows: {}", self.served.protocol(), T::WHAT);
                 }
                 Err(error) => {
                     failed = true;
@@ -156,11 +157,12 @@ impl<T: FlowTable> Forgetter<T> {
 
     /// The first failure of a row is news, the others are not.
     fn report(&self, family: IpFamily, error: &Error) {
+        let protocol = self.served.protocol();
         let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
         if !self.backoff.is_failing() {
-            warn!(?family, cause, "stale UDP flows stay for now: {}: {error}", T::WHAT);
+            warn!(?family, cause, "stale {protocol} flows stay for now: {}: {error}", T::WHAT);
         } else {
-            debug!(?family, cause, "stale UDP flows still stay: {}: {error}", T::WHAT);
+            debug!(?family, cause, "stale {protocol} flows still stay: {}: {error}", T::WHAT);
         }
     }
 

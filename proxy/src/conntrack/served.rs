@@ -1,4 +1,4 @@
-//! Which UDP flows are stale.
+//! Which flows of a protocol are stale.
 //!
 //! Traffic policies, hints and readiness do not matter here: an endpoint that still serves keeps the flows that it has,
 //! though new ones go elsewhere. It knows neither sockets nor time.
@@ -15,9 +15,10 @@ use std::net::IpAddr;
 /// 200 000 flows, 30 ms for a listing that finds none, and 200 ms for one of all flows.
 const SINGLY: usize = 4;
 
-/// Who serves the UDP frontends, and which of them have flows to look through.
-#[derive(Clone, Debug, Default)]
+/// Who serves the frontends of a protocol, and which of them have flows to look through.
+#[derive(Clone, Debug)]
 pub struct Served {
+    protocol: Protocol,
     /// All of them, since one that did not change may be why a flow is not another's.
     frontends: BTreeMap<Frontend, Serving>,
     due: BTreeSet<Frontend>,
@@ -25,6 +26,16 @@ pub struct Served {
 }
 
 impl Served {
+    /// No frontend of this protocol.
+    pub fn new(protocol: Protocol) -> Self {
+        Self { protocol, frontends: BTreeMap::new(), due: BTreeSet::new(), node_addresses: Vec::new() }
+    }
+
+    /// Its protocol.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// Takes changes in. A frontend is due when it lost an endpoint, and when it gets its first: packets to it may have
     /// gone somewhere else until now. One that nobody serves is not: its flows have nowhere better to go.
     pub fn take(&mut self, changes: Changes) {
@@ -55,7 +66,7 @@ impl Served {
 
     /// What to list, so that no stale flow of the family is missed.
     pub fn filters(&self, family: IpFamily) -> Vec<Filter> {
-        let protocol = Protocol::Udp.number();
+        let protocol = self.protocol.number();
         let any = if family == IpFamily::V4 { Destination::AnyV4 } else { Destination::AnyV6 };
         let mut ports: BTreeMap<u16, Vec<Place>> = BTreeMap::new();
         for frontend in self.due_in(family) {
@@ -85,13 +96,13 @@ impl Served {
     /// same port of another host is no business of ours.
     pub fn is_stale(&self, flow: &Flow, node: &BTreeSet<IpAddr>) -> bool {
         let to = flow.original.destination;
-        let at = |place| Frontend { place, protocol: Protocol::Udp, port: to.port() };
+        let at = |place| Frontend { place, protocol: self.protocol, port: to.port() };
         let (exact, node_port) = (at(Place::Address(to.ip())), at(Place::Node(IpFamily::of(to.ip()))));
         // In the order in which the dataplane looks.
         let frontend =
             if self.frontends.contains_key(&exact) || !node.contains(&to.ip()) { exact } else { node_port };
         let serving = self.frontends.get(&frontend).filter(|_| self.due.contains(&frontend));
-        flow.protocol == Protocol::Udp.number()
+        flow.protocol == self.protocol.number()
             && serving.is_some_and(|serving| serving.binary_search(&flow.reply.source).is_err())
     }
 

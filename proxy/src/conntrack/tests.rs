@@ -105,10 +105,10 @@ impl Stage {
     fn with(flows: &[Flow]) -> Self {
         let (to, changes) = channel();
         let table = FakeFlows { flows: flows.to_vec(), ..FakeFlows::default() };
-        let mut outbox = Outbox::new(vec![to]);
+        let mut outbox = Outbox::new(vec![(Protocol::Udp, to)]);
         let node_addresses = vec![NODE.parse().unwrap()];
         outbox.surround(&Surroundings { node_addresses, ..Surroundings::default() });
-        let forgetter = Forgetter::new(table, &Settings::default());
+        let forgetter = Forgetter::new(table, Protocol::Udp, &Settings::default());
         Self { frontends: BTreeMap::new(), outbox, changes, forgetter }
     }
 
@@ -190,7 +190,7 @@ fn service() -> Change {
 fn the_agent_tells_of_a_change_only_when_the_kernel_has_taken_it() {
     let (to, changes) = channel();
     let dataplane = Nft::new(FakeKernel::default(), &Settings::default());
-    let mut agent = Agent::new("node-1", dataplane).with_outbox(Outbox::new(vec![to]));
+    let mut agent = Agent::new("node-1", dataplane).with_outbox(Outbox::new(vec![(Protocol::Udp, to)]));
     agent.dataplane().kernel().refuse = vec![Errno::NOMEM];
     let complete = [Change::Complete(Kind::Service), Change::Complete(Kind::Slice)];
     let all = [service(), slice(&[(11, [true, true, false])])].into_iter().chain(complete);

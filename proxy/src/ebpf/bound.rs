@@ -1,7 +1,7 @@
-//! Connected UDP sockets whose endpoint is gone: they are closed for whoever has them.
+//! Connected sockets whose endpoint is gone: they are closed for whoever has them.
 //!
-//! The kernel asks no program where a connected socket's datagrams go; its endpoint is chosen for good. What each was told is kept
-//! with the socket, so one pass over that map finds all of them, in whatever network namespace they are, and only namespaces with stale
+//! The kernel asks no program where a connected socket's packets go; its endpoint is chosen for good. What each was told is in maps,
+//! so one pass over them finds all of them, in whatever network namespace they are, and only namespaces with stale
 //! ones are entered. It is the flow table of a [`Forgetter`](crate::conntrack::Forgetter): which flow is stale is decided there, the same for
 //! flows that packets made. Invariant: a socket that reached an address without a Service is not touched.
 
@@ -18,9 +18,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
+/// Words of what a TCP socket was told.
+const TOLD_WORDS: usize = size_of::<abi::Told>() / 8;
+
 /// Sockets of clients of this node, as flows: what was asked for is where they go, and what was told is who answers.
 #[derive(Debug)]
 pub struct Bound {
+    protocol: Protocol,
     pins: Pins,
     namespaces: Namespaces,
     addresses: Socket,
@@ -29,28 +33,36 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Those that the programs with these names know.
+    /// Those of a protocol that the programs with these names know.
     ///
     /// # Errors
     /// When the node's addresses cannot be asked for.
-    pub fn open(pins: Pins, namespaces: Namespaces) -> Result<Self, Error> {
-        Ok(Self { pins, namespaces, addresses: Socket::open(Family::Route)?, listed: Vec::new() })
+    pub fn open(protocol: Protocol, pins: Pins, namespaces: Namespaces) -> Result<Self, Error> {
+        Ok(Self { protocol, pins, namespaces, addresses: Socket::open(Family::Route)?, listed: Vec::new() })
     }
 
     /// What every connected socket was told; nothing where no programs run.
     fn read(&self) -> io::Result<Vec<abi::Flow>> {
-        let open = || Ok((sys::get(&self.pins.reader())?, sys::get(&self.pins.session("peers"))?));
-        match open() {
-            Ok((program, map)) => Ok(flows(&sys::visit(program.as_fd(), map.as_fd())?)),
-            Err(error) if is_absent(&error) => Ok(Vec::new()),
-            Err(error) => Err(error),
+        let open = || -> io::Result<_> {
+            let peers = (sys::get(&self.pins.reader())?, sys::get(&self.pins.session("peers"))?);
+            Ok((peers, sys::get(&self.pins.session("told"))?))
+        };
+        let ((program, peers), connections) = match open() {
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
+            opened => opened?,
+        };
+        let mut all = flows(&sys::visit(program.as_fd(), peers.as_fd())?);
+        all.retain(|flow| flow.protocol == u64::from(self.protocol.number()));
+        if self.protocol == Protocol::Tcp {
+            all.extend(sys::read_pairs::<1, TOLD_WORDS>(connections.as_fd())?.iter().map(of_connection));
         }
+        Ok(all)
     }
 
     /// Closes these sockets of one namespace; returns how many there still were.
     fn close(&mut self, namespace: u64, sockets: &BTreeSet<u64>) -> Result<usize, Error> {
         let Some(mut inside) = self.namespaces.diagnosis(namespace)? else { return Ok(0) };
-        let open = diagnosis::list(&mut inside, Protocol::Udp, |open| sockets.contains(&open.cookie))?;
+        let open = diagnosis::list(&mut inside, self.protocol, |open| sockets.contains(&open.cookie))?;
         open.iter().try_fold(0, |closed, open| Ok(closed + usize::from(open.close(&mut inside)?)))
     }
 }
@@ -80,6 +92,26 @@ impl FlowTable for Bound {
             stale.entry(flow.namespace).or_default().insert(flow.socket);
         }
         stale.iter().try_fold(0, |closed, (namespace, sockets)| Ok(closed + self.close(*namespace, sockets)?))
+    }
+}
+
+/// What a TCP socket was told, as its own storage would have it.
+fn of_connection((key, value): &([u64; 1], [u64; TOLD_WORDS])) -> abi::Flow {
+    let [asked_1, asked_2, told_1, told_2, ports, namespace] = *value;
+    let half = |bits: u64| u32::try_from(bits & 0xffff_ffff).expect("a half");
+    let port = |bits: u64| u16::try_from(bits & 0xffff).expect("a quarter");
+    let address =
+        |first: u64, second: u64| [half(first), half(first >> 32), half(second), half(second >> 32)];
+    abi::Flow {
+        asked: address(asked_1, asked_2),
+        told: address(told_1, told_2),
+        asked_port: port(ports),
+        told_port: port(ports >> 16),
+        counter: 0,
+        stamp: abi::Stamp::default(),
+        namespace,
+        socket: key[0],
+        protocol: u64::from(abi::TCP),
     }
 }
 
@@ -134,6 +166,24 @@ fn word(bytes: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_connection_was_told_is_read_word_by_word() {
+        let word = |a: u32, b: u32| u64::from(a) | u64::from(b) << 32;
+        let [asked, told] = [1, 2].map(|last| plan::address([10, 0, 0, last].into()));
+        let ports = word(u32::from(80_u16.to_be()) | u32::from(8080_u16.to_be()) << 16, 0);
+        let [a, b, c, d] = [
+            word(asked[0], asked[1]),
+            word(asked[2], asked[3]),
+            word(told[0], told[1]),
+            word(told[2], told[3]),
+        ];
+        let read = of_connection(&([7], [a, b, c, d, ports, 1 << 40]));
+        assert_eq!((read.namespace, read.socket), (1 << 40, 7));
+        let flow = as_flow(0, &read).unwrap();
+        assert_eq!(flow.original.destination, "10.0.0.1:80".parse().unwrap());
+        assert_eq!((flow.reply.source, flow.protocol), ("10.0.0.2:8080".parse().unwrap(), abi::TCP));
+    }
 
     #[test]
     fn what_the_program_writes_is_read_as_it_was() {

@@ -20,6 +20,7 @@ const MAP_DELETE: libc::c_long = 3;
 const OBJECT_PIN: libc::c_long = 6;
 const OBJECT_GET: libc::c_long = 7;
 const INFO: libc::c_long = 15;
+const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
@@ -51,6 +52,14 @@ fn call(command: libc::c_long, attributes: &Attributes) -> io::Result<libc::c_lo
     // SAFETY: the attributes are larger than what the kernel reads of them, and live through the call.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of::<Attributes>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The same, of a command that writes into what it is handed.
+fn call_writing(command: libc::c_long, attributes: &mut Attributes) -> io::Result<libc::c_long> {
+    // SAFETY: as above.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_mut_ptr(), size_of::<Attributes>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -145,6 +154,39 @@ pub(super) fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
     match call(MAP_DELETE, &attributes) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Reads a hash whose keys and values are whole words (5.6): all pairs that are there from the beginning to the end, in one run of words.
+///
+/// # Errors
+/// As the kernel says.
+pub(super) fn read_pairs<const K: usize, const V: usize>(
+    map: BorrowedFd<'_>,
+) -> io::Result<Vec<([u64; K], [u64; V])>> {
+    /// At a time. More than a bucket holds: the kernel gives buckets whole.
+    const COUNT: u32 = 4096;
+    let (mut keys, mut values) = (vec![[0_u64; K]; COUNT as usize], vec![[0_u64; V]; COUNT as usize]);
+    let (mut all, mut place, mut is_first) = (Vec::new(), 0_u32, true);
+    loop {
+        let from = place;
+        let mut attributes = Attributes::default();
+        attributes[0] = if is_first { 0 } else { (&raw const from).addr() as u64 };
+        attributes[1] = (&raw mut place).addr() as u64;
+        attributes[2] = keys.as_mut_ptr().addr() as u64;
+        attributes[3] = values.as_mut_ptr().addr() as u64;
+        attributes[4] = pair(COUNT, map.as_raw_fd().unsigned_abs());
+        let done = call_writing(MAP_LOOKUP_BATCH, &mut attributes);
+        let is_last = match done {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            done => done.map(|_| false)?,
+        };
+        let count = low(attributes[4]) as usize;
+        all.extend(keys.iter().copied().zip(values.iter().copied()).take(count));
+        if is_last {
+            return Ok(all);
+        }
+        is_first = false;
     }
 }
 

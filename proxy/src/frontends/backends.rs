@@ -29,7 +29,7 @@ pub struct Backends {
     /// The endpoints of this node, where the policy wants them. With none of them, connections are dropped.
     pub local: Arc<[Endpoint]>,
     /// The endpoints that may go on answering clients that they have, in order, whether or not new connections go to them.
-    /// Empty but for UDP, where nobody else notices that an endpoint is gone.
+    /// Empty but for UDP, where nobody else notices that an endpoint is gone, and for TCP where somebody asks for it.
     pub serving: Arc<[SocketAddr]>,
     /// Who may connect; empty for everybody.
     pub sources: Arc<[IpNetwork]>,

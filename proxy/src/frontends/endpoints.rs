@@ -2,7 +2,7 @@
 //!
 //! It knows slices, and neither addresses of Services nor policies. Both lists fall back by themselves.
 
-use crate::model::{Model, ObjectName, Protocol, ServicePort, SliceEndpoint};
+use crate::model::{Model, ObjectName, ServicePort, SliceEndpoint};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -34,7 +34,7 @@ pub struct Lists {
     pub cluster: Arc<[Endpoint]>,
     /// On this node.
     pub local: Arc<[Endpoint]>,
-    /// Of a UDP port, those that answer: ready or not, about to end or not, wherever they are and whomever they are meant for.
+    /// Of a port whose flows are followed, those that answer: ready or not, about to end or not, wherever they are and whomever they are meant for.
     pub serving: Arc<[SocketAddr]>,
 }
 
@@ -54,7 +54,7 @@ pub struct Here<'a> {
 pub fn lists(
     model: &Model,
     service: &ObjectName,
-    port: &ServicePort,
+    (port, is_followed): (&ServicePort, bool),
     (family, here): (IpFamily, Here<'_>),
 ) -> Lists {
     let found = find(model, service, port, family);
@@ -70,7 +70,7 @@ pub fn lists(
     Lists {
         cluster: make(choose(&found, |_| true, meant_for(&found, here))),
         local: make(choose(&found, is_here, Meant::Everybody)),
-        serving: if port.protocol == Protocol::Udp { serving(&found) } else { Arc::default() },
+        serving: if is_followed { serving(&found) } else { Arc::default() },
     }
 }
 

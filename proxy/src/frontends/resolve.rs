@@ -2,7 +2,7 @@
 
 use super::endpoints::{self, Here};
 use super::{Affinity, Backends, Frontend, IpFamily, Place, Reach};
-use crate::model::{Model, ObjectName, Policy, Service, ServicePort};
+use crate::model::{Model, ObjectName, Policy, Protocol, Service, ServicePort};
 use ipnetwork::IpNetwork;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,6 +15,8 @@ pub struct Scope<'a> {
     pub node: &'a str,
     /// External IPs are served.
     pub external_ips: bool,
+    /// Who may go on answering is told of TCP, too.
+    pub follows_tcp: bool,
 }
 
 /// What a Service claims. It is served in the families of its cluster IPs alone.
@@ -31,7 +33,12 @@ pub fn service(
         let mut places = places(service, family);
         places.retain(|(reach, _)| scope.external_ips || *reach != Reach::ExternalIp);
         for port in &service.ports {
-            let lists = endpoints::lists(model, name, port, (family, here));
+            let is_followed = match port.protocol {
+                Protocol::Udp => true,
+                Protocol::Tcp => scope.follows_tcp,
+                Protocol::Sctp => false,
+            };
+            let lists = endpoints::lists(model, name, (port, is_followed), (family, here));
             let affinity = affinity(name, service, port);
             for &(reach, place) in &places {
                 let Some(number) = number(port, reach) else { continue };

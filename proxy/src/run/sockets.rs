@@ -11,6 +11,7 @@ use crate::ebpf::door::Proof;
 use crate::ebpf::namespaces::Namespaces;
 use crate::ebpf::pins::{BPF_FS, Pins};
 use crate::ebpf::{Ebpf, KernelDoor, Sockets, State};
+use crate::model::Protocol;
 use crate::nft::{Kernel, Nft};
 use crate::process::spawn;
 use heddle_netlink::address::Follower;
@@ -40,18 +41,23 @@ pub(super) fn over<K: Kernel + Send + 'static>(
     Ok(Box::new(Ebpf::new(packets, door, &config.settings, report.clone())))
 }
 
-/// Starts the thread that closes connected UDP sockets whose endpoint is gone, where sockets are served. Returns where it hears of
-/// that.
-pub(super) fn close_stale(config: &Config) -> Result<Option<Sender<Changes>>, RunError> {
-    if !config.serves_sockets {
-        return Ok(None);
+/// Starts the threads that close connected sockets whose endpoint is gone, where sockets are served: one for UDP, and one for TCP where
+/// that is wanted. Returns where they hear of that.
+pub(super) fn close_stale(config: &Config) -> Result<Vec<(Protocol, Sender<Changes>)>, RunError> {
+    let wanted = [
+        (Protocol::Udp, "stale sockets", config.serves_sockets),
+        (Protocol::Tcp, "stale TCP", config.closes_stale_tcp()),
+    ];
+    let mut all = Vec::new();
+    for (protocol, thread, _) in wanted.into_iter().filter(|(_, _, is_wanted)| *is_wanted) {
+        let namespaces = Namespaces::of(config.places.namespaces());
+        let bound = Bound::open(protocol, pins(config), namespaces).map_err(KernelError::Open)?;
+        let mut forgetter = Forgetter::new(bound, protocol, &config.settings);
+        let (told, changes) = channel();
+        spawn(thread, move || forgetter.run(&changes))?;
+        all.push((protocol, told));
     }
-    let namespaces = Namespaces::of(config.places.namespaces());
-    let bound = Bound::open(pins(config), namespaces).map_err(KernelError::Open)?;
-    let mut forgetter = Forgetter::new(bound, &config.settings);
-    let (told, changes) = channel();
-    spawn("stale sockets", move || forgetter.run(&changes))?;
-    Ok(Some(told))
+    Ok(all)
 }
 
 /// Looks whether sockets are served, as long as they are said to be.

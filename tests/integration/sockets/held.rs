@@ -5,8 +5,8 @@ use heddle_tests::lab::Pod;
 use heddle_tests::namespace::Namespace;
 use heddle_tests::patience::{PATIENCE, eventually};
 use std::error::Error;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 /// The port of endpoints that keep connections.
 pub(crate) const PORT: u16 = 9000;
@@ -97,6 +97,25 @@ impl Held {
     pub(crate) fn goes_on_as_before(&mut self) -> Outcomes {
         assert_eq!(self.ask()?, self.names);
         self.goes_on()
+    }
+
+    /// Whoever has a connection to this endpoint is told that it is gone, and nobody else.
+    pub(crate) fn only_those_of_end(&mut self, endpoint: IpAddr) -> Outcomes {
+        for [client, served] in &mut self.connections {
+            if served.local_addr()?.ip() == endpoint {
+                let told = client.read(&mut [0; 4]).map_err(|error| error.kind());
+                assert_eq!(told, Err(ErrorKind::ConnectionAborted));
+            } else {
+                exchange(client, served)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of them this endpoint has.
+    pub(crate) fn of(&self, endpoint: IpAddr) -> usize {
+        let ends = self.connections.iter().filter_map(|[_, served]| served.local_addr().ok());
+        ends.filter(|end| end.ip() == endpoint).count()
     }
 
     /// Whoever asks a socket for its peer is told the Service.

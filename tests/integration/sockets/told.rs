@@ -1,10 +1,12 @@
 //! What TCP sockets were told: in a map while there is room, with the socket itself beyond.
 
-use super::{Outcomes, Stage};
+use super::held::PORT;
+use super::{FIRST, Outcomes, SECOND, Stage, Start, services};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use heddle_ebpf::abi::{CONNECTIONS, Told};
 use heddle_tests::patience::{PATIENCE, eventually};
 use std::error::Error;
+use std::net::{SocketAddr, TcpStream};
 
 /// By the sockets' cookies.
 type Remembered = HashMap<MapData, u64, [u8; size_of::<Told>()]>;
@@ -52,4 +54,20 @@ fn with_more_connections_than_the_map_takes_peers_keep_their_names() -> Outcomes
     let mut held = stage.hold(HELD)?;
     held.shows_services()?;
     held.goes_on()
+}
+
+/// ebpf:6.4: of TCP, where somebody asks for it.
+#[test]
+fn a_connection_to_an_endpoint_that_is_gone_is_closed_where_that_is_wanted() -> Outcomes {
+    let stage = Stage::started(|start| Start { flags: &["--close-stale-tcp"], ..start })?;
+    stage.proxy.serves_sockets()?;
+    let mut held = stage.hold(HELD)?;
+    let client = stage.client.namespace();
+    let direct = client.enter(|| TcpStream::connect_timeout(&SocketAddr::new(FIRST, PORT), PATIENCE))??;
+    assert!(held.of(FIRST) > 0 && held.of(SECOND) > 0, "one of half a million runs");
+    stage.manifests.put("services.json", &services(&[SECOND]).to_string())?;
+    held.only_those_of_end(FIRST)?;
+    // Nobody led this one.
+    assert!(direct.take_error()?.is_none() && direct.peer_addr().is_ok());
+    Ok(())
 }
