@@ -7,7 +7,7 @@ use ipnetwork::{IpNetwork, Ipv4Network};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// The port of every Service.
 pub const PORT: u16 = 80;
@@ -21,6 +21,8 @@ const SERVICES: u32 = 0x0a60_0000;
 const ENDPOINTS: u32 = 0x0a80_0000;
 const ENDPOINT_BITS: u8 = 10;
 const REPLACEMENTS: u32 = 0xac10_0000;
+/// Name and address of the Service that is probed: near the end of the range.
+const PROBED: (&str, u32) = ("probed", SERVICES + (1 << 20) - 2);
 /// The node that the endpoints are said to be on: not the one that is measured.
 const ELSEWHERE: &str = "node-2";
 
@@ -63,7 +65,7 @@ impl Size {
     /// Whether there are addresses for all of it.
     pub fn fits(self) -> bool {
         let endpoints = u64::from(self.services) * u64::from(self.endpoints);
-        self.services < 1 << 20 && endpoints <= 1 << (32 - u32::from(ENDPOINT_BITS))
+        self.services < (1 << 20) - 2 && endpoints <= 1 << (32 - u32::from(ENDPOINT_BITS))
     }
 
     /// Name of a Service, by its number.
@@ -123,11 +125,32 @@ impl Size {
         objects::slice(&self.name(number), ELSEWHERE, &endpoints, TARGET)
     }
 
+    /// A change of some slice, which lies far from that of the change before; `serial` counts them.
+    pub fn scattered_change(self, serial: u32) -> Value {
+        self.changed_slice(serial.wrapping_mul(7919) % self.services, serial)
+    }
+
     /// All objects, slices first.
     pub fn objects(self) -> impl Iterator<Item = Value> {
         let slices = (0..self.services).map(move |number| self.slice(number));
         slices.chain((0..self.services).map(move |number| self.service(number)))
     }
+}
+
+/// A Service beside those of any size, which somebody asks again and again.
+pub fn probed_service() -> Value {
+    objects::service(PROBED.0, &[probed_address().ip()], PORT, TARGET)
+}
+
+/// Its slice, with the IPv4 ones of these addresses on a node.
+pub fn probed_slice(node: &str, endpoints: &[IpAddr]) -> Value {
+    let endpoints: Vec<IpAddr> = endpoints.iter().copied().filter(IpAddr::is_ipv4).collect();
+    objects::slice(PROBED.0, node, &endpoints, TARGET)
+}
+
+/// Where it is.
+pub fn probed_address() -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::from(PROBED.1).into(), PORT)
 }
 
 fn port(protocol: &str, port: u16) -> Value {

@@ -91,13 +91,13 @@ pub enum Command {
 pub enum Section {
     /// What connections, requests, bytes and packets cost.
     DataPlane,
-    /// How heddle-proxy starts and follows a cluster.
+    /// How proxies start and follow a cluster, and what that takes.
     ControlPlane,
     /// What ADD and DEL of heddle-cni take.
     Plugin,
 }
 
-/// A run's parts, and what of the data plane.
+/// A run's parts, and of whom and how much.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = METHOD)]
 pub struct Run {
@@ -189,6 +189,12 @@ impl Run {
             nodes: if self.nodes == Some(2) { Nodes::Two } else { usual.nodes },
             kube_proxy: self.kube_proxy.clone(),
         })
+    }
+
+    /// What the control plane does with these subjects and sizes.
+    pub fn profile(&self, amount: Amount, plan: &Plan) -> Profile {
+        let profile = amount.profile().with(&plan.subjects);
+        if self.services.is_empty() && self.endpoints.is_empty() { profile } else { profile.at(&plan.sizes) }
     }
 
     /// Those that are asked for, or the profile's, with a real kube-proxy in place of its layouts where there is one.

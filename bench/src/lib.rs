@@ -8,12 +8,7 @@
 //! | [`profile`] | how much of the control plane is measured |
 //! | [`cluster`] | the Services and slices of a made-up cluster |
 //! | [`api`] | an API server with that cluster |
-//! | [`eye`] | what the kernel of a node holds, and when it changes |
-//! | [`memory`] | how much memory a process has |
-//! | [`control`] | the control plane: every cluster of the profile, followed |
-//! | [`follow`] | one cluster: start, changes and repair of a real proxy |
-//! | [`synclog`] | what the proxy itself says of its syncs |
-//! | [`sockets`] | the same where sockets are served |
+//! | [`control`] | the control plane: how proxies start and follow a cluster
 //! | [`run`] | the data plane: subjects in turn, round by round |
 //! | [`subjects`] | what is compared: hosts between which connections are made, by a Service or not |
 //! | [`kube_proxy`] | a real kube-proxy, where there is one |
@@ -37,17 +32,14 @@ pub mod api;
 pub mod cluster;
 pub mod cni;
 pub mod control;
-pub mod eye;
 pub mod figure;
 pub mod flags;
-pub mod follow;
 pub mod html;
 pub mod interrupt;
 pub mod kube_proxy;
 pub mod layout;
 pub mod load;
 pub mod markdown;
-pub mod memory;
 pub mod output;
 pub mod parts;
 pub mod profile;
@@ -55,10 +47,8 @@ pub mod progress;
 pub mod regress;
 pub mod report;
 pub mod run;
-pub mod sockets;
 pub mod stats;
 pub mod subjects;
-pub mod synclog;
 pub mod workloads;
 
 /// Why something could not be measured.

@@ -6,7 +6,7 @@ use crate::profile::Profile;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::run::Plan;
-use crate::{Failure, cni, control, kube_proxy, run, sockets};
+use crate::{Failure, cni, control, kube_proxy, run};
 use heddle_tests::cgroup;
 
 /// What is asked for.
@@ -24,10 +24,11 @@ impl Parts {
     /// # Errors
     /// When what is asked for cannot be measured.
     pub fn of(asked: &Run, amount: Amount) -> Result<Self, Failure> {
+        let plan = asked.plan(amount)?;
         Ok(Self {
             sections: asked.only.clone(),
-            plan: asked.plan(amount)?,
-            profile: amount.profile(),
+            profile: asked.profile(amount, &plan),
+            plan,
             plugins: Cni::default().settings(amount),
         })
     }
@@ -58,8 +59,8 @@ impl Parts {
             run::measure(&self.plan, stop, &mut progress, report)?;
         }
         if self.has(Section::ControlPlane) {
-            control::measure(&self.profile, &mut progress, report)?;
-            sockets::measure(&self.profile, &mut progress, report)?;
+            let followed = (&self.profile, self.plan.kube_proxy.as_deref());
+            control::measure(followed, stop, &mut progress, report)?;
         }
         if self.has(Section::Plugin) {
             cni::measure(&self.plugins, &mut progress, report)?;
@@ -75,7 +76,7 @@ impl Parts {
     fn weight(&self) -> f64 {
         let weights = [
             (Section::DataPlane, run::weight(&self.plan)),
-            (Section::ControlPlane, control::weight(&self.profile) + sockets::weight(&self.profile)),
+            (Section::ControlPlane, control::weight(&self.profile)),
             (Section::Plugin, cni::weight(&self.plugins)),
         ];
         weights.iter().filter(|(section, _)| self.has(*section)).map(|(_, weight)| weight).sum()

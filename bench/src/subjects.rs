@@ -64,6 +64,11 @@ impl Subject {
         }
     }
 
+    /// Whether it is a proxy that follows a cluster, measured by what others of its kind do not change.
+    pub fn follows(self) -> bool {
+        matches!(self, Self::Nft | Self::Ebpf) || self.mode().is_some()
+    }
+
     /// Whether its node has Services.
     pub fn has_services(self) -> bool {
         !matches!(self, Self::Direct | Self::Tracked)

@@ -95,7 +95,7 @@ fn terminated_in_a_round_it_leaves_nothing_and_tells_the_rounds_before() {
 #[test]
 fn other_parts_end_with_the_step_that_they_are_at() {
     for (part, step, next) in [
-        ("control-plane", "follow an API server with 1 × 3", "read a folder"),
+        ("control-plane", "heddle nft follows an API server with 1 × 3", "with 20 × 3"),
         ("plugin", "plugins, round 1 of 2", "many leases"),
     ] {
         let mut run = Run::of(part, &[]);

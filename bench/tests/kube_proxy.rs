@@ -68,12 +68,12 @@ fn run(kube_proxy: &std::path::Path, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn connections_through_its_services_are_measured_beside_others() {
+fn what_it_serves_and_how_it_follows_is_measured_beside_others() {
     let stand_in = StandIn::that_works();
     let subjects = "direct,kube-proxy-nftables";
     let ran = stand_in.measured(&[
         "--only",
-        "data-plane",
+        "data-plane,control-plane",
         "--subjects",
         subjects,
         "--services",
@@ -84,9 +84,14 @@ fn connections_through_its_services_are_measured_beside_others() {
     assert!(ran.status.success(), "{}", ran.stderr);
     let report = stand_in.report();
     assert_eq!(report.environment.programs["kube-proxy"], "v1.36.2");
-    for workload in
-        ["new connections, one Service", "new connections, node port from outside", "UDP request and answer"]
-    {
+    for workload in [
+        "new connections, one Service",
+        "new connections, node port from outside",
+        "UDP request and answer",
+        "process started to first connection",
+        "one endpoint: API write to first connection",
+        "churn: CPU of the proxy for a change",
+    ] {
         let of_it = |who: String| who == "kube-proxy nftables, 3 × 3";
         assert!(report.figures.iter().any(|f| f.workload == workload && of_it(f.who())), "{}", ran.stdout);
     }

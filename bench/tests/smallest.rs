@@ -99,6 +99,11 @@ fn the_smallest_profile_runs_and_its_report_is_complete() {
         ("one endpoint: event to kernel committed", "heddle nft, 20 × 3", 5),
         ("one endpoint: event to kernel committed", "heddle ebpf, 20 × 3", 5),
         ("new Service: API write to kernel notified", "heddle nft, 20 × 3", 2),
+        ("one endpoint: API write to first connection", "heddle nft, 20 × 3", 4),
+        ("one endpoint: API write to first connection", "heddle ebpf, 20 × 3", 4),
+        ("process started to first connection", "heddle ebpf, 20 × 3", 1),
+        ("churn: changes that count before the next one", "heddle nft, 20 × 3", 1),
+        ("churn: CPU of the proxy for a change", "heddle ebpf, 20 × 3", 1),
         ("memory after the start, from a folder", "heddle nft, 20 × 3", 1),
         ("memory of the maps", "heddle ebpf, 20 × 3", 1),
         ("ADD, one host port", "heddle-cni", 2),
@@ -110,7 +115,12 @@ fn the_smallest_profile_runs_and_its_report_is_complete() {
     assert!((operations.median - 2.0).abs() < 1e-9, "one element goes and one comes: {operations:?}");
     let is_elements = |figure: &&Figure| figure.unit == "elements" && figure.who() == "heddle nft, 20 × 3";
     let elements = run.report.figures.iter().find(is_elements).unwrap();
-    assert_eq!(elements.values, [100.0], "a Service, its address and three endpoints, twenty times");
+    let (each, probed) = (20.0 * 5.0, 4.0);
+    assert_eq!(
+        elements.values,
+        [each + probed],
+        "a Service, its address and three endpoints, twenty times; one of one endpoint, which may ask itself"
+    );
 }
 
 fn every_subject_is_measured_with_every_workload(run: &Run) {

@@ -4,10 +4,11 @@
 
 use crate::api::Api;
 use crate::cluster::Size;
+use crate::control::follow::write;
 use crate::interrupt::Interrupt;
 use crate::layout::{self, Kind};
 use crate::subjects::Subject;
-use crate::{Failure, follow, kube_proxy};
+use crate::{Failure, kube_proxy};
 use heddle_tests::lab::Node;
 use heddle_tests::process::Invocation;
 use heddle_tests::proxy::Proxy;
@@ -88,7 +89,7 @@ fn heddle(
     flags: &[&str],
     stop: &Interrupt,
 ) -> Result<(), Failure> {
-    let manifests = follow::write(node, &objects.collect::<Vec<_>>())?;
+    let manifests = write(node, &objects.collect::<Vec<_>>())?;
     let proxy = Proxy::start_with(node, &[&["--manifests", &manifests.folder()], flags].concat())?;
     stop.eventually("heddle-proxy's tables and programs", LOADING, || proxy.has_all(node))?;
     let has_rule = || {

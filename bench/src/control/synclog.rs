@@ -1,5 +1,6 @@
 //! What the proxy itself says of its syncs, with `-v 4 --logging-format json`.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// One sync, from the objects in memory to the kernel's yes.
@@ -11,6 +12,8 @@ pub struct Sync {
     pub operations: f64,
     /// How long it took, in milliseconds.
     pub milliseconds: f64,
+    /// When it was told.
+    pub at: Timestamp,
 }
 
 /// All syncs of a log, in order.
@@ -35,7 +38,8 @@ fn parse(line: &Value) -> Option<Sync> {
         _ => return None,
     };
     let milliseconds = milliseconds(fields.get("elapsed")?.as_str()?)?;
-    Some(Sync { whole, operations, milliseconds })
+    let at = line.get("timestamp")?.as_str()?.parse().ok()?;
+    Some(Sync { whole, operations, milliseconds, at })
 }
 
 /// Reads what `Duration` prints for people.
@@ -62,16 +66,17 @@ mod tests {
     fn syncs_are_found_among_other_lines() {
         let log = concat!(
             "not json\n",
-            r#"{"level":"INFO","fields":{"message":"wrote the Services of this node","operations":12,"elapsed":"3ms"}}"#,
+            r#"{"timestamp":"2026-01-02T03:04:05.000006Z","fields":{"message":"wrote the Services of this node","operations":12,"elapsed":"3ms"}}"#,
             "\n",
-            r#"{"level":"DEBUG","fields":{"message":"synced","frontends":1,"operations":2,"compared":0,"elapsed":"90µs"}}"#,
+            r#"{"timestamp":"2026-01-02T03:04:06.000006Z","fields":{"message":"synced","frontends":1,"operations":2,"compared":0,"elapsed":"90µs"}}"#,
             "\n",
-            r#"{"level":"DEBUG","fields":{"message":"synced","frontends":1,"operations":9,"compared":2,"elapsed":"2ms"}}"#,
+            r#"{"timestamp":"2026-01-02T03:04:07.000006Z","fields":{"message":"synced","frontends":1,"operations":9,"compared":2,"elapsed":"2ms"}}"#,
             "\n",
             r#"{"level":"DEBUG","fields":{"message":"something else"}}"#,
         );
         let syncs = read(log);
-        assert_eq!(syncs[0], Sync { whole: true, operations: 12.0, milliseconds: 3.0 });
+        let at = "2026-01-02T03:04:05.000006Z".parse().unwrap();
+        assert_eq!(syncs[0], Sync { whole: true, operations: 12.0, milliseconds: 3.0, at });
         assert!(!syncs[1].whole && (syncs[1].milliseconds - 0.09).abs() < 1e-9);
         assert!(syncs[2].whole, "a repair");
         assert_eq!(syncs.len(), 3);

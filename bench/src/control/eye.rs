@@ -1,4 +1,4 @@
-//! What the kernel of a node holds, and when it changes: seen from beside the proxy.
+//! When the tables of a node change: seen from beside the proxy.
 
 use crate::Failure;
 use heddle_netlink::nft::{self, Listener, Op, TableFamily, Transaction};
@@ -10,17 +10,6 @@ use std::time::{Duration, Instant};
 
 /// The proxy's table.
 const TABLE: &str = "heddle-proxy";
-
-/// How much is in the proxy's tables.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holding {
-    /// Chains.
-    pub chains: usize,
-    /// Sets and maps.
-    pub sets: usize,
-    /// Their elements.
-    pub elements: usize,
-}
 
 /// An eye on one node.
 #[derive(Debug)]
@@ -60,21 +49,6 @@ impl Eye {
             .notices
             .recv_timeout(limit)
             .map_err(|_| format!("the kernel's tables did not change in {limit:?}"))?)
-    }
-
-    /// Counts what the tables of both families hold.
-    ///
-    /// # Errors
-    /// When they cannot be read.
-    pub fn count(&mut self) -> Result<Holding, Failure> {
-        let mut held = Holding::default();
-        for family in TableFamily::ALL {
-            let Some(table) = nft::load(&mut self.socket, family, TABLE)? else { continue };
-            held.chains += table.chains.len();
-            held.sets += table.sets.len();
-            held.elements += table.sets.values().map(|set| set.elements.len()).sum::<usize>();
-        }
-        Ok(held)
     }
 
     /// Removes the IPv4 table, as somebody might who does not know what it is.
