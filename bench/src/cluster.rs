@@ -21,8 +21,8 @@ const SERVICES: u32 = 0x0a60_0000;
 const ENDPOINTS: u32 = 0x0a80_0000;
 const ENDPOINT_BITS: u8 = 10;
 const REPLACEMENTS: u32 = 0xac10_0000;
-/// Name and address of the Service that is probed: near the end of the range.
-const PROBED: (&str, u32) = ("probed", SERVICES + (1 << 20) - 2);
+/// Name and address of the Service that is probed: after all others, so that it is not served before them.
+const PROBED: (&str, u32) = ("zz-probed", SERVICES + (1 << 20) - 2);
 /// The node that the endpoints are said to be on: not the one that is measured.
 const ELSEWHERE: &str = "node-2";
 

@@ -2,6 +2,7 @@
 
 use crate::Failure;
 use crate::cni;
+use crate::here;
 use crate::kube_proxy;
 use crate::output::Outputs;
 use crate::profile::Profile;
@@ -24,7 +25,8 @@ Examples:
   heddle-bench run --quick --json new.json --html new.html --against old.json
   heddle-bench run --only data-plane --subjects direct,nft,iptables-layout --services 1,1000,30000
   heddle-bench run --only data-plane --workloads udp-requests --nodes 2 --endpoints 1,1000
-  heddle-bench run --kube-proxy /usr/local/bin/kube-proxy --subjects direct,nft,kube-proxy-nftables";
+  heddle-bench run --kube-proxy /usr/local/bin/kube-proxy --subjects direct,nft,kube-proxy-nftables
+  heddle-bench run --here --kubeconfig /etc/kubernetes/admin.conf --html report.html";
 
 /// Measures Service routing and CNI plugins in network namespaces of its own.
 ///
@@ -115,6 +117,16 @@ pub struct Run {
     /// The binary of a kube-proxy to measure too, in each mode that this kernel has, in place of the layouts that stand for it.
     #[arg(long, value_name = "PATH")]
     pub kube_proxy: Option<PathBuf>,
+    /// Measures the cluster that this machine or pod is in, in place of all that: connections to its Services, whoever serves them, and to
+    /// their endpoints directly, from where it is started. Changes nothing.
+    #[arg(long, conflicts_with_all = ["only", "subjects", "kube_proxy", "workloads", "services", "endpoints", "nodes"])]
+    pub here: bool,
+    /// How `--here` reaches the API server; without it by the credentials of the pod that it runs in.
+    #[arg(long, value_name = "FILE", requires = "here")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Services that `--here` asks at most.
+    #[arg(long, value_name = "N", requires = "here", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub most: u32,
     /// What to ask of each of them.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub workloads: Vec<Workload>,
@@ -189,6 +201,18 @@ impl Run {
             nodes: if self.nodes == Some(2) { Nodes::Two } else { usual.nodes },
             kube_proxy: self.kube_proxy.clone(),
         })
+    }
+
+    /// What is measured of the cluster as it is, if that is asked for.
+    pub fn here(&self, amount: Amount) -> Option<here::Settings> {
+        let usual = match amount {
+            Amount { smallest: true, .. } => 2,
+            Amount { full: true, .. } => 100,
+            _ => 25,
+        };
+        let most = usize::try_from(self.most).unwrap_or(usize::MAX);
+        let (kubeconfig, rounds) = (self.kubeconfig.clone(), self.rounds.unwrap_or(usual));
+        self.here.then_some(here::Settings { kubeconfig, most, rounds })
     }
 
     /// What the control plane does with these subjects and sizes.

@@ -15,6 +15,7 @@
 //! | [`layout`] | rulesets in the layouts of kube-proxy's modes |
 //! | [`workloads`] | what is asked of each subject |
 //! | [`load`] | the load: connections, requests, bytes and packets, in CPU time |
+//! | [`here`] | the Services of the cluster that the machine is in |
 //! | [`cni`] | the CNI plugin: whole processes, beside the reference plugins |
 //! | [`figure`] | what was measured, of whom, how often |
 //! | [`regress`] | whether a report is worse than an older one |
@@ -26,7 +27,7 @@
 //! | [`progress`] | what is being done, and how long it may still take |
 //!
 //! Times are what this machine took in this run: nothing here asserts them. Invariant: the namespace in which the bench
-//! was started sees neither a rule nor a packet.
+//! was started sees neither a rule nor a packet, but for the connections that [`here`] is asked for.
 
 pub mod api;
 pub mod cluster;
@@ -34,6 +35,7 @@ pub mod cni;
 pub mod control;
 pub mod figure;
 pub mod flags;
+pub mod here;
 pub mod html;
 pub mod interrupt;
 pub mod kube_proxy;

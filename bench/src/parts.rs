@@ -6,7 +6,7 @@ use crate::profile::Profile;
 use crate::progress::Progress;
 use crate::report::Report;
 use crate::run::Plan;
-use crate::{Failure, cni, control, kube_proxy, run};
+use crate::{Failure, cni, control, here, kube_proxy, run};
 use heddle_tests::cgroup;
 
 /// What is asked for.
@@ -16,6 +16,8 @@ pub struct Parts {
     plan: Plan,
     profile: Profile,
     plugins: cni::Settings,
+    /// The cluster as it is, in place of all others.
+    here: Option<here::Settings>,
 }
 
 impl Parts {
@@ -30,6 +32,7 @@ impl Parts {
             profile: asked.profile(amount, &plan),
             plan,
             plugins: Cni::default().settings(amount),
+            here: asked.here(amount),
         })
     }
 
@@ -40,6 +43,7 @@ impl Parts {
             plan: amount.plan(),
             profile: amount.profile(),
             plugins: asked.settings(amount),
+            here: None,
         }
     }
 
@@ -48,6 +52,9 @@ impl Parts {
     /// # Errors
     /// When something cannot be measured, or the run is interrupted.
     pub fn measure(&self, stop: &Interrupt, report: &mut Report) -> Result<(), Failure> {
+        if let Some(here) = &self.here {
+            return here::measure(here, stop, &mut Progress::new(here::weight(here), stop), report);
+        }
         // Where there are no cgroups, a run that was killed has left none.
         let _ = cgroup::sweep();
         if let Some(program) = &self.plan.kube_proxy {
