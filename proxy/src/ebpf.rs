@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`plan`] | which frontends sockets serve, and with which endpoints |
 //! | [`maps`] | rows, slots and ids, kept up frontend by frontend; the door to the maps |
+//! | [`counters`] | which counter each endpoint has |
 //! | [`kernel`] | the maps in the kernel |
 //! | [`memory`](mod@memory) | the other side of the door: maps in memory |
 //! | `needs` | what the kernel and the process lack, in words |
@@ -17,7 +18,7 @@
 //! | [`fake`] | the other side of the dataplane's door: sockets in memory |
 //! | [`apply`] | the dataplane, over the one for packets |
 //! | [`door`](mod@door) | the door to the kernel's sockets |
-//! | [`bound`] | connected UDP sockets whose endpoint is gone |
+//! | [`bound`] | connected sockets whose endpoint is gone |
 //! | [`namespaces`] | those of pods |
 //! | [`left_out`] | pods whose sockets are not served |
 //! | [`report`] | what is told of it |
@@ -31,6 +32,7 @@
 pub mod apply;
 pub mod attach;
 pub mod bound;
+pub mod counters;
 pub mod door;
 pub mod error;
 pub mod fake;

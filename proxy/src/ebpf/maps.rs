@@ -4,13 +4,14 @@
 //! see them: slots first, then the row's list in one word, then the frontend. What a reader may still be on its way to is not used
 //! anew for a while. Invariant: at every moment between two stores, each frontend leads to its old endpoints or to its new ones.
 
+use super::counters::Counters;
 use super::plan::{self, Leads};
 use crate::frontends::{Endpoint, Frontend, IpFamily, Place};
 use crate::memory;
 use heddle_ebpf::abi::{self, List, Row, Slot};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -108,10 +109,6 @@ enum Retired {
     Counter(u32),
 }
 
-/// An endpoint's address and port: there may be a hundred thousand, and a socket address is half as large again.
-type At = (IpAddr, u16);
-const _: () = assert!(size_of::<At>() == 20);
-
 /// What the maps hold.
 #[derive(Debug, Default)]
 pub struct Maps {
@@ -122,16 +119,11 @@ pub struct Maps {
     free_blocks: BTreeMap<u8, Vec<u32>>,
     /// Slots that have ever been used.
     slots: u32,
-    /// Each endpoint's counter, and in how many lists it is.
-    counters: BTreeMap<At, (u32, u32)>,
-    free_counters: Vec<u32>,
-    all_counters: u32,
+    counters: Counters,
     retired: VecDeque<(Instant, Retired)>,
     ports: BTreeMap<u32, u64>,
     /// How many frontends have clients that keep their endpoint.
     sticky: usize,
-    /// Counters that got another holder, or none.
-    moves: Option<Vec<(u32, Option<SocketAddr>)>>,
 }
 
 impl Maps {
@@ -162,7 +154,7 @@ impl Maps {
 
     /// Which counters became whose since the last call; they are noted from the first call on.
     pub fn take_moves(&mut self) -> Vec<(u32, Option<SocketAddr>)> {
-        self.moves.replace(Vec::new()).unwrap_or_default()
+        self.counters.take_moves()
     }
 
     /// The frontends with their row.
@@ -172,7 +164,7 @@ impl Maps {
 
     /// Each endpoint with its counter.
     pub fn counters(&self) -> impl Iterator<Item = (SocketAddr, u32)> {
-        self.counters.iter().map(|(at, (counter, _))| (SocketAddr::from(*at), *counter))
+        self.counters.iter()
     }
 
     /// Makes room for what is about to come, as if all of it were new: once, since the kernel makes each growth wait.
@@ -207,7 +199,7 @@ impl Maps {
     /// Takes no more memory than what it holds needs.
     pub fn pack(&mut self) {
         memory::pack(&mut self.placed);
-        memory::pack(&mut self.counters);
+        self.counters.pack();
     }
 
     /// Makes a frontend lead where it is to, or nowhere.
@@ -315,11 +307,11 @@ impl Maps {
         let block = self.allocate(endpoints.len());
         tables.extend(0, self.slots)?;
         for (slot, endpoint) in (block.first..).zip(endpoints.iter()) {
-            let counter = self.acquire(endpoint);
+            let counter = self.counters.acquire(at(endpoint));
             let address = plan::address(endpoint.address);
             tables.store_slot(slot, &Slot { address, port: endpoint.port.to_be(), unused: 0, counter });
         }
-        tables.extend(0, self.slots.max(self.all_counters))?;
+        tables.extend(0, self.slots.max(self.counters.extent()))?;
         let count = u16::try_from(endpoints.len()).expect("the plan leaves longer lists out");
         let generation = self.next_generation(row);
         tables.store_row(row, 0, List::new(block.first, count, generation).0);
@@ -343,32 +335,10 @@ impl Maps {
         Block { first, order: Some(order) }
     }
 
-    fn acquire(&mut self, endpoint: &Endpoint) -> u32 {
-        let at = (endpoint.address, endpoint.port);
-        let (free, all) = (&mut self.free_counters, &mut self.all_counters);
-        let moves = &mut self.moves;
-        let mut fresh = || {
-            let counter = free.pop().unwrap_or_else(|| {
-                *all += 1;
-                *all - 1
-            });
-            moves.iter_mut().for_each(|moves| moves.push((counter, Some(at.into()))));
-            counter
-        };
-        let (counter, uses) = self.counters.entry(at).or_insert_with(|| (fresh(), 0));
-        *uses += 1;
-        *counter
-    }
-
     fn release(&mut self, endpoints: &[Endpoint], now: Instant) {
         for endpoint in endpoints {
-            let at = (endpoint.address, endpoint.port);
-            let Some((counter, uses)) = self.counters.get_mut(&at) else { continue };
-            *uses -= 1;
-            if *uses == 0 {
-                self.retired.push_back((now, Retired::Counter(*counter)));
-                self.moves.iter_mut().for_each(|moves| moves.push((*counter, None)));
-                self.counters.remove(&at);
+            if let Some(counter) = self.counters.release(at(endpoint)) {
+                self.retired.push_back((now, Retired::Counter(counter)));
             }
         }
     }
@@ -385,7 +355,7 @@ impl Maps {
             self.retired.pop_front();
             match what {
                 Retired::Row(row) => self.free_rows.push(row),
-                Retired::Counter(counter) => self.free_counters.push(counter),
+                Retired::Counter(counter) => self.counters.take_back(counter),
                 Retired::Block(Block { first, order: Some(order) }) => {
                     self.free_blocks.entry(order).or_default().push(first);
                 }
@@ -404,6 +374,10 @@ impl Maps {
         *bits = if is_there || shared { *bits | bit } else { *bits & !bit };
         tables.store_ports(word, *bits);
     }
+}
+
+fn at(endpoint: &Endpoint) -> SocketAddr {
+    SocketAddr::new(endpoint.address, endpoint.port)
 }
 
 /// Of the smallest block for so many endpoints; none for none.

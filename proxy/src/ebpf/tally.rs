@@ -35,21 +35,15 @@ impl Asked {
 pub struct Tally<K, const N: usize> {
     /// What counters had counted that are others' now, or gone.
     ended: BTreeMap<K, [u64; N]>,
-    /// By the counter's number.
-    held: Vec<Held<K, N>>,
-}
-
-/// Whose a counter is.
-#[derive(Clone, Debug)]
-struct Held<K, const N: usize> {
-    by: Option<K>,
-    /// What it stood at when its holder got it.
-    since: [u64; N],
+    /// Whose a counter is, by its number.
+    held: Vec<Option<K>>,
+    /// What a counter stood at when its holder got it; few have had another one before.
+    since: BTreeMap<u32, [u64; N]>,
 }
 
 impl<K, const N: usize> Default for Tally<K, N> {
     fn default() -> Self {
-        Self { ended: BTreeMap::new(), held: Vec::new() }
+        Self { ended: BTreeMap::new(), held: Vec::new(), since: BTreeMap::new() }
     }
 }
 
@@ -58,23 +52,21 @@ impl<K: Ord + Clone, const N: usize> Tally<K, N> {
     pub fn hold(&mut self, counter: u32, key: K) {
         let counter = counter as usize;
         if self.held.len() <= counter {
-            self.held.resize_with(counter + 1, || Held { by: None, since: [0; N] });
+            self.held.resize_with(counter + 1, || None);
         }
-        self.held[counter].by = Some(key);
+        self.held[counter] = Some(key);
     }
 
     /// Whose a counter is.
     pub fn holder(&self, counter: u32) -> Option<&K> {
-        self.held.get(counter as usize)?.by.as_ref()
+        self.held.get(counter as usize)?.as_ref()
     }
 
     /// A counter, which stands at this, counts for nobody any more.
     pub fn release(&mut self, counter: u32, now: [u64; N]) {
-        let Some(held) = self.held.get_mut(counter as usize) else { return };
-        if let Some(key) = held.by.take() {
-            add(self.ended.entry(key).or_insert([0; N]), &now, &held.since);
-        }
-        held.since = now;
+        let Some(key) = self.held.get_mut(counter as usize).and_then(Option::take) else { return };
+        let since = self.since.insert(counter, now).unwrap_or([0; N]);
+        add(self.ended.entry(key).or_insert([0; N]), &now, &since);
     }
 
     /// Keeps the sums of these keys, and of those that hold a counter.
@@ -86,8 +78,9 @@ impl<K: Ord + Clone, const N: usize> Tally<K, N> {
     pub fn sums(&self, now: impl Fn(u32) -> [u64; N]) -> BTreeMap<K, [u64; N]> {
         let mut sums = self.ended.clone();
         for (counter, held) in (0..).zip(&self.held) {
-            if let Some(key) = &held.by {
-                add(sums.entry(key.clone()).or_insert([0; N]), &now(counter), &held.since);
+            if let Some(key) = held {
+                let since = self.since.get(&counter).unwrap_or(&[0; N]);
+                add(sums.entry(key.clone()).or_insert([0; N]), &now(counter), since);
             }
         }
         sums
