@@ -57,7 +57,7 @@ static NOT_SERVED: HashMap<u64, u8, { LEFT_OUT as usize }, GROWS> = HashMap::new
 /// Clients that keep their endpoint; none where no Service is sticky.
 #[btf_map]
 static CLIENT_TABLE: ArrayOfMaps<LruHashMap<Client, Kept, { CLIENTS as usize }>, 1> = ArrayOfMaps::new();
-/// The cookie of a TCP socket → what it was told. A place here costs a tenth of one that hangs at the socket.
+/// The cookie of a TCP socket → what it was told. A place here costs less than one that hangs at the socket.
 #[btf_map]
 static TOLD: HashMap<u64, Told, { CONNECTIONS as usize }, GROWS> = HashMap::new();
 /// What a connected UDP socket was told, and a TCP socket that found no place in the map before.

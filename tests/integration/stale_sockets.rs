@@ -148,6 +148,20 @@ fn a_socket_that_never_asked_a_service_is_left_alone() -> Outcomes {
     Ok(())
 }
 
+/// What a socket was told before does not count once it is connected to something else.
+#[test]
+fn a_socket_that_left_its_service_is_left_alone() -> Outcomes {
+    let stage = Stage::new()?;
+    let pod = stage.client.namespace();
+    let (left, served) = (Resolver::connect(pod, V4)?, Resolver::connect(pod, V4)?);
+    assert_eq!((left.ask()?, served.ask()?), ("dns-1".to_owned(), "dns-1".to_owned()));
+    left.socket.connect(SocketAddr::new(stage.dns[1].addresses()[0], TARGET))?;
+    put_endpoint(&stage.manifests, &stage.dns[1])?;
+    end(&served)?;
+    assert_eq!(left.ask()?, "dns-2");
+    Ok(())
+}
+
 /// ebpf:6.4: its last part.
 #[test]
 fn an_unconnected_socket_goes_on_with_the_next_endpoint() -> Outcomes {

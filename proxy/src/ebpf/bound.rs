@@ -12,7 +12,8 @@ use crate::conntrack::FlowTable;
 use crate::model::Protocol;
 use heddle_ebpf::abi;
 use heddle_netlink::conntrack::{Filter, Flow, Tuple};
-use heddle_netlink::{Error, Family, Socket, address, diagnosis};
+use heddle_netlink::diagnosis::{self, Open};
+use heddle_netlink::{Error, Family, Socket, address};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -59,10 +60,11 @@ impl Bound {
         Ok(all)
     }
 
-    /// Closes these sockets of one namespace; returns how many there still were.
-    fn close(&mut self, namespace: u64, sockets: &BTreeSet<u64>) -> Result<usize, Error> {
+    /// Closes these sockets of one namespace, as far as they are still connected to what they were told; returns how many there were.
+    fn close(&mut self, namespace: u64, sockets: &BTreeMap<u64, SocketAddr>) -> Result<usize, Error> {
         let Some(mut inside) = self.namespaces.diagnosis(namespace)? else { return Ok(0) };
-        let open = diagnosis::list(&mut inside, self.protocol, |open| sockets.contains(&open.cookie))?;
+        let is_stale = |open: &Open| sockets.get(&open.cookie) == Some(&open.remote);
+        let open = diagnosis::list(&mut inside, self.protocol, is_stale)?;
         open.iter().try_fold(0, |closed, open| Ok(closed + usize::from(open.close(&mut inside)?)))
     }
 }
@@ -87,9 +89,10 @@ impl FlowTable for Bound {
     }
 
     fn forget(&mut self, flows: &[Flow]) -> Result<usize, Error> {
-        let mut stale: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
-        for flow in flows.iter().filter_map(|flow| self.listed.get(flow.id as usize)) {
-            stale.entry(flow.namespace).or_default().insert(flow.socket);
+        let mut stale: BTreeMap<u64, BTreeMap<u64, SocketAddr>> = BTreeMap::new();
+        for flow in flows {
+            let Some(socket) = self.listed.get(flow.id as usize) else { continue };
+            stale.entry(socket.namespace).or_default().insert(socket.socket, flow.reply.source);
         }
         stale.iter().try_fold(0, |closed, (namespace, sockets)| Ok(closed + self.close(*namespace, sockets)?))
     }
