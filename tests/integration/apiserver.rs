@@ -375,3 +375,42 @@ fn a_namespace_takes_its_objects_with_it() -> Outcome {
     assert_eq!(watch.next_named()?, ("DELETED".into(), "web".into()));
     Ok(())
 }
+
+#[test]
+fn slices_are_read_in_the_version_before_as_proxies_of_kubernetes_1_20_do() -> Outcome {
+    let client = Client::start()?;
+    let groups = client.get("/apis/discovery.k8s.io")?.1;
+    let versions = groups["versions"].as_array().ok_or("no versions")?.iter().map(|it| &it["version"]);
+    assert_eq!(versions.collect::<Vec<_>>(), ["v1", "v1beta1"]);
+    assert_eq!(groups["preferredVersion"]["version"], "v1");
+    let endpoint = json!({
+        "addresses": ["10.0.0.1"], "nodeName": "node-1", "zone": "west", "deprecatedTopology": {"rack": "7"},
+    });
+    let slice = json!({
+        "metadata": {"name": "web-1"}, "addressType": "IPv4", "endpoints": [endpoint], "ports": [],
+    });
+    let newer = "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices";
+    let older = "/apis/discovery.k8s.io/v1beta1/namespaces/shop/endpointslices";
+    let mut watch = client.watch(&format!("{older}?watch=true"))?;
+    let made = client.post(newer, &slice)?.1;
+    let (_, seen) = watch.next()?.ok_or("the watch has ended")?;
+    let topology =
+        json!({"rack": "7", "topology.kubernetes.io/zone": "west", "kubernetes.io/hostname": "node-1"});
+    assert_eq!(
+        seen["endpoints"],
+        json!([{"addresses": ["10.0.0.1"], "nodeName": "node-1", "topology": topology}])
+    );
+    assert_eq!(
+        (&seen["apiVersion"], &seen["metadata"]),
+        (&json!("discovery.k8s.io/v1beta1"), &made["metadata"])
+    );
+    assert_eq!(client.get(&format!("{older}/web-1"))?, (200, seen.clone()));
+    let list = client.get(older)?.1;
+    assert_eq!(
+        (&list["apiVersion"], &list["items"][0]["endpoints"]),
+        (&seen["apiVersion"], &seen["endpoints"])
+    );
+    assert_eq!(client.get(&format!("{newer}/web-1"))?.1["endpoints"], made["endpoints"]);
+    assert_eq!(client.delete(&format!("{older}/web-1"))?.0, 405);
+    Ok(())
+}

@@ -114,7 +114,8 @@ async fn act(
             fetch(shared, &target, &query, encoding)
         };
     }
-    if !matches!(method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE) {
+    let writes = matches!(method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
+    if !writes || target.resource.convert.is_some() {
         return Err(Refusal::method_not_allowed());
     }
     let body = read_body(request).await?;

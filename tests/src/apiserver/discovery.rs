@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 use super::resource::{ALL, Resource};
 
 const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// Those of a version that is not stored.
+const READING: &[&str] = &["get", "list", "watch"];
 
 /// The document at a path, if it is one of discovery's.
 pub(crate) fn find(segments: &[&str]) -> Option<Value> {
@@ -52,8 +54,14 @@ fn groups() -> Vec<&'static Resource> {
 }
 
 fn group(resource: &Resource) -> Value {
-    let version = json!({"groupVersion": resource.api_version(), "version": resource.version});
-    json!({"name": resource.group, "versions": [version], "preferredVersion": version})
+    let mut versions: Vec<Value> = Vec::new();
+    for it in ALL.iter().filter(|it| it.group == resource.group) {
+        let version = json!({"groupVersion": it.api_version(), "version": it.version});
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    json!({"name": resource.group, "preferredVersion": versions[0], "versions": versions})
 }
 
 fn resources(group: &str, version: &str) -> Option<Value> {
@@ -61,7 +69,7 @@ fn resources(group: &str, version: &str) -> Option<Value> {
     for it in ALL.iter().filter(|it| it.group == group && it.version == version) {
         entries.push(json!({
             "name": it.plural, "singularName": it.singular, "namespaced": it.namespaced, "kind": it.kind,
-            "verbs": VERBS, "shortNames": it.short, "categories": if ["pods", "services"].contains(&it.plural) { &["all"][..] } else { &[] },
+            "verbs": if it.convert.is_some() { READING } else { VERBS }, "shortNames": it.short, "categories": if ["pods", "services"].contains(&it.plural) { &["all"][..] } else { &[] },
         }));
         if it.status {
             entries.push(json!({

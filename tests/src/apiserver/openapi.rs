@@ -26,16 +26,15 @@ pub(crate) fn v2() -> Vec<u8> {
 pub(crate) fn find_v3(segments: &[&str]) -> Option<Value> {
     match segments {
         ["openapi", "v3"] => {
-            let one = |resource: &&Resource| {
+            let one = |resource: &Resource| {
                 let path = root(resource);
                 (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}")}))
             };
-            Some(json!({"paths": ALL.iter().map(one).collect::<Map<_, _>>()}))
+            Some(json!({"paths": written().map(one).collect::<Map<_, _>>()}))
         }
         ["openapi", "v3", rest @ ..] => {
             let root_asked = rest.join("/");
-            let paths: Map<_, _> =
-                ALL.iter().filter(|it| root(it) == root_asked).map(|it| patch_of(it)).collect();
+            let paths: Map<_, _> = written().filter(|it| root(it) == root_asked).map(patch_of).collect();
             let info = json!({"title": "heddle", "version": "1"});
             let document =
                 json!({"openapi": "3.0.0", "info": info, "paths": &paths, "components": {"schemas": {}}});
@@ -43,6 +42,11 @@ pub(crate) fn find_v3(segments: &[&str]) -> Option<Value> {
         }
         _ => None,
     }
+}
+
+/// What there is nothing to say of cannot be patched.
+fn written() -> impl Iterator<Item = &'static Resource> {
+    ALL.iter().copied().filter(|it| it.convert.is_none())
 }
 
 fn root(resource: &Resource) -> String {

@@ -90,7 +90,7 @@ fn read_token(resource: &Resource, token: &str) -> Result<(u64, Key), Refusal> {
 /// A list object. Its items do not repeat kind and version, as the real server's do not.
 pub(crate) fn to_list(resource: &Resource, page: &Page) -> Value {
     let items = page.objects.iter().map(|object| {
-        let mut item = Value::clone(object);
+        let mut item = resource.shown(object);
         if let Value::Object(fields) = &mut item {
             fields.retain(|field, _| field != "kind" && field != "apiVersion");
         }

@@ -40,6 +40,8 @@ pub(crate) struct Resource {
     pub(crate) admit: fn(&mut Admission<'_>) -> Vec<Cause>,
     /// What an object holds that no other may hold.
     pub(crate) claims: fn(&Value) -> Vec<Claim>,
+    /// Makes an object of this version of a stored one, which is of another. Whoever asks for this version can only read.
+    pub(crate) convert: Option<fn(&mut Value)>,
 }
 
 /// An object on its way into the store.
@@ -96,6 +98,16 @@ impl Resource {
             format!("{}/{}", self.group, self.version)
         }
     }
+
+    /// A stored object as those see it who ask for this version.
+    pub(crate) fn shown(&self, object: &Value) -> Value {
+        let mut shown = object.clone();
+        if let Some(convert) = self.convert {
+            convert(&mut shown);
+            shown["apiVersion"] = Value::from(self.api_version());
+        }
+        shown
+    }
 }
 
 /// Every kind that is served, in the order of discovery.
@@ -106,6 +118,7 @@ pub(crate) const ALL: &[&Resource] = &[
     &kinds::pod::RESOURCE,
     &kinds::service::RESOURCE,
     &kinds::endpointslice::RESOURCE,
+    &kinds::endpointslice::OLDER,
     &kinds::networkpolicy::RESOURCE,
     &kinds::servicecidr::RESOURCE,
     &kinds::event::NEWER,
@@ -121,13 +134,14 @@ pub(crate) fn find_by_path(group: &str, version: &str, plural: &str) -> Option<&
     ALL.iter().copied().find(|it| it.group == group && it.version == version && it.plural == plural)
 }
 
-/// The resource of an object, by its `apiVersion` and `kind`.
+/// The resource of an object to be stored, by its `apiVersion` and `kind`.
 pub(crate) fn find_by_kind(api_version: &str, kind: &str) -> Option<&'static Resource> {
-    ALL.iter().copied().find(|it| it.kind == kind && it.api_version() == api_version)
+    let mut stored = ALL.iter().copied().filter(|it| it.convert.is_none());
+    stored.find(|it| it.kind == kind && it.api_version() == api_version)
 }
 
-/// The resource whose plural it is; Rust callers need not say the group, since no two kinds here share a word (but Event, which is
-/// one kind).
+/// The resource whose plural it is; Rust callers need not say the group, since no two kinds here share a word. Of Event and
+/// EndpointSlice, which have two resources each, it is the one that is stored.
 pub(crate) fn find_by_plural(plural: &str) -> Option<&'static Resource> {
     ALL.iter().copied().find(|it| it.plural == plural)
 }

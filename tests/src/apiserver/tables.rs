@@ -62,7 +62,7 @@ impl Encoding {
     /// One object. Only the first table of a watch repeats the columns (`headed`).
     pub(crate) fn encode_one(self, resource: &Resource, object: &Value, headed: bool) -> Value {
         match self {
-            Self::Plain => object.clone(),
+            Self::Plain => resource.shown(object),
             Self::Table(rows) => {
                 let metadata = json!({"resourceVersion": text(object, "metadata.resourceVersion")});
                 table(resource, &metadata, &[row(resource, object, rows)], headed)
@@ -98,7 +98,7 @@ fn row(resource: &Resource, object: &Value, rows: Rows) -> Value {
         Rows::Metadata => json!({
             "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"],
         }),
-        Rows::Object => object.clone(),
+        Rows::Object => resource.shown(object),
     };
     json!({"cells": line, "object": carried})
 }

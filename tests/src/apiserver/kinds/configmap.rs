@@ -24,4 +24,5 @@ pub(crate) const RESOURCE: Resource = Resource {
     ],
     admit: |_| Vec::new(),
     claims: |_| Vec::new(),
+    convert: None,
 };

@@ -19,6 +19,7 @@ pub(crate) const RESOURCE: Resource = Resource {
     columns: &[Column::NAME, Column::AGE],
     admit,
     claims: |_| Vec::new(),
+    convert: None,
 };
 
 /// A set whose pods it would not find is refused.

@@ -1,10 +1,10 @@
-//! EndpointSlice.
+//! EndpointSlice, in the version that is stored and in the one before, which can be read.
 
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use super::super::paths::{items, items_mut, set_default, text, texts};
+use super::super::paths::{items, items_mut, remove, set_default, text, texts};
 use super::super::refusal::Cause;
 use super::super::resource::{Admission, Column, Resource};
 use super::service_checks::is_port_number;
@@ -28,7 +28,29 @@ pub(crate) const RESOURCE: Resource = Resource {
     ],
     admit,
     claims: |_| Vec::new(),
+    convert: None,
 };
+
+/// What proxies of Kubernetes 1.20 and before read.
+pub(crate) const OLDER: Resource = Resource { version: "v1beta1", convert: Some(convert), ..RESOURCE };
+
+/// Where an endpoint is was one map of labels, which held the node too.
+fn convert(slice: &mut Value) {
+    for endpoint in items_mut(slice, "endpoints") {
+        let mut topology =
+            remove(endpoint, "deprecatedTopology").filter(Value::is_object).unwrap_or_else(|| json!({}));
+        if let Some(zone) = remove(endpoint, "zone") {
+            topology["topology.kubernetes.io/zone"] = zone;
+        }
+        let node = endpoint["nodeName"].clone();
+        if !node.is_null() && topology["kubernetes.io/hostname"].is_null() {
+            topology["kubernetes.io/hostname"] = node;
+        }
+        if topology.as_object().is_some_and(|labels| !labels.is_empty()) {
+            endpoint["topology"] = topology;
+        }
+    }
+}
 
 fn admit(admission: &mut Admission<'_>) -> Vec<Cause> {
     let (slice, old) = (&mut *admission.object, admission.old);

@@ -34,6 +34,7 @@ pub(crate) const RESOURCE: Resource = Resource {
     columns: COLUMNS,
     admit: |_| Vec::new(),
     claims: |_| Vec::new(),
+    convert: None,
 };
 
 /// Shares its store with the core group's, which has the same plural.

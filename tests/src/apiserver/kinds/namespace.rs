@@ -31,4 +31,5 @@ pub(crate) const RESOURCE: Resource = Resource {
         Vec::new()
     },
     claims: |_| Vec::new(),
+    convert: None,
 };

@@ -31,6 +31,7 @@ pub(crate) const RESOURCE: Resource = Resource {
         Vec::new()
     },
     claims: |_| Vec::new(),
+    convert: None,
 };
 
 fn selected(policy: &Value) -> String {

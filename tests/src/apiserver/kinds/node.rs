@@ -37,6 +37,7 @@ pub(crate) const RESOURCE: Resource = Resource {
     ],
     admit: |_| Vec::new(),
     claims: |_| Vec::new(),
+    convert: None,
 };
 
 fn status(node: &Value) -> String {

@@ -28,6 +28,7 @@ pub(crate) const RESOURCE: Resource = Resource {
     ],
     admit,
     claims: |_| Vec::new(),
+    convert: None,
 };
 
 fn admit(admission: &mut Admission<'_>) -> Vec<Cause> {

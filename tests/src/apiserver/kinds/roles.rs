@@ -16,6 +16,7 @@ pub(crate) const ACCOUNT: Resource = Resource {
     columns: &[Column::NAME, Column::AGE],
     admit: |_| Vec::new(),
     claims: |_| Vec::new(),
+    convert: None,
 };
 
 pub(crate) const ROLE: Resource = Resource {

@@ -24,6 +24,7 @@ pub(crate) const RESOURCE: Resource = Resource {
     columns: COLUMNS,
     admit,
     claims,
+    convert: None,
 };
 
 const COLUMNS: &[Column] = &[
