@@ -1,7 +1,7 @@
 //! CPU time and memory of a program with all that it has started, from `/proc`.
 //!
-//! A child that has ended counts with whoever waited for it; one whose parent has ended is nobody's any more. Memory that two of them
-//! share counts twice.
+//! A child that has ended counts with whoever waited for it; one whose parent has ended is nobody's any more. Memory that two programs
+//! share counts twice; a copy that a program has made of itself, on the way to start another one, has no memory of its own.
 
 use crate::Failure;
 use std::fs;
@@ -33,10 +33,13 @@ impl Usage {
     pub fn of(process: u32) -> Result<Self, Failure> {
         let mut sum = Self::one(process)?;
         // Those that end while somebody looks are not there any more.
-        for other in descendants(process).into_iter().filter_map(|child| Self::one(child).ok()) {
+        for child in descendants(process) {
+            let Ok(other) = Self::one(child) else { continue };
             sum.cpu += other.cpu;
-            sum.now += other.now;
-            sum.own += other.own;
+            if !is_copy(child) {
+                sum.now += other.now;
+                sum.own += other.own;
+            }
         }
         Ok(sum)
     }
@@ -120,10 +123,24 @@ fn descendants(process: u32) -> Vec<u32> {
     children.flat_map(|child| [child].into_iter().chain(descendants(child))).collect()
 }
 
-/// CPU time in a line of `stat`: of the process, and of its children that it has waited for. The name before may hold anything.
+/// Whether a process runs nothing but what its parent does: it was forked, and has not called `exec` yet. Each call of that puts
+/// the stack elsewhere.
+fn is_copy(process: u32) -> bool {
+    let stat = |process: &str| fs::read_to_string(format!("/proc/{process}/stat")).ok();
+    let Some(this) = stat(&process.to_string()) else { return false };
+    let parent = fields(&this).and_then(|fields| stat(fields.get(1)?));
+    let stack = |stat: &str| fields(stat)?.get(25).map(|stack| (*stack).to_owned());
+    stack(&this).is_some_and(|stack_of_this| parent.as_deref().and_then(stack) == Some(stack_of_this))
+}
+
+/// What follows the name in a line of `stat`: the name may hold anything.
+fn fields(stat: &str) -> Option<Vec<&str>> {
+    Some(stat.rsplit_once(')')?.1.split_whitespace().collect())
+}
+
+/// CPU time in a line of `stat`: of the process, and of its children that it has waited for.
 fn seconds(stat: &str) -> Option<f64> {
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: f64 = fields.get(11..15)?.iter().filter_map(|field| field.parse::<f64>().ok()).sum();
+    let ticks: f64 = fields(stat)?.get(11..15)?.iter().filter_map(|field| field.parse::<f64>().ok()).sum();
     let a_second = u32::try_from(rustix::param::clock_ticks_per_second()).ok()?;
     Some(ticks / f64::from(a_second))
 }
@@ -139,6 +156,7 @@ fn megabytes(status: &str, field: &str) -> Option<f64> {
 mod tests {
     use super::*;
     use heddle_tests::namespace::Namespace;
+    use heddle_tests::patience::{PATIENCE, eventually};
     use heddle_tests::process::Invocation;
 
     #[test]
@@ -152,6 +170,20 @@ mod tests {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 1 2 3 4 20 0 1 0 100";
         let ticks = f64::from(u32::try_from(rustix::param::clock_ticks_per_second()).unwrap());
         assert_eq!(seconds(stat), Some(10.0 / ticks));
+    }
+
+    #[test]
+    fn a_copy_on_the_way_to_another_program_has_no_memory_of_its_own() {
+        let script = "(while [ -d /proc/$$ ]; do :; done) & wait";
+        let host = Namespace::new("usage").unwrap();
+        let shell = Invocation::foreign("/bin/sh").args(["-c", script]).start(&host).unwrap();
+        eventually("the copy", PATIENCE, || {
+            let copies = descendants(shell.id()).into_iter().filter(|child| is_copy(*child)).count();
+            let (all, alone) = (Usage::of(shell.id()).unwrap(), Usage::one(shell.id()).unwrap());
+            let is_alike = copies == 1 && (all.now, all.own) == (alone.now, alone.own);
+            if is_alike { Ok(()) } else { Err(format!("{copies} copies, {all:?} of which {alone:?}")) }
+        })
+        .unwrap();
     }
 
     #[test]
