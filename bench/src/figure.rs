@@ -108,6 +108,11 @@ impl Figure {
         (self.part, &self.workload, &self.unit) == (other.part, &other.workload, &other.unit)
     }
 
+    /// Whether it is CPU time, or a rate by it, which hardly minds what else the machine does.
+    pub fn is_of_cpu(&self) -> bool {
+        self.unit.ends_with("of CPU")
+    }
+
     /// The subject with its size: `heddle nft, 20 × 3`.
     pub fn who(&self) -> String {
         self.size.map_or_else(|| self.subject.clone(), |size| format!("{}, {size}", self.subject))

@@ -6,7 +6,7 @@ use crate::here;
 use crate::kube_proxy;
 use crate::output::Outputs;
 use crate::profile::Profile;
-use crate::run::{Plan, plan};
+use crate::run::plan::{self, More, Plan};
 use crate::subjects::Subject;
 use crate::subjects::stage::Nodes;
 use crate::workloads::Workload;
@@ -28,13 +28,22 @@ Examples:
   heddle-bench run --kube-proxy /usr/local/bin/kube-proxy --subjects direct,nft,kube-proxy-nftables
   heddle-bench run --here --kubeconfig /etc/kubernetes/admin.conf --html report.html";
 
+/// What a caller may rely on.
+const CODES: &str = "\
+Exit codes:
+    0  done; compared with an older report, nothing is worse
+    1  something is worse than in the older report, or falls short with --check
+    2  it could not be measured or compared, or the command line is wrong
+  125  too noisy to tell whether something is worse (git bisect run passes over it)
+  130  interrupted";
+
 /// Measures Service routing and CNI plugins in network namespaces of its own.
 ///
 /// Needs root, heddle-proxy and heddle-cni beside it, and nft and iptables for the rulesets that heddle is compared with. Nothing
 /// outside of its namespaces is touched, and nothing is left of them when it ends, however it ends. Interrupted with Ctrl-C or
 /// SIGTERM, it reports what it has measured so far and exits with 130.
 #[derive(Debug, Parser)]
-#[command(name = "heddle-bench", version, max_term_width = 100)]
+#[command(name = "heddle-bench", version, max_term_width = 100, after_help = CODES)]
 pub struct Flags {
     /// What to measure.
     #[command(subcommand)]
@@ -65,6 +74,10 @@ pub struct Amount {
     /// Only enough to see that everything works; the figures mean nothing.
     #[arg(long, global = true)]
     pub smallest: bool,
+    /// On the data plane so many times as many rounds, each of so small a part: what subjects differ by is told sooner on a machine with
+    /// other work, which slows down neighbours alike, while the slowest of a hundred is one of fewer.
+    #[arg(long, global = true, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub finer: u32,
 }
 
 /// What is measured.
@@ -79,7 +92,8 @@ pub enum Command {
         /// What `--json` wrote.
         file: PathBuf,
     },
-    /// Measures nothing: compares two saved reports, and exits with 1 when the new one is worse.
+    /// Measures nothing: compares two saved reports, and says by its exit code whether the new one is worse.
+    #[command(after_help = CODES)]
     Compare {
         /// What `--json` wrote before.
         old: PathBuf,
@@ -101,7 +115,7 @@ pub enum Section {
 
 /// A run's parts, and of whom and how much.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = METHOD)]
+#[command(after_help = format!("{METHOD}\n\n{CODES}"))]
 pub struct Run {
     /// Parts of the run.
     #[arg(
@@ -119,7 +133,7 @@ pub struct Run {
     pub kube_proxy: Option<PathBuf>,
     /// Measures the cluster that this machine or pod is in, in place of all that: connections to its Services, whoever serves them, and to
     /// their endpoints directly, from where it is started. Changes nothing.
-    #[arg(long, conflicts_with_all = ["only", "subjects", "kube_proxy", "workloads", "services", "endpoints", "nodes"])]
+    #[arg(long, conflicts_with_all = ["only", "subjects", "kube_proxy", "workloads", "services", "endpoints", "nodes", "rounds_at_most"])]
     pub here: bool,
     /// How `--here` reaches the API server; without it by the credentials of the pod that it runs in.
     #[arg(long, value_name = "FILE", requires = "here")]
@@ -139,6 +153,10 @@ pub struct Run {
     /// Rounds over all subjects; every second one goes backwards.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub rounds: Option<u32>,
+    /// Rounds at most: the data plane goes on until no median of CPU time may be off by more than half of `--threshold`. With `--against` and
+    /// without `--rounds` four times as many as usual, otherwise none more.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds_at_most: Option<u32>,
     /// Client and server are pods of one node or of two.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
     pub nodes: Option<u8>,
@@ -167,11 +185,18 @@ impl Amount {
 
     /// What the data plane does.
     pub fn plan(self) -> Plan {
-        match self {
+        let usual = match self {
             Self { smallest: true, .. } => Plan::smallest(),
             Self { full: true, .. } => Plan::full(),
             _ => Plan::quick(),
-        }
+        };
+        usual.finer(self.finer)
+    }
+
+    /// What the report calls it: `quick`, or `quick, finer by 10`, which is not to be compared with that.
+    pub fn name(self) -> String {
+        let name = self.profile().name;
+        if self.finer > 1 { format!("{name}, finer by {}", self.finer) } else { name.to_owned() }
     }
 }
 
@@ -180,8 +205,9 @@ impl Run {
     ///
     /// # Errors
     /// When there are not that many addresses.
-    pub fn plan(&self, amount: Amount) -> Result<Plan, Failure> {
+    pub fn plan(&self, amount: Amount, outputs: &Outputs) -> Result<Plan, Failure> {
         let usual = amount.plan();
+        let rounds = self.rounds.unwrap_or(usual.rounds);
         let or = |asked: &[u32], usual: Vec<u32>| if asked.is_empty() { usual } else { asked.to_vec() };
         let sizes = if self.services.is_empty() && self.endpoints.is_empty() {
             usual.sizes
@@ -196,11 +222,20 @@ impl Run {
             subjects: self.subjects(usual.subjects)?,
             workloads: if self.workloads.is_empty() { usual.workloads } else { self.workloads.clone() },
             sizes,
-            rounds: self.rounds.unwrap_or(usual.rounds),
+            rounds,
+            more: self.more(rounds, outputs),
             effort: usual.effort,
             nodes: if self.nodes == Some(2) { Nodes::Two } else { usual.nodes },
             kube_proxy: self.kube_proxy.clone(),
         })
+    }
+
+    /// The rounds that may follow.
+    fn more(&self, rounds: u32, outputs: &Outputs) -> More {
+        let usual = if outputs.against.is_some() && self.rounds.is_none() { 4 * rounds } else { rounds };
+        let most = self.rounds_at_most.unwrap_or(usual);
+        // The other report is off, too: this leaves it a little more than half.
+        More { rounds: most.saturating_sub(rounds), until: outputs.threshold / 100.0 / 2.0 }
     }
 
     /// What is measured of the cluster as it is, if that is asked for.
@@ -263,7 +298,7 @@ mod tests {
     fn plan(arguments: &[&str]) -> Plan {
         let flags = Flags::parse_from([&["heddle-bench", "run"], arguments].concat());
         let Command::Run(run) = &flags.command else { panic!("{flags:?}") };
-        run.plan(flags.amount).unwrap()
+        run.plan(flags.amount, &flags.outputs).unwrap()
     }
 
     #[test]
@@ -283,7 +318,16 @@ mod tests {
             "3",
         ]);
         assert_eq!(plan.subjects, [Subject::Direct, Subject::Tracked]);
-        assert_eq!((plan.sizes, plan.rounds), (vec![(7, 3).into()], 3));
+        assert_eq!((plan.sizes, plan.rounds, plan.more.rounds), (vec![(7, 3).into()], 3, 0));
         assert_eq!(plan.workloads, Plan::smallest().workloads);
+    }
+
+    #[test]
+    fn rounds_may_follow_where_a_comparison_needs_them_or_somebody_says_so() {
+        let more = |arguments: &[&str]| plan(arguments).more;
+        assert_eq!(more(&["--against", "old.json", "--threshold", "8"]), More { rounds: 27, until: 0.04 });
+        assert_eq!(more(&["--against", "old.json", "--rounds", "20"]).rounds, 0);
+        assert_eq!(more(&["--rounds", "20", "--rounds-at-most", "50"]).rounds, 30);
+        assert_eq!(more(&["--rounds", "20", "--rounds-at-most", "5"]).rounds, 0);
     }
 }

@@ -11,12 +11,15 @@ use heddle_bench::stats::Verdict;
 use std::io::{Write, stderr};
 use std::process::ExitCode;
 
+/// What diff ends with when it cannot compare: a failure is not what was looked for.
+const FAILED: u8 = 2;
+
 fn main() -> ExitCode {
     match work(&Flags::parse()) {
         Ok(code) => code,
         Err(error) => {
             let _ = writeln!(stderr(), "error: {}", with_causes(&error));
-            ExitCode::FAILURE
+            ExitCode::from(FAILED)
         }
     }
 }
@@ -25,7 +28,7 @@ fn work(flags: &Flags) -> Result<ExitCode, Failure> {
     match &flags.command {
         Command::Report { file } => flags.outputs.ready()?.deliver(&output::read(file)?),
         Command::Compare { old, new } => output::compare(old, new, flags.outputs.threshold),
-        Command::Run(run) => report(flags, &Parts::of(run, flags.amount)?),
+        Command::Run(run) => report(flags, &Parts::of(run, flags.amount, &flags.outputs)?),
         Command::Cni(cni) => report(flags, &Parts::of_plugins(cni, flags.amount)),
     }
 }
@@ -34,7 +37,7 @@ fn work(flags: &Flags) -> Result<ExitCode, Failure> {
 fn report(flags: &Flags, parts: &Parts) -> Result<ExitCode, Failure> {
     let outputs = flags.outputs.ready()?;
     let stop = Interrupt::watch()?;
-    let mut report = Report::new(flags.amount.profile().name, Environment::this(&flags.commit));
+    let mut report = Report::new(&flags.amount.name(), Environment::this(&flags.commit));
     let measured = parts.measure(&stop, &mut report);
     report.environment.end();
     report.interrupted = measured.is_err();

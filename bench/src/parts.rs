@@ -2,6 +2,7 @@
 
 use crate::flags::{Amount, Cni, Run, Section};
 use crate::interrupt::Interrupt;
+use crate::output::Outputs;
 use crate::profile::Profile;
 use crate::progress::Progress;
 use crate::report::Report;
@@ -25,8 +26,8 @@ impl Parts {
     ///
     /// # Errors
     /// When what is asked for cannot be measured.
-    pub fn of(asked: &Run, amount: Amount) -> Result<Self, Failure> {
-        let plan = asked.plan(amount)?;
+    pub fn of(asked: &Run, amount: Amount, outputs: &Outputs) -> Result<Self, Failure> {
+        let plan = asked.plan(amount, outputs)?;
         Ok(Self {
             sections: asked.only.clone(),
             profile: asked.profile(amount, &plan),

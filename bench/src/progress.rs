@@ -25,6 +25,11 @@ impl Progress {
         Self { stop: stop.clone(), start: Instant::now(), whole, begun: 0.0, current: 0.0 }
     }
 
+    /// Everything may take so many seconds more.
+    pub fn grow(&mut self, seconds: f64) {
+        self.whole += seconds;
+    }
+
     /// A step begins that may take so many seconds.
     ///
     /// # Errors

@@ -4,15 +4,24 @@
 //! hold: its median moved by more than the threshold, and chance alone gives a figure like that less than once in a hundred
 //! comparisons of whole reports ([`rank`]). What others are compared with (`direct`, the load generator) is the yardstick:
 //! when it moved, the machine did. Invariant: the same two reports give the same answer.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`rank`] | how often chance gives two samples like these |
+//! | [`answer`] | what a comparison comes to |
+//! | `told` | a comparison in words |
 
+pub mod answer;
 pub mod rank;
+mod told;
+
+pub use answer::{Answer, Blur, Why, is_clear};
 
 use crate::cluster::Size;
 use crate::figure::{Better, Figure, Part};
-use crate::report::{Report, short};
+use crate::report::Report;
 use crate::stats::{Spread, noise, permille};
 use rank::{Samples, blocks, false_discoveries};
-use std::fmt;
 
 /// The threshold when nobody names another, as a share.
 pub const THRESHOLD: f64 = 0.05;
@@ -24,6 +33,9 @@ const FEW: f64 = 3.0;
 /// The events of a distribution are those of one start of a process, and how far two starts lie apart nobody measured: a share that
 /// is more than what was seen between two runs of the same programs, 63 % beside other work.
 const START: f64 = 1.0;
+/// How much of the machine's own move a ratio lets through, by that of its base: what needs more of the caches minds a busy neighbour more.
+/// Two runs of the same programs, of which other work slowed down one by 26 %, had ratios 7.5 % apart.
+const LEAK: f64 = 0.25;
 /// A figure whose median may be off by more than this share is not asked, so that it does not make the others less sure.
 const NOISIEST: f64 = 0.25;
 
@@ -57,8 +69,12 @@ pub struct Comparison {
     pub improvements: Vec<Change>,
     /// What moved by more than the threshold, while chance may do as much; those whose values do not overlap are printed.
     pub untold: Vec<Change>,
+    /// What decides and cannot be told: a change by the threshold could hide in its noise.
+    pub blurred: Vec<Blur>,
     /// What the older report has alone.
     pub missing: Vec<String>,
+    /// How many figures have values enough, and near enough, to tell chance from a change.
+    pub told: usize,
     /// How many figures both have.
     pub compared: usize,
 }
@@ -68,8 +84,8 @@ struct Pair<'a> {
     old: &'a Figure,
     unit: String,
     samples: Samples,
-    /// Of their own ratios, and so not moved by the machine.
-    is_ratio: bool,
+    /// Of ratios, how far their base moved, as a share: that is the machine's own move where they were measured.
+    base: Option<f64>,
 }
 
 /// Compares; `threshold` is a share.
@@ -93,8 +109,13 @@ pub fn compare(old: &Report, new: &Report, threshold: f64) -> Comparison {
     }
     let changes: Vec<Option<Change>> = judged.iter().map(|pair| pair.change(threshold, drift)).collect();
     let chances = changes.iter().flatten().filter_map(|change| change.chance).collect();
-    let level = false_discoveries(chances, judged.iter().filter(|pair| pair.can_tell()).count(), CHANCE);
-    changes.into_iter().flatten().for_each(|change| found.put(change, level));
+    found.told = judged.iter().filter(|pair| pair.can_tell()).count();
+    let level = false_discoveries(chances, found.told, CHANCE);
+    for (pair, change) in judged.iter().zip(changes) {
+        let is_sure = change.as_ref().is_some_and(|change| change.is_sure(level));
+        found.blurred.extend(pair.blur(threshold).filter(|_| !is_sure));
+        change.into_iter().for_each(|change| found.put(change, is_sure));
+    }
     found
 }
 
@@ -107,14 +128,15 @@ fn drift(yardsticks: &[Pair<'_>]) -> f64 {
 impl Pair<'_> {
     fn of<'a>(old: (&Report, &'a Figure), new: (&Report, &Figure)) -> Option<Pair<'a>> {
         let ratios = old.0.ratios(old.1).zip(new.0.ratios(new.1));
-        let base = old.1.part.base().unwrap_or_default();
-        let (unit, is_ratio) =
-            if ratios.is_some() { (format!("× {base}"), true) } else { (old.1.unit.clone(), false) };
+        let median = |of: (&Report, &Figure)| Some(of.0.base(of.1)?.spread()?.median);
+        let base = ratios.as_ref().and_then(|_| Some(times(median(old)?, median(new)?) - 1.0));
+        let name = old.1.part.base().unwrap_or_default();
+        let unit = if ratios.is_some() { format!("× {name}") } else { old.1.unit.clone() };
         let (before, after) = ratios.unwrap_or_else(|| (old.1.values.clone(), new.1.values.clone()));
         // Shares of a median that is nothing, or less, mean nothing.
         let is_positive = |values: &[f64]| permille(values, 500).is_some_and(|median| median > 0.0);
         let samples = Samples { before: blocks(&before), after: blocks(&after) };
-        (is_positive(&before) && is_positive(&after)).then_some(Pair { old: old.1, unit, samples, is_ratio })
+        (is_positive(&before) && is_positive(&after)).then_some(Pair { old: old.1, unit, samples, base })
     }
 
     /// Whether its values are enough, and near enough to each other, to tell chance from a change.
@@ -143,9 +165,11 @@ impl Pair<'_> {
         })
     }
 
-    /// How it moved, if that is by more than the threshold; what is no ratio, by more than that beyond what the machine did.
+    /// How it moved, if that is by more than the threshold beyond what the machine did, or of a ratio, beyond what that
+    /// lets through.
     fn change(&self, threshold: f64, drift: f64) -> Option<Change> {
-        let limit = if self.is_ratio { threshold } else { (1.0 + threshold) * (1.0 + drift) - 1.0 };
+        let by_machine = self.base.map_or(drift, |moved| moved * LEAK);
+        let limit = (1.0 + threshold) * (1.0 + by_machine) - 1.0;
         let limit = if self.old.rounds { limit } else { limit.max(START) };
         let change = self.moved().filter(|change| change.far() > 1.0 + limit)?;
         Some(Change { chance: self.can_tell().then(|| self.samples.chance()), ..change })
@@ -155,21 +179,29 @@ impl Pair<'_> {
 impl Change {
     /// How many times as much it is, or as little: twice as fast is as far as half as fast.
     fn far(&self) -> f64 {
-        (1.0 + self.worse).max(1.0 / (1.0 + self.worse))
+        times(1.0, 1.0 + self.worse)
+    }
+
+    /// Whether chance gives it no more often than `level`.
+    fn is_sure(&self, level: f64) -> bool {
+        let is_plain = self.apart && self.far() > FEW;
+        is_plain || self.chance.is_some_and(|chance| chance <= level)
     }
 }
 
 impl Comparison {
-    /// Puts a change where it belongs; it is sure when chance gives it no more often than `level`.
-    fn put(&mut self, change: Change, level: f64) {
-        let is_plain = change.apart && change.far() > FEW;
-        let is_sure = is_plain || change.chance.is_some_and(|chance| chance <= level);
+    fn put(&mut self, change: Change, is_sure: bool) {
         match (is_sure, change.worse > 0.0) {
             (false, _) => self.untold.push(change),
             (true, true) => self.regressions.push(change),
             (true, false) => self.improvements.push(change),
         }
     }
+}
+
+/// How many times as much one is as the other, whichever is more.
+fn times(this: f64, other: f64) -> f64 {
+    (this / other).max(other / this)
 }
 
 fn is_yardstick(figure: &Figure) -> bool {
@@ -197,36 +229,6 @@ fn warnings(old: &Report, new: &Report) -> Vec<String> {
         found.push("a run was interrupted: figures may be missing, or have fewer rounds".to_owned());
     }
     found
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (before, after) = (short(self.before), short(self.after));
-        let (share, word) = if self.worse > 0.0 { (self.worse, "worse") } else { (-self.worse, "better") };
-        write!(f, "{}: {before} → {after} {}, {:.1} % {word}", self.what, self.unit, share * 100.0)?;
-        match self.chance {
-            Some(chance) => write!(f, " (by chance: {chance:.0e})"),
-            None => write!(f, " (too few or too noisy to say how often by chance)"),
-        }
-    }
-}
-
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))?;
-        self.regressions.iter().try_for_each(|change| writeln!(f, "regression: {change}"))?;
-        self.improvements.iter().try_for_each(|change| writeln!(f, "improvement: {change}"))?;
-        // Where values overlap there may be hundreds, which say nothing but how noisy the machine was.
-        let mut apart = self.untold.iter().filter(|change| change.apart);
-        apart.try_for_each(|change| writeln!(f, "unsure: {change}"))?;
-        self.missing.iter().try_for_each(|what| writeln!(f, "missing: {what}"))?;
-        let (worse, better, untold) = (self.regressions.len(), self.improvements.len(), self.untold.len());
-        let (compared, missing) = (self.compared, self.missing.len());
-        writeln!(
-            f,
-            "{compared} figures compared: {worse} worse, {better} better, {untold} too noisy to tell, {missing} missing"
-        )
-    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,8 @@ use crate::figure::{Better, Figure, Part};
 use crate::interrupt::Interrupt;
 use crate::load::ceiling::Alone;
 use crate::progress::Progress;
-use crate::report::Report;
+use crate::regress;
+use crate::report::{Environment, Report};
 use crate::subjects::{Stage, Subject};
 use crate::workloads::{Effort, Way, Workload};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -118,8 +119,17 @@ fn run(
         course.forget();
         warm?;
     }
-    for round in 0..plan.rounds {
-        progress.step(&format!("round {} of {}", round + 1, plan.rounds), plan.round_weight())?;
+    let most = plan.rounds + plan.more.rounds;
+    for round in 0..most {
+        let mut what = format!("round {} of {}", round + 1, plan.rounds);
+        if round >= plan.rounds {
+            if is_clear(plan, courses) {
+                break;
+            }
+            what = format!("round {} of at most {most}, since some of it is noisy", round + 1);
+            progress.grow(plan.round_weight());
+        }
+        progress.step(&what, plan.round_weight())?;
         let mut order: Vec<&mut Course> = courses.iter_mut().collect();
         if round % 2 == 1 {
             order.reverse();
@@ -201,8 +211,20 @@ fn name(subject: Option<Subject>) -> &'static str {
     subject.map_or(GENERATOR, Subject::name)
 }
 
-/// Figures of one thing stand together; those that were not measured even once are none.
+/// Whether a comparison with another report will not need more rounds of this one.
+fn is_clear(plan: &Plan, courses: &[Course]) -> bool {
+    let mut report = Report::new("", Environment::default());
+    add_figures(plan, courses, &mut report);
+    regress::is_clear(&report, plan.more.until)
+}
+
 fn tell(plan: &Plan, courses: &[Course], report: &mut Report) {
+    add_figures(plan, courses, report);
+    claims::add(report);
+}
+
+/// Figures of one thing stand together; those that were not measured even once are none.
+fn add_figures(plan: &Plan, courses: &[Course], report: &mut Report) {
     let (alone, subjects) = courses.split_at(1);
     for courses in [alone, subjects] {
         for workload in &plan.workloads {
@@ -213,5 +235,4 @@ fn tell(plan: &Plan, courses: &[Course], report: &mut Report) {
             figures.filter(|figure| !figure.values.is_empty()).for_each(|figure| report.add(figure.clone()));
         }
     }
-    claims::add(report);
 }

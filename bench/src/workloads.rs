@@ -63,12 +63,18 @@ pub struct Effort {
 impl Effort {
     /// Enough before anything counts.
     pub fn warm_up(&self) -> Self {
-        let some = |count: u32| count.div_ceil(4);
+        self.part(4)
+    }
+
+    /// One of so many parts.
+    #[must_use]
+    pub fn part(&self, of: u32) -> Self {
+        let some = |count: u32| count.div_ceil(of);
         let Self { connections, requests, bytes, packets, calls } = *self;
         Self {
             connections: some(connections),
             requests: some(requests),
-            bytes: bytes.div_ceil(4),
+            bytes: bytes.div_ceil(of.into()),
             packets: some(packets),
             calls: some(calls),
         }

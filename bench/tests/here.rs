@@ -54,7 +54,7 @@ fn a_cluster_that_cannot_be_read_and_one_without_services_are_told_in_a_sentence
     let api = Api::open(ground.node(), [ground.node().object()]).unwrap();
     let ran = run(ground.node().namespace(), &["--kubeconfig", api.kubeconfig()]);
     let told = "error: no Service of this cluster has a cluster IP with a TCP port and ready endpoints";
-    assert_eq!((ran.status.code(), ran.stderr.lines().last()), (Some(1), Some(told)));
+    assert_eq!((ran.status.code(), ran.stderr.lines().last()), (Some(2), Some(told)));
     let ran = run(ground.node().namespace(), &["--kubeconfig", "/nowhere/kubeconfig"]);
     let told = ran.stderr.lines().last().unwrap_or_default();
     assert!(told.starts_with("error: ") && told.contains("/nowhere/kubeconfig"), "{}", ran.stderr);

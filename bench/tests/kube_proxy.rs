@@ -111,7 +111,7 @@ fn one_that_ends_at_once_is_told_in_a_sentence_with_its_last_words() {
     let stand_in =
         StandIn::that("echo Starting; echo 'E1130 \"command failed\" err=\"no such mode\"' >&2; exit 7");
     let ran = stand_in.measured(&["--only", "data-plane", "--subjects", "kube-proxy-iptables"]);
-    assert_eq!(ran.status.code(), Some(1));
+    assert_eq!(ran.status.code(), Some(2));
     let told = ran.stderr.lines().last().unwrap_or_default();
     let words =
         "kube-proxy ended with exit status: 7; its last words: E1130 \"command failed\" err=\"no such mode\"";

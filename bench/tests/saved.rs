@@ -19,6 +19,9 @@ impl Shelf {
         for (name, times) in [("old.json", 1.0), ("same.json", 1.01), ("slow.json", 1.2)] {
             shelf.put(name, &report(times));
         }
+        let noisy =
+            of(|usual| vec![usual, 1.6 * usual, 0.7 * usual, 1.3 * usual, usual, 0.8 * usual, 1.4 * usual]);
+        shelf.put("noisy.json", &noisy);
         shelf
     }
 
@@ -41,14 +44,19 @@ impl Shelf {
 }
 
 fn report(times: f64) -> Report {
-    let rounds = |usual: f64| {
-        (0..12).map(|round| usual * (1.0 + 0.004 * f64::from(round * 5 % 12))).collect::<Vec<_>>()
-    };
+    of(|usual| {
+        let times = if usual > 20.0 { times } else { 1.0 };
+        (0..12).map(|round| usual * times * (1.0 + 0.004 * f64::from(round * 5 % 12))).collect()
+    })
+}
+
+/// With so many microseconds in each round, of what usually takes so many.
+fn of(rounds: impl Fn(f64) -> Vec<f64>) -> Report {
     let mut report = Report::new("test", Environment::default());
     let connection = |subject| Figure::new(Part::DataPlane, "new connection", subject);
-    report.add(connection("direct").less("µs", &rounds(20.0)));
-    let these: Vec<f64> = rounds(24.0).iter().rev().map(|value| value * times).collect();
-    report.add(connection("heddle nft").less("µs", &these));
+    report.add(connection("direct").less("µs of CPU", &rounds(20.0)));
+    let these: Vec<f64> = rounds(24.0).into_iter().rev().collect();
+    report.add(connection("heddle nft").less("µs of CPU", &these));
     report
 }
 
@@ -72,6 +80,20 @@ fn the_same_is_no_regression_and_what_is_slower_fails_with_a_line_for_each() {
 }
 
 #[test]
+fn what_is_too_noisy_to_tell_is_neither_a_success_nor_a_regression() {
+    let shelf = Shelf::new();
+    for (old, new) in [("old.json", "noisy.json"), ("noisy.json", "old.json")] {
+        let noisy = shelf.bench(&["compare", old, new]);
+        assert_eq!(noisy.status.code(), Some(125), "{noisy:?}");
+        assert!(noisy.stdout.starts_with("noisy: data plane: new connection: heddle nft: "), "{noisy:?}");
+        assert!(
+            noisy.stdout.ends_with("answer: too noisy to tell whether something is worse\n"),
+            "{noisy:?}"
+        );
+    }
+}
+
+#[test]
 fn a_saved_report_is_shown_again_in_every_form() {
     let shelf = Shelf::new();
     let shown = shelf.bench(&[
@@ -84,7 +106,7 @@ fn a_saved_report_is_shown_again_in_every_form() {
         "--html",
         "a.html",
     ]);
-    assert!(shown.status.success() && shown.stdout.contains("new connection, µs"), "{shown:?}");
+    assert!(shown.status.success() && shown.stdout.contains("new connection, µs of CPU"), "{shown:?}");
     let read = |name| fs::read_to_string(shelf.file(name)).unwrap();
     assert_eq!(json::read(&read("again.json")).unwrap(), json::read(&read("slow.json")).unwrap());
     assert!(read("a.md").contains("| heddle nft |") && read("a.html").contains("<h3>new connection</h3>"));
@@ -100,7 +122,7 @@ fn a_broken_report_is_told_in_one_line() {
         [["compare", "old.json", "bad.json"].as_slice(), &["report", "bad.json"], &["report", "none.json"]]
     {
         let failed = shelf.bench(arguments);
-        assert!(!failed.status.success() && failed.stderr.lines().count() == 1, "{failed:?}");
+        assert!(failed.status.code() == Some(2) && failed.stderr.lines().count() == 1, "{failed:?}");
         assert!(failed.stderr.starts_with("error: read "), "{failed:?}");
     }
     let first = shelf.bench(&["run", "--smallest", "--against", "none.json"]);

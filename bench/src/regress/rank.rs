@@ -9,6 +9,8 @@ use crate::stats::permille;
 
 /// More values of one sample are put into blocks.
 const MOST: usize = 24;
+/// So many blocks.
+const BLOCKS: usize = 12;
 
 /// Values before and after.
 pub(super) struct Samples {
@@ -23,7 +25,7 @@ pub(super) fn blocks(values: &[f64]) -> Vec<f64> {
     if measured.len() <= MOST {
         return measured;
     }
-    let length = measured.len().div_ceil(MOST);
+    let length = measured.len().div_ceil(BLOCKS);
     measured.chunks(length).filter_map(|block| permille(block, 500)).collect()
 }
 
@@ -127,6 +129,6 @@ mod tests {
     fn many_values_become_blocks_of_neighbours() {
         let values: Vec<f64> = (0..300).map(f64::from).collect();
         let blocks = blocks(&values);
-        assert_eq!((blocks.len(), blocks[0]), (24, 6.0));
+        assert_eq!((blocks.len(), blocks[0]), (12, 12.0));
     }
 }

@@ -86,7 +86,7 @@ proptest! {
 fn a_report_is_no_regression_of_itself() {
     let one = report(7, 1.0, 0.0);
     let found = compare(&one, &one, 0.0);
-    assert_eq!(found, Comparison { compared: 14, ..Comparison::default() });
+    assert_eq!(found, Comparison { compared: 14, told: 7, ..Comparison::default() });
 }
 
 #[test]
@@ -165,4 +165,75 @@ fn what_is_missing_and_another_machine_are_named() {
     {
         assert!(text.contains(expected), "{expected} is not in\n{text}");
     }
+}
+
+/// Of `direct` and of a subject, whose ratios are these.
+fn ratios(unit: &str, values: &[f64]) -> Report {
+    let mut report = Report::new("test", Environment::default());
+    let connection = |subject| Figure::new(Part::DataPlane, "new connection", subject);
+    report.add(connection("direct").less(unit, &vec![1.0; values.len()]));
+    report.add(connection("heddle nft").less(unit, values));
+    report
+}
+
+const CALM: [f64; 9] = [1.20, 1.21, 1.19, 1.20, 1.22, 1.18, 1.21, 1.20, 1.19];
+const WILD: [f64; 9] = [1.20, 1.60, 0.90, 1.40, 1.10, 1.80, 1.00, 1.20, 1.30];
+
+#[test]
+fn noise_that_could_hide_a_change_of_cpu_time_is_no_success() {
+    let answer = |old: &Report, new: &Report| compare(old, new, THRESHOLD).answer();
+    let [calm, wild] = [CALM, WILD].map(|values| ratios("µs of CPU", &values));
+    assert_eq!(answer(&calm, &calm), Answer::NotWorse);
+    assert_eq!((answer(&calm, &wild), answer(&wild, &calm)), (Answer::Untold, Answer::Untold));
+    let slow = ratios("µs of CPU", &CALM.map(|value| 1.2 * value));
+    assert_eq!((answer(&calm, &slow), answer(&slow, &calm)), (Answer::Worse, Answer::NotWorse));
+    assert_eq!(answer(&wild, &ratios("µs of CPU", &WILD.map(|value| 9.0 * value))), Answer::Worse);
+}
+
+#[test]
+fn times_by_the_clock_may_be_noisy_beside_cpu_time() {
+    let with_clock = |values: &[f64]| {
+        let mut report = ratios("µs of CPU", &CALM);
+        report.figures.extend(ratios("µs", values).figures);
+        report
+    };
+    let found = compare(&with_clock(&CALM), &with_clock(&WILD), THRESHOLD);
+    assert_eq!((found.answer(), found.blurred), (Answer::NotWorse, Vec::new()));
+}
+
+#[test]
+fn too_few_rounds_and_nothing_in_common_are_no_success() {
+    let few = ratios("µs of CPU", &CALM[..3]);
+    let found = compare(&few, &few, THRESHOLD);
+    assert_eq!((found.answer(), found.blurred[0].why), (Answer::Untold, Why::Few));
+    assert!(
+        found.to_string().contains("noisy: data plane: new connection: heddle nft: too few rounds"),
+        "{found}"
+    );
+    let other = Report::new("test", Environment::default());
+    assert_eq!(compare(&few, &other, THRESHOLD).answer(), Answer::Untold);
+}
+
+#[test]
+fn a_report_is_clear_once_medians_of_cpu_time_are_known() {
+    let [calm, wild] = [CALM, WILD].map(|values| ratios("µs of CPU", &values));
+    assert!(is_clear(&calm, 0.025) && !is_clear(&wild, 0.025));
+    assert!(is_clear(&ratios("µs", &WILD), 0.025), "the clock is not asked");
+    assert!(!is_clear(&ratios("µs of CPU", &CALM[..3]), 0.025), "three rounds say nothing");
+}
+
+#[test]
+fn a_ratio_is_judged_by_what_its_own_base_moved() {
+    let on = |speed: f64, tails: f64, times: f64| {
+        let mut report = ratios("µs of CPU", &CALM.map(|value| times * value));
+        report.figures.iter_mut().flat_map(|figure| &mut figure.values).for_each(|value| *value *= speed);
+        for workload in ["p90", "p99"] {
+            report.add(Figure::new(Part::DataPlane, workload, "direct").less("µs", &[tails; 9]));
+        }
+        report
+    };
+    let answer = |new: &Report| compare(&on(1.0, 1.0, 1.0), new, THRESHOLD).answer();
+    assert_eq!(answer(&on(1.0, 5.0, 1.2)), Answer::Worse, "tails of others say nothing of it");
+    assert_eq!(answer(&on(1.26, 1.0, 1.075)), Answer::Untold, "a busy neighbour may do that");
+    assert_eq!(answer(&on(1.26, 1.0, 1.2)), Answer::Worse);
 }

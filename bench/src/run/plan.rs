@@ -19,12 +19,23 @@ pub struct Plan {
     pub sizes: Vec<Size>,
     /// Rounds over all subjects.
     pub rounds: u32,
+    /// Rounds that may follow, where what was measured is too noisy.
+    pub more: More,
     /// How much of each workload in one round.
     pub effort: Effort,
     /// Between the pods of how many nodes.
     pub nodes: Nodes,
     /// The binary of the kube-proxy that is one of the subjects, or several.
     pub kube_proxy: Option<PathBuf>,
+}
+
+/// Rounds beyond those that a plan has.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct More {
+    /// At most so many.
+    pub rounds: u32,
+    /// None, once no median of CPU time may be off by more than this share.
+    pub until: f64,
 }
 
 impl Plan {
@@ -47,6 +58,7 @@ impl Plan {
             workloads: Workload::value_variants().to_vec(),
             sizes: [(1, 3), (10_000, 3)].map(Size::from).into(),
             rounds: 9,
+            more: More::default(),
             effort: Effort {
                 connections: 500,
                 requests: 1_000,
@@ -74,6 +86,12 @@ impl Plan {
             },
             ..Self::quick()
         }
+    }
+
+    /// So many times as many rounds, each of so small a part: subjects take turns within a shorter time.
+    #[must_use]
+    pub fn finer(self, times: u32) -> Self {
+        Self { rounds: self.rounds * times, effort: self.effort.part(times), ..self }
     }
 
     /// The subjects that have hosts of their own, with the sizes of those that have Services.
