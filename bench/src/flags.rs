@@ -7,8 +7,8 @@ use crate::kube_proxy;
 use crate::output::Outputs;
 use crate::profile::Profile;
 use crate::run::plan::{self, More, Plan};
-use crate::subjects::Subject;
 use crate::subjects::stage::Nodes;
+use crate::subjects::{Handicap, Subject};
 use crate::workloads::Workload;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -26,6 +26,7 @@ Examples:
   heddle-bench run --only data-plane --subjects direct,nft,iptables-layout --services 1,1000,30000
   heddle-bench run --only data-plane --workloads udp-requests --nodes 2 --endpoints 1,1000
   heddle-bench run --kube-proxy /usr/local/bin/kube-proxy --subjects direct,nft,kube-proxy-nftables
+  heddle-bench run --quick --against old.json --handicap nft=2000
   heddle-bench run --here --kubeconfig /etc/kubernetes/admin.conf --html report.html";
 
 /// What a caller may rely on.
@@ -133,7 +134,7 @@ pub struct Run {
     pub kube_proxy: Option<PathBuf>,
     /// Measures the cluster that this machine or pod is in, in place of all that: connections to its Services, whoever serves them, and to
     /// their endpoints directly, from where it is started. Changes nothing.
-    #[arg(long, conflicts_with_all = ["only", "subjects", "kube_proxy", "workloads", "services", "endpoints", "nodes", "rounds_at_most"])]
+    #[arg(long, conflicts_with_all = ["only", "subjects", "kube_proxy", "workloads", "services", "endpoints", "nodes", "handicap", "rounds_at_most"])]
     pub here: bool,
     /// How `--here` reaches the API server; without it by the credentials of the pod that it runs in.
     #[arg(long, value_name = "FILE", requires = "here")]
@@ -160,6 +161,10 @@ pub struct Run {
     /// Client and server are pods of one node or of two.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
     pub nodes: Option<u8>,
+    /// Makes subjects slower on purpose, to see what `--against` finds: each packet that the client's node routes goes through so many
+    /// rules more, in a table of their own, that match none. The report says so; what must hold of heddle is not asked then.
+    #[arg(long, value_name = "SUBJECT=RULES", value_delimiter = ',')]
+    pub handicap: Vec<Handicap>,
 }
 
 /// Which plugins.
@@ -218,8 +223,10 @@ impl Run {
         if let Some(large) = sizes.iter().find(|size| !size.fits()) {
             return Err(format!("{large} has more endpoints than there are addresses for").into());
         }
+        let subjects = self.subjects(usual.subjects)?;
         Ok(Plan {
-            subjects: self.subjects(usual.subjects)?,
+            handicaps: self.handicaps(&subjects)?,
+            subjects,
             workloads: if self.workloads.is_empty() { usual.workloads } else { self.workloads.clone() },
             sizes,
             rounds,
@@ -236,6 +243,19 @@ impl Run {
         let most = self.rounds_at_most.unwrap_or(usual);
         // The other report is off, too: this leaves it a little more than half.
         More { rounds: most.saturating_sub(rounds), until: outputs.threshold / 100.0 / 2.0 }
+    }
+
+    /// Those of subjects that are measured: what counts for nobody is a mistake.
+    fn handicaps(&self, subjects: &[Subject]) -> Result<Vec<Handicap>, Failure> {
+        let is_measured =
+            |it: &Handicap| self.only.contains(&Section::DataPlane) && subjects.contains(&it.subject);
+        match self.handicap.iter().find(|it| !is_measured(it)) {
+            None => Ok(self.handicap.clone()),
+            Some(it) => {
+                let name = it.subject.name();
+                Err(format!("a handicap of {name}, which is no subject of the data plane here").into())
+            }
+        }
     }
 
     /// What is measured of the cluster as it is, if that is asked for.
@@ -329,5 +349,16 @@ mod tests {
         assert_eq!(more(&["--against", "old.json", "--rounds", "20"]).rounds, 0);
         assert_eq!(more(&["--rounds", "20", "--rounds-at-most", "50"]).rounds, 30);
         assert_eq!(more(&["--rounds", "20", "--rounds-at-most", "5"]).rounds, 0);
+    }
+
+    #[test]
+    fn a_handicap_of_nobody_who_is_measured_is_a_mistake() {
+        assert_eq!(plan(&["--handicap", "ebpf=7"]).handicap(Subject::DirectBesideEbpf), 7);
+        for arguments in [["--subjects", "direct"], ["--only", "control-plane"]] {
+            let flags =
+                Flags::parse_from([&["heddle-bench", "run", "--handicap", "nft=7"], &arguments[..]].concat());
+            let Command::Run(run) = &flags.command else { panic!("{flags:?}") };
+            assert!(run.plan(flags.amount, &flags.outputs).is_err(), "{arguments:?}");
+        }
     }
 }

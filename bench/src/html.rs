@@ -63,11 +63,9 @@ fn head(report: &Report, title: &str, groups: &[Vec<&Figure>]) -> String {
     let noisy = report.figures.iter().filter(|figure| report.is_noisy(figure)).count();
     let verdicts = |of| report.claims.iter().filter(|claim| claim.verdict() == of).count();
     let tile = |count: usize, what: &str| format!("<li><b>{count}</b> {what}</li>");
-    let interrupted = if report.interrupted {
-        "<p class=\"missed\">Interrupted: not all rounds, or not all subjects.</p>\n"
-    } else {
-        ""
-    };
+    let caution = |(word, rest)| format!("<p class=\"missed\">{word}: {}.</p>\n", escape(rest));
+    let cautions = report.cautions();
+    let cautions: String = cautions.iter().map(|(word, rest)| caution((word, rest))).collect();
     let mut parts: Vec<_> = groups.iter().map(|group| group[0].part).collect();
     parts.dedup();
     let links: String = parts
@@ -75,7 +73,7 @@ fn head(report: &Report, title: &str, groups: &[Vec<&Figure>]) -> String {
         .map(|part| format!("<a href=\"#{}\">{}</a>", anchor(*part), capital(&part.to_string())))
         .collect();
     format!(
-        "<header>\n<h1>{title}</h1>\n{interrupted}<p class=\"sub\">{}, commit {}<br>{}</p>\n<ul class=\"tiles\">{}{}{}{}{}</ul>\n\
+        "<header>\n<h1>{title}</h1>\n{cautions}<p class=\"sub\">{}, commit {}<br>{}</p>\n<ul class=\"tiles\">{}{}{}{}{}</ul>\n\
          <nav>{links}<a href=\"#environment\">Environment</a><a href=\"#repeat\">How to repeat</a></nav>\n</header>\n",
         escape(&it.date),
         escape(&it.commit),

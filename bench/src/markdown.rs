@@ -9,8 +9,8 @@ pub fn write(report: &Report) -> String {
     let it = &report.environment;
     let mut text = format!("## heddle-bench {}, profile {}\n\n", cell(&it.version), cell(&report.profile));
     text += &format!("{}, commit {}. {}.\n", cell(&it.date), cell(&it.commit), cell(&it.machine()));
-    if report.interrupted {
-        text += "\n**Interrupted**: not all rounds, or not all subjects.\n";
+    for (word, rest) in report.cautions() {
+        text += &format!("\n**{word}**: {}.\n", cell(&rest));
     }
     let mut above = None;
     for group in report.groups() {

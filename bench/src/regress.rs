@@ -228,6 +228,10 @@ fn warnings(old: &Report, new: &Report) -> Vec<String> {
     if old.interrupted || new.interrupted {
         found.push("a run was interrupted: figures may be missing, or have fewer rounds".to_owned());
     }
+    for (report, which) in [(old, "older"), (new, "newer")] {
+        let slowed = report.handicaps.iter();
+        found.extend(slowed.map(|(who, rules)| format!("the {which} report gave {who} {rules} rules more")));
+    }
     found
 }
 

@@ -19,6 +19,7 @@ pub use table::{range, short};
 use crate::figure::{Better, Figure};
 use crate::stats::{Bound, Spread, Verdict, ratios};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What must hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +48,9 @@ pub struct Report {
     /// It ended early, by a signal or a failure: figures may have fewer rounds than others, or be missing.
     #[serde(default)]
     pub interrupted: bool,
+    /// Subjects that were made slower on purpose, with the rules that each of their packets goes through besides.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub handicaps: BTreeMap<String, u32>,
     /// What was measured, in the order of the run.
     pub figures: Vec<Figure>,
     /// What must hold of it.
@@ -88,9 +92,20 @@ impl Report {
             profile: profile.to_owned(),
             environment,
             interrupted: false,
+            handicaps: BTreeMap::new(),
             figures,
             claims,
         }
+    }
+
+    /// What somebody must know before any number: a word, and the rest of a sentence.
+    pub fn cautions(&self) -> Vec<(&'static str, String)> {
+        let early =
+            self.interrupted.then(|| ("Interrupted", "not all rounds, or not all subjects".to_owned()));
+        let slowed = self.handicaps.iter().map(|(subject, rules)| {
+            ("Handicap", format!("{subject} was made slower on purpose, by {rules} rules for each packet"))
+        });
+        early.into_iter().chain(slowed).collect()
     }
 
     /// Adds a figure.

@@ -99,7 +99,7 @@ fn build(
     for (subject, size) in plan.hosts() {
         let what = size.map_or(String::new(), |size| format!(", {size}"));
         progress.step(&format!("load {}{what}", subject.name()), plan::loading(subject, size))?;
-        let stage = Stage::build(subject, size, (plan.nodes, plan.kube_proxy.as_deref()), stop)?;
+        let stage = Stage::build(subject, size, plan.setting(subject), stop)?;
         let measured = plan.subjects.iter().filter(|it| it.host() == subject);
         courses.extend(measured.map(|it| Course::new(Some(*it), size, hosts.len(), plan)));
         hosts.push(Hosts::Stage(Box::new(stage)));
@@ -218,9 +218,14 @@ fn is_clear(plan: &Plan, courses: &[Course]) -> bool {
     regress::is_clear(&report, plan.more.until)
 }
 
+/// Of a subject that is not as it should be, nothing is claimed.
 fn tell(plan: &Plan, courses: &[Course], report: &mut Report) {
     add_figures(plan, courses, report);
-    claims::add(report);
+    let slowed = plan.subjects.iter().map(|subject| (subject.name().to_owned(), plan.handicap(*subject)));
+    report.handicaps = slowed.filter(|(_, rules)| *rules > 0).collect();
+    if report.handicaps.is_empty() {
+        claims::add(report);
+    }
 }
 
 /// Figures of one thing stand together; those that were not measured even once are none.

@@ -4,12 +4,15 @@
 //! |---|---|
 //! | [`stage`] | the hosts of one subject |
 //! | [`serve`] | what its node is loaded with |
+//! | [`handicap`] | what makes it slower on purpose |
 //!
 //! Each subject has a lab of its own, and all stand together, so that they can take turns.
 
+pub mod handicap;
 pub mod serve;
 pub mod stage;
 
+pub use handicap::Handicap;
 pub use stage::Stage;
 
 use crate::kube_proxy::Mode;

@@ -20,6 +20,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 struct Run {
     report: Report,
     printed: String,
+    page: String,
+    text: String,
 }
 
 impl Run {
@@ -41,13 +43,14 @@ impl Run {
             report.figures.iter().filter(|figure| figure.spread().is_none()).collect();
         assert!(lacking.is_empty(), "figures without a number: {lacking:?}");
         let [page, text] = [page, text].map(|file| fs::read_to_string(file).unwrap());
-        let run = Self { report, printed: bench.stdout() };
-        run.is_told_by(&page, &text);
+        let run = Self { report, printed: bench.stdout(), page, text };
+        run.is_told();
         run
     }
 
     /// The page and the text for pasting have a table for each workload, a row for each figure, and every claim.
-    fn is_told_by(&self, page: &str, text: &str) {
+    fn is_told(&self) {
+        let Self { page, text, .. } = self;
         let (groups, figures) = (self.report.groups().len(), self.report.figures.len());
         let claims = self.report.claims.len();
         assert_eq!(page.matches("<h3>").count(), groups + page.matches("Flaws of the processor").count());
@@ -159,6 +162,19 @@ fn client_and_server_may_be_on_two_nodes_and_a_service_may_have_many_endpoints()
             run.measured(workload, &format!("{who}, 2 × 100"), 1);
         }
     }
+}
+
+#[test]
+fn a_subject_that_is_slowed_on_purpose_is_told_so_in_every_form_and_nothing_is_claimed_of_it() {
+    let flags = ["run", "--only", "data-plane", "--subjects", "direct,nft", "--workloads", "connections"];
+    let run = Run::of(&[&flags[..], &["--services", "3", "--finer", "2", "--handicap", "nft=500"]].concat());
+    run.measured("new connections, one Service", "heddle nft, 3 × 3", 4);
+    assert_eq!(run.report.handicaps, [("heddle nft".to_owned(), 500)].into());
+    assert_eq!((run.report.claims.len(), run.report.profile.as_str()), (0, "smallest, finer by 2"));
+    let told = "heddle nft was made slower on purpose, by 500 rules for each packet";
+    assert!(run.printed.contains(&format!("HANDICAP: {told}\n")), "{}", run.printed);
+    assert!(run.page.contains(&format!("Handicap: {told}.")), "{}", run.page);
+    assert!(run.text.contains(&format!("**Handicap**: {told}.")), "{}", run.text);
 }
 
 #[test]

@@ -223,6 +223,14 @@ fn a_report_is_clear_once_medians_of_cpu_time_are_known() {
 }
 
 #[test]
+fn a_handicap_of_either_report_is_a_warning() {
+    let (old, mut new) = (report(1, 1.0, 0.0), report(1, 1.0, 0.0));
+    new.handicaps.insert("heddle nft".to_owned(), 400);
+    let found = compare(&old, &new, THRESHOLD);
+    assert_eq!(found.warnings, ["the newer report gave heddle nft 400 rules more"]);
+}
+
+#[test]
 fn a_ratio_is_judged_by_what_its_own_base_moved() {
     let on = |speed: f64, tails: f64, times: f64| {
         let mut report = ratios("µs of CPU", &CALM.map(|value| times * value));

@@ -62,7 +62,7 @@ mod tests {
     use crate::figure::{Better, Part};
     use crate::report::Environment;
     use crate::stats::Bound;
-    use proptest::collection::vec;
+    use proptest::collection::{btree_map, vec};
     use proptest::option;
     use proptest::prelude::*;
 
@@ -104,12 +104,12 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(
             figures in vec(figure(), 0..6), claims in vec(claim(), 0..4), text in "\\PC{0,12}", load in vec(number(), 0..3),
-            interrupted in any::<bool>(),
+            interrupted in any::<bool>(), handicaps in btree_map("\\PC{0,12}", any::<u32>(), 0..2),
         ) {
             let mut environment = Environment { commit: text.clone(), load_at_start: load, ..Environment::default() };
             environment.mitigations.insert(text.clone(), text.clone());
             let claims = claims.into_iter().flatten().collect();
-            let report = Report { schema: SCHEMA, profile: text, environment, interrupted, figures, claims };
+            let report = Report { schema: SCHEMA, profile: text, environment, interrupted, handicaps, figures, claims };
             let written = format!("{:#}", write(&report));
             prop_assert_eq!(read(&written).unwrap(), report);
         }

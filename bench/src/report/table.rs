@@ -30,8 +30,8 @@ fn write_head(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         "heddle-bench {}, profile {}, commit {}, {}",
         it.version, report.profile, it.commit, it.date
     )?;
-    if report.interrupted {
-        writeln!(f, "INTERRUPTED: not all rounds, or not all subjects")?;
+    for (word, rest) in report.cautions() {
+        writeln!(f, "{}: {rest}", word.to_uppercase())?;
     }
     writeln!(f, "{}", it.machine())
 }

@@ -1,8 +1,8 @@
 //! What is measured of whom, and how much.
 
 use crate::cluster::Size;
-use crate::subjects::Subject;
-use crate::subjects::stage::Nodes;
+use crate::subjects::stage::{Nodes, Setting};
+use crate::subjects::{Handicap, Subject};
 use crate::workloads::{Effort, Workload};
 use clap::ValueEnum;
 use std::collections::BTreeSet;
@@ -27,6 +27,8 @@ pub struct Plan {
     pub nodes: Nodes,
     /// The binary of the kube-proxy that is one of the subjects, or several.
     pub kube_proxy: Option<PathBuf>,
+    /// Whom to make slower, on purpose.
+    pub handicaps: Vec<Handicap>,
 }
 
 /// Rounds beyond those that a plan has.
@@ -68,6 +70,7 @@ impl Plan {
             },
             nodes: Nodes::One,
             kube_proxy: None,
+            handicaps: Vec::new(),
         }
     }
 
@@ -101,6 +104,18 @@ impl Plan {
             let sized = self.sizes.iter().copied().map(Some).filter(move |_| subject.has_services());
             sized.chain((!subject.has_services()).then_some(None)).map(move |size| (subject, size))
         })
+    }
+
+    /// With what the hosts of a subject are built.
+    pub fn setting(&self, subject: Subject) -> Setting<'_> {
+        let Self { nodes, kube_proxy, .. } = self;
+        Setting { nodes: *nodes, kube_proxy: kube_proxy.as_deref(), handicap: self.handicap(subject) }
+    }
+
+    /// How many rules make it slower: whoever is measured on the same hosts, too.
+    pub fn handicap(&self, subject: Subject) -> u32 {
+        let of_host = self.handicaps.iter().filter(|it| it.subject.host() == subject.host());
+        of_host.map(|it| it.rules).sum()
     }
 
     /// The seconds that a round may take.

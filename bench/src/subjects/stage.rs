@@ -8,8 +8,8 @@ use crate::cluster::{NODE_PORT, PORT, Size, TARGET};
 use crate::interrupt::Interrupt;
 use crate::load::connections::connections;
 use crate::load::server::Server;
-use crate::subjects::Subject;
 use crate::subjects::serve::{self, Means};
+use crate::subjects::{Subject, handicap};
 use crate::workloads::Way;
 use heddle_netlink::{Family, Socket, conntrack};
 use heddle_tests::lab::{Lab, Node, Pod};
@@ -33,6 +33,17 @@ pub enum Nodes {
     One,
     /// They are pods of two.
     Two,
+}
+
+/// What all hosts are built with, whoever is measured on them.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    /// Which hosts there are.
+    pub nodes: Nodes,
+    /// The binary of a kube-proxy, where that is the subject.
+    pub kube_proxy: Option<&'a Path>,
+    /// Rules of a [`handicap`]; mostly none.
+    pub handicap: u32,
 }
 
 /// The hosts of one subject.
@@ -59,9 +70,10 @@ impl Stage {
     pub fn build(
         subject: Subject,
         size: Option<Size>,
-        (nodes, kube_proxy): (Nodes, Option<&Path>),
+        setting: Setting<'_>,
         stop: &Interrupt,
     ) -> Result<Self, Failure> {
+        let Setting { nodes, kube_proxy, handicap } = setting;
         let names = if nodes == Nodes::One { &NODES[..1] } else { &NODES };
         let lab = if subject.is_at_sockets() { Lab::with_sockets(names)? } else { Lab::new(names)? };
         let (near, far) = (&lab.nodes()[0], &lab.nodes()[names.len() - 1]);
@@ -80,6 +92,9 @@ impl Stage {
         let answers = || ask().map(drop).map_err(|error| error.to_string());
         let means = Means { object: object(near, nodes), kube_proxy, answers: &answers };
         serve::load(near, (subject, size), &means, stop)?;
+        if handicap > 0 {
+            handicap::load(near, handicap)?;
+        }
         Ok(Self { server, pod, endpoint, node, size, client, _answering: answering, lab })
     }
 
@@ -94,6 +109,11 @@ impl Stage {
             node_port: if size.is_some() { SocketAddr::new(self.node, NODE_PORT) } else { self.pod },
             size,
         }
+    }
+
+    /// Its nodes, the client's first.
+    pub fn nodes(&self) -> &[Node] {
+        self.lab.nodes()
     }
 
     /// Makes the nodes forget all connections, so that each round begins alike.
