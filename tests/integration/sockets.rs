@@ -6,6 +6,8 @@
 
 #[path = "sockets/cleanup.rs"]
 mod cleanup;
+#[path = "sockets/crowd.rs"]
+mod crowd;
 #[path = "sockets/damage.rs"]
 mod damage;
 #[path = "sockets/fallback.rs"]
@@ -52,6 +54,8 @@ const WEB: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 10))
 const STICKY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 11)), 80);
 /// Its endpoints keep connections.
 const KEPT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 12)), 80);
+/// Its endpoints are heard by [`crowd`].
+const CROWD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 14)), 80);
 /// Its endpoints answer datagrams with their names.
 const DNS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 13)), 53);
 /// How long silence is listened to before it is asked again.
@@ -118,7 +122,7 @@ struct Stage {
     manifests: Manifests,
     listeners: Listeners,
     _servers: Vec<Server>,
-    _webs: Vec<Pod>,
+    webs: Vec<Pod>,
     client: Pod,
     lab: Lab,
 }
@@ -148,7 +152,7 @@ impl Stage {
         let start = change(Start::on(node)?);
         let proxy = start.start(&manifests)?;
         proxy.ready(node)?;
-        Ok(Self { proxy, start, manifests, listeners, _servers: servers, _webs: webs, client, lab })
+        Ok(Self { proxy, start, manifests, listeners, _servers: servers, webs, client, lab })
     }
 
     fn node(&self) -> Result<&Node, Box<dyn Error>> {
@@ -253,12 +257,13 @@ fn services(endpoints: &[IpAddr]) -> Value {
     };
     let web = of("web", WEB, WEB.port());
     let kept = of("kept", KEPT, held::PORT);
+    let crowd = of("crowd", CROWD, crowd::PORT);
     let mut sticky = of("sticky", STICKY, WEB.port());
     sticky[0]["spec"]["sessionAffinity"] = json!("ClientIP");
     let mut dns = of("dns", DNS, DNS.port());
     dns[0]["spec"]["ports"][0]["protocol"] = json!("UDP");
     dns[1]["ports"][0]["protocol"] = json!("UDP");
-    list(&[web, kept, sticky, dns].concat())
+    list(&[web, kept, crowd, sticky, dns].concat())
 }
 
 /// Waits until a proxy has said this a second time.

@@ -28,6 +28,17 @@ impl Stage {
         let seen = spread(self.client.namespace(), Transport::Tcp, STICKY, OFTEN)?;
         Ok(seen.keys().map(ToString::to_string).collect())
     }
+
+    /// The proxy is killed, and what sockets were told is from a version with another layout.
+    pub(crate) fn become_an_old_version(&mut self) -> Outcomes {
+        self.proxy.process().kill()?;
+        for old in OLD {
+            let map = old.split('-').next().unwrap_or_default();
+            let ours = self.pinned().into_iter().find(|name| name.starts_with(&format!("{map}-")));
+            fs::rename(self.pins().join(ours.ok_or("a map of this layout")?), self.pins().join(old))?;
+        }
+        Ok(())
+    }
 }
 
 /// kp:E3, ebpf:6.8: with nothing but pinned programs, old connections go on, new ones are made, and clients keep their endpoint; and after
@@ -61,12 +72,7 @@ fn what_a_version_with_another_layout_kept_goes_once_programs_of_this_one_run() 
     let mut stage = Stage::new()?;
     let mut held = stage.hold(20)?;
     let busy = stage.steady()?;
-    stage.proxy.process().kill()?;
-    for old in OLD {
-        let map = old.split('-').next().unwrap_or_default();
-        let ours = stage.pinned().into_iter().find(|name| name.starts_with(&format!("{map}-")));
-        fs::rename(stage.pins().join(ours.ok_or("a map of this layout")?), stage.pins().join(old))?;
-    }
+    stage.become_an_old_version()?;
     let before = stage.pinned();
 
     // The next one does not know yet what is wanted.

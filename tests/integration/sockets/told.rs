@@ -9,12 +9,12 @@ use std::error::Error;
 use std::net::{SocketAddr, TcpStream};
 
 /// By the sockets' cookies.
-type Remembered = HashMap<MapData, u64, [u8; size_of::<Told>()]>;
+pub(crate) type Remembered = HashMap<MapData, u64, [u8; size_of::<Told>()]>;
 
 const HELD: usize = 20;
 
 impl Stage {
-    fn remembered(&self) -> Result<Remembered, Box<dyn Error>> {
+    pub(crate) fn remembered(&self) -> Result<Remembered, Box<dyn Error>> {
         let name = self.pinned().into_iter().find(|name| name.starts_with("told-"));
         let path = self.pins().join(name.ok_or("the map has a name")?);
         Ok(HashMap::try_from(Map::from_map_data(MapData::from_pin(path)?)?)?)
@@ -27,6 +27,15 @@ fn has(remembered: &Remembered, count: usize) -> Outcomes {
         let found = remembered.keys().filter(Result::is_ok).count();
         if found == count { Ok(()) } else { Err(format!("{found} are")) }
     })?;
+    Ok(())
+}
+
+/// Takes all places that are left.
+pub(crate) fn fill(remembered: &mut Remembered) -> Outcomes {
+    // No socket gets such a cookie.
+    let full = (0..=u64::from(CONNECTIONS))
+        .find_map(|number| remembered.insert(u64::MAX - number, [0; size_of::<Told>()], 0).err());
+    assert!(matches!(full, Some(MapError::SyscallError(_))), "{full:?}");
     Ok(())
 }
 
@@ -47,10 +56,7 @@ fn what_a_socket_was_told_goes_with_it_and_stays_while_the_proxy_is_dead() -> Ou
 fn with_more_connections_than_the_map_takes_peers_keep_their_names() -> Outcomes {
     let stage = Stage::new()?;
     let mut remembered = stage.remembered()?;
-    // No socket gets such a cookie.
-    let full = (0..=u64::from(CONNECTIONS))
-        .find_map(|number| remembered.insert(u64::MAX - number, [0; size_of::<Told>()], 0).err());
-    assert!(matches!(full, Some(MapError::SyscallError(_))), "{full:?}");
+    fill(&mut remembered)?;
     let mut held = stage.hold(HELD)?;
     held.shows_services()?;
     held.goes_on()
