@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     if Path::new(&name).file_name() == Some("heddle-proxy".as_ref()) {
         return program::main();
     }
-    memory::return_large_blocks();
+    memory::keep_little();
     let flags = Flags::parse();
     match &flags.command {
         Some(Command::Status(asked)) => return look::command::run(asked),

@@ -10,16 +10,17 @@ use std::mem;
 #[cfg(target_env = "gnu")]
 const LARGE: i32 = 128 * 1024;
 
-/// Large blocks go back to the kernel as soon as they are free. glibc does so until the first one is freed, and keeps what
-/// is twice as large from then on, where [`give_back`] does not find it (`malloc_trim` leaves the top of a thread's arena).
-/// To be called before the first thread starts.
-pub fn return_large_blocks() {
+/// Lets the allocator keep little for later. Large blocks go back to the kernel as soon as they are free: glibc does so until the
+/// first one is freed, and keeps what is twice as large from then on. All threads share one arena: [`give_back`] finds what is free
+/// at its end, and not at the ends of others. To be called before the first thread starts.
+pub fn keep_little() {
     #[cfg(target_env = "gnu")]
     {
         #[expect(unsafe_code, reason = "the C library's own; there is no safe name for it")]
-        // SAFETY: it takes two numbers, and nobody else allocates yet.
+        // SAFETY: it takes numbers, and nobody else allocates yet.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+            libc::mallopt(libc::M_ARENA_MAX, 1);
         }
     }
 }

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 /// Runs it to its end.
 pub fn main() -> ExitCode {
-    memory::return_large_blocks();
+    memory::keep_little();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if command::is_asked(&arguments) {
         return command::run(&arguments);
