@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`plan`] | which frontends sockets serve, and with which endpoints |
 //! | [`maps`] | rows, slots and ids, kept up frontend by frontend; the door to the maps |
+//! | [`blocks`] | which slots each list of endpoints lies in |
 //! | [`counters`] | which counter each endpoint has |
 //! | [`kernel`] | the maps in the kernel |
 //! | [`memory`](mod@memory) | the other side of the door: maps in memory |
@@ -21,6 +22,7 @@
 //! | [`bound`] | connected sockets whose endpoint is gone |
 //! | [`namespaces`] | those of pods |
 //! | [`left_out`] | pods whose sockets are not served |
+//! | [`live`] | maps with what is counted in them |
 //! | [`report`] | what is told of it |
 //! | [`tally`] | what was counted, whatever became of the counters |
 //! | [`view`] | what there is to see of it between two syncs |
@@ -31,6 +33,7 @@
 
 pub mod apply;
 pub mod attach;
+pub mod blocks;
 pub mod bound;
 pub mod counters;
 pub mod door;
@@ -38,6 +41,7 @@ pub mod error;
 pub mod fake;
 pub mod kernel;
 pub mod left_out;
+pub mod live;
 pub mod maps;
 pub mod memory;
 pub mod namespaces;

@@ -179,7 +179,7 @@ impl Frontends {
     }
 
     /// The frontends with their owner and the backends that hold, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (&Frontend, &ObjectName, &Backends)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Frontend, &ObjectName, &Backends)> + Clone {
         self.claims.iter().filter_map(|(frontend, claims)| {
             let claim = claims.first()?;
             Some((frontend, &claim.by.service, &claim.backends))

@@ -7,10 +7,10 @@
 use super::door::Door;
 use super::error::Unable;
 use super::left_out::LeftOut;
-use super::maps::{Maps, Tables};
+use super::live::Live;
 use super::plan::{self, Leads};
 use super::report::{Sockets, State};
-use super::tally::{Asked, Tallies};
+use super::tally::Tallies;
 use super::view::View;
 use crate::backoff::Backoff;
 use crate::causes;
@@ -21,8 +21,7 @@ use crate::nft::Settings;
 use heddle_netlink::nft::Table;
 use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
@@ -52,14 +51,6 @@ pub struct Ebpf<N, D: Door> {
     untracked: Vec<IpNetwork>,
     report: Sockets,
     state: State,
-}
-
-/// Maps that programs read.
-#[derive(Debug)]
-struct Live<T> {
-    maps: Maps,
-    tables: T,
-    tallies: Tallies,
 }
 
 impl<N: Dataplane, D: Door> Ebpf<N, D> {
@@ -169,20 +160,13 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             self.note_packets(frontend, Some(backends));
         }
         let probes = self.door.probes()?.into_iter();
-        let tallies = Tallies::new(self.settings.counts_connections);
-        let mut live = Live { maps: Maps::default(), tables: self.door.load()?, tallies };
-        if self.settings.counts_connections {
-            live.maps.take_moves();
-        }
+        let mut live = Live::new(self.door.load()?, self.settings.counts_connections);
         let services = wanted
             .iter()
             .filter_map(|(frontend, _, backends)| Some((*frontend, self.leads(frontend, backends)?)));
-        let all: BTreeMap<Frontend, Option<Leads>> =
-            probes.chain(services).map(|(frontend, leads)| (frontend, Some(leads))).collect();
-        let count = all.len();
         let loaded = start.elapsed();
-        live.apply(all, wanted)?;
-        live.maps.pack();
+        live.fill(services.chain(probes), wanted)?;
+        let count = live.maps.len();
         debug!(frontends = count, ?loaded, elapsed = ?start.elapsed(), "filled maps for sockets");
         self.serve_node_ports(&mut live.tables)?;
         self.leave_out(&mut live.tables);
@@ -265,47 +249,6 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             State::Waiting => {}
         }
         self.state = state;
-    }
-}
-
-impl<T: Tables> Live<T> {
-    fn apply(&mut self, edits: BTreeMap<Frontend, Option<Leads>>, wanted: &Frontends) -> Result<(), Unable> {
-        let now = Instant::now();
-        let mut gone = BTreeSet::new();
-        let apply = || -> io::Result<()> {
-            self.maps.expect(&mut self.tables, edits.values().flatten())?;
-            edits.into_iter().try_for_each(|(frontend, leads)| {
-                let before = self.maps.row(&frontend);
-                self.maps.set(&mut self.tables, (&frontend, leads), now)?;
-                let after = self.maps.row(&frontend);
-                let left = before.filter(|_| after.is_none()).and_then(|row| self.tallies.rows.holder(row));
-                gone.extend(left.map(|asked| asked.service.clone()));
-                let asked = wanted.owner(&frontend).map(|service| Asked::of(&frontend, service));
-                self.tallies.follow(&self.tables, (before, after), asked);
-                Ok(())
-            })
-        };
-        apply().map_err(Unable::at("write the maps"))?;
-        if self.tallies.endpoints.is_some() {
-            let moves = self.maps.take_moves();
-            moves.into_iter().for_each(|(counter, to)| self.tallies.move_counter(&self.tables, counter, to));
-        }
-        gone.retain(|service| !wanted.has(service));
-        if !gone.is_empty() {
-            self.tallies.rows.retain(|asked| !gone.contains(&asked.service));
-        }
-        Ok(())
-    }
-
-    /// Goes on counting where others ended, for Services and endpoints that still are.
-    fn inherit(&mut self, ended: &Tallies, wanted: &Frontends) {
-        self.tallies.rows.succeed(&ended.rows, |_| [0; 3]);
-        self.tallies.rows.retain(|asked| wanted.has(&asked.service));
-        if let (Some(own), Some(ended)) = (&mut self.tallies.endpoints, &ended.endpoints) {
-            own.succeed(ended, |_| [0]);
-            let held: BTreeSet<SocketAddr> = self.maps.counters().map(|(endpoint, _)| endpoint).collect();
-            own.retain(|endpoint| held.contains(endpoint));
-        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::attach::Cgroup;
 use super::error::Unable;
-use super::kernel::KernelTables;
+use super::kernel::{KernelTables, Types};
 use super::maps::Tables;
 use super::namespaces::{self, Namespaces};
 use super::pins::Pins;
@@ -18,6 +18,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 
 /// The door to the kernel's sockets.
 pub trait Door {
@@ -98,6 +99,8 @@ impl Places {
 /// The kernel's side of the door, in the node's network namespace. What it needs is opened when it is first used.
 #[derive(Debug)]
 pub struct KernelDoor {
+    /// Read while what is wanted is still awaited, for the first load.
+    types: Option<JoinHandle<Result<Types, Unable>>>,
     pins: Pins,
     proof: Proof,
     addresses: Option<Socket>,
@@ -153,7 +156,8 @@ impl KernelDoor {
     /// One whose effect is found out in this way.
     pub fn new(proof: Proof) -> Self {
         let namespaces = Namespaces::of(proof.places.namespaces());
-        Self { pins: proof.pins.clone(), proof, addresses: None, namespaces, cgroup: None }
+        let types = thread::Builder::new().name("types".to_owned()).spawn(Types::read).ok();
+        Self { types, pins: proof.pins.clone(), proof, addresses: None, namespaces, cgroup: None }
     }
 
     fn addresses(&mut self) -> Result<BTreeSet<IpAddr>, heddle_netlink::Error> {
@@ -169,7 +173,8 @@ impl Door for KernelDoor {
     type Tables = KernelTables;
 
     fn load(&mut self) -> Result<KernelTables, Unable> {
-        KernelTables::load(&self.pins)
+        let early = self.types.take().and_then(|reading| reading.join().ok());
+        KernelTables::load(&self.pins, early.unwrap_or_else(Types::read)?)
     }
 
     fn attach(&mut self, tables: &KernelTables) -> Result<(), Unable> {

@@ -52,6 +52,24 @@ pub struct KernelTables {
     loaded: Ebpf,
 }
 
+/// The kernel's types, which are large and depend on nothing that is wanted: some may read them early.
+pub struct Types {
+    /// It reads them for itself.
+    loader: EbpfLoader<'static>,
+    types: Btf,
+}
+
+impl Types {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn read() -> Result<Self, Unable> {
+        let types = Btf::from_sys_fs().map_err(|error| needs::unmet("read the kernel's types", &error))?;
+        Ok(Self { loader: EbpfLoader::new(), types })
+    }
+}
+
 /// Chunks of shared memory, behind one map of maps.
 #[derive(Debug)]
 struct Chunks {
@@ -103,7 +121,7 @@ impl KernelTables {
     ///
     /// # Errors
     /// What the kernel does not take.
-    pub fn load(pins: &Pins) -> Result<Self, Unable> {
+    pub fn load(pins: &Pins, types: Types) -> Result<Self, Unable> {
         let mut epoch = [0; 4];
         getrandom(&mut epoch, GetRandomFlags::empty()).map_err(Unable::at("get a random number"))?;
         let epoch = u32::from_ne_bytes(epoch);
@@ -112,10 +130,8 @@ impl KernelTables {
             .map_err(Unable::at("ask for the node's network namespace"))?;
         pins.make()?;
         let [peers, flows, told] = ["peers", "flows", "told"].map(|map| pins.session(map));
-        let mut loader = EbpfLoader::new();
-        // The kernel's types are large: they are read once, for all who ask.
-        let types = Btf::from_sys_fs().map_err(|error| needs::unmet("read the kernel's types", &error))?;
-        loader.btf(Some(&types)).map_pin_path("TOLD", told.as_path());
+        let Types { mut loader, types } = types;
+        loader.map_pin_path("TOLD", told.as_path());
         loader.override_global("EPOCH", &epoch, true).override_global("NODE_NAMESPACE", &node, true);
         loader.map_pin_path("PEERS", peers.as_path()).map_pin_path("FLOWS_OF", flows.as_path());
         let mut loaded = loader.load(OBJECT).map_err(|error| needs::unmet("load the maps", &error))?;
@@ -268,9 +284,9 @@ impl Tables for KernelTables {
     fn grow(&mut self, count: usize, all: &[(Frontend, u32)]) -> io::Result<()> {
         let room = count.next_power_of_two().max(FIRST_ROOM);
         let larger = frontends(room)?;
-        for (frontend, row) in all {
-            sys::update(larger.as_fd(), &key(frontend), &row.to_ne_bytes())?;
-        }
+        let (keys, rows): (Vec<_>, Vec<_>) =
+            all.iter().map(|(frontend, row)| (key(frontend), row.to_ne_bytes())).unzip();
+        sys::update_all(larger.as_fd(), &keys, &rows)?;
         sys::put_maps(self.frontends.as_fd(), 0, &[larger.as_fd()])?;
         (self.inner, self.room) = (Some(larger), room);
         Ok(())
@@ -289,6 +305,9 @@ impl Tables for KernelTables {
     fn extend(&mut self, rows: u32, slots: u32) -> io::Result<()> {
         let all = [(&mut self.rows, rows), (&mut self.slots, slots), (&mut self.counters, slots)];
         let short: Vec<_> = all.into_iter().filter(|(chunks, count)| chunks.are_short_of(*count)).collect();
+        if short.is_empty() {
+            return Ok(());
+        }
         // The kernel makes each wait for programs that run: they wait at the same time.
         thread::scope(|scope| {
             let extend = |(chunks, count): (&'_ mut Chunks, u32)| chunks.extend(count);

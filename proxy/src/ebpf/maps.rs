@@ -4,6 +4,7 @@
 //! see them: slots first, then the row's list in one word, then the frontend. What a reader may still be on its way to is not used
 //! anew for a while. Invariant: at every moment between two stores, each frontend leads to its old endpoints or to its new ones.
 
+use super::blocks::{self, Block, Blocks};
 use super::counters::Counters;
 use super::plan::{self, Leads};
 use crate::frontends::{Endpoint, Frontend, IpFamily, Place};
@@ -94,13 +95,6 @@ struct Placed {
     leads: Leads,
 }
 
-/// A run of slots, a power of two of them; none where there are no endpoints.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Block {
-    first: u32,
-    order: Option<u8>,
-}
-
 /// What is not used any more, since when.
 #[derive(Clone, Copy, Debug)]
 enum Retired {
@@ -116,9 +110,7 @@ pub struct Maps {
     /// The generation of each row's list, in use or not.
     generations: Vec<u16>,
     free_rows: Vec<u32>,
-    free_blocks: BTreeMap<u8, Vec<u32>>,
-    /// Slots that have ever been used.
-    slots: u32,
+    blocks: Blocks,
     counters: Counters,
     retired: VecDeque<(Instant, Retired)>,
     ports: BTreeMap<u32, u64>,
@@ -144,7 +136,7 @@ impl Maps {
 
     /// How many rows and slots there are, in use or not.
     pub fn extent(&self) -> (usize, u32) {
-        (self.generations.len(), self.slots)
+        (self.generations.len(), self.blocks.extent())
     }
 
     /// Each frontend with its row, the first of its slots and what they say.
@@ -167,6 +159,39 @@ impl Maps {
         self.counters.iter()
     }
 
+    /// The first content, which nobody looks at before it is whole: room is made once, and frontends are put in at once. The first of
+    /// two that are the same counts.
+    ///
+    /// # Errors
+    /// When the kernel has no room.
+    pub fn fill(
+        &mut self,
+        tables: &mut impl Tables,
+        all: impl Iterator<Item = (Frontend, Leads)> + Clone,
+    ) -> io::Result<()> {
+        let (mut rows, mut slots) = (0, 0);
+        for (_, leads) in all.clone() {
+            rows += 1;
+            slots += blocks::room(leads.endpoints.len());
+        }
+        tables.extend(rows, slots)?;
+        let mut found = Vec::with_capacity(rows as usize);
+        for (frontend, leads) in all {
+            if let Some(key) = plan::key(&frontend)
+                && !self.placed.contains_key(&frontend)
+            {
+                self.sticky += usize::from(leads.affinity.is_some());
+                found.push((key, self.place(tables, &frontend, leads)?));
+            }
+        }
+        if self.sticky > 0 {
+            tables.remember(true)?;
+        }
+        tables.grow(found.len(), &found)?;
+        self.pack();
+        Ok(())
+    }
+
     /// Makes room for what is about to come, as if all of it were new: once, since the kernel makes each growth wait.
     ///
     /// # Errors
@@ -176,10 +201,10 @@ impl Maps {
         tables: &mut impl Tables,
         leads: impl Iterator<Item = &'a Leads>,
     ) -> io::Result<()> {
-        let (mut more, mut slots) = (0, self.slots);
+        let (mut more, mut slots) = (0, self.blocks.extent());
         for leads in leads {
             more += 1;
-            slots += order(leads.endpoints.len()).map_or(0, |order| 1 << order);
+            slots += blocks::room(leads.endpoints.len());
         }
         self.make_room(tables, more)?;
         let rows = u32::try_from(self.generations.len() + more).map_err(io::Error::other)?;
@@ -197,7 +222,7 @@ impl Maps {
     }
 
     /// Takes no more memory than what it holds needs.
-    pub fn pack(&mut self) {
+    fn pack(&mut self) {
         memory::pack(&mut self.placed);
         self.counters.pack();
     }
@@ -240,6 +265,12 @@ impl Maps {
         leads: Leads,
     ) -> io::Result<()> {
         self.make_room(tables, 1)?;
+        let row = self.place(tables, frontend, leads)?;
+        tables.insert(key, row)
+    }
+
+    /// Writes a row, to which nothing leads yet.
+    fn place(&mut self, tables: &mut impl Tables, frontend: &Frontend, leads: Leads) -> io::Result<u32> {
         let row = self.free_rows.pop().unwrap_or_else(|| {
             self.generations.push(0);
             u32::try_from(self.generations.len() - 1).expect("there is memory for fewer than 2^32 rows")
@@ -248,9 +279,8 @@ impl Maps {
         self.store_flags(tables, row, &leads);
         let block = self.store_list(tables, row, &leads.endpoints)?;
         self.placed.insert(*frontend, Placed { row, block, leads });
-        tables.insert(key, row)?;
         self.set_port(tables, frontend, true);
-        Ok(())
+        Ok(row)
     }
 
     fn change(
@@ -292,7 +322,7 @@ impl Maps {
     }
 
     fn store_flags(&mut self, tables: &mut impl Tables, row: u32, leads: &Leads) {
-        let (affinity, seconds) = leads.affinity.unwrap_or_default();
+        let (affinity, seconds) = leads.affinity.map_or((0, 0), |(number, seconds)| (number.get(), seconds));
         tables.store_row(row, 1, affinity);
         tables.store_row(row, 2, u64::from(seconds) | u64::from(leads.flags()) << 32);
     }
@@ -304,14 +334,14 @@ impl Maps {
         row: u32,
         endpoints: &Arc<[Endpoint]>,
     ) -> io::Result<Block> {
-        let block = self.allocate(endpoints.len());
-        tables.extend(0, self.slots)?;
+        let block = self.blocks.allocate(endpoints.len());
+        tables.extend(0, self.blocks.extent())?;
         for (slot, endpoint) in (block.first..).zip(endpoints.iter()) {
             let counter = self.counters.acquire(at(endpoint));
             let address = plan::address(endpoint.address);
             tables.store_slot(slot, &Slot { address, port: endpoint.port.to_be(), unused: 0, counter });
         }
-        tables.extend(0, self.slots.max(self.counters.extent()))?;
+        tables.extend(0, self.blocks.extent().max(self.counters.extent()))?;
         let count = u16::try_from(endpoints.len()).expect("the plan leaves longer lists out");
         let generation = self.next_generation(row);
         tables.store_row(row, 0, List::new(block.first, count, generation).0);
@@ -322,17 +352,6 @@ impl Maps {
         let generation = &mut self.generations[row as usize];
         *generation = generation.wrapping_add(1);
         *generation
-    }
-
-    fn allocate(&mut self, count: usize) -> Block {
-        let Some(order) = order(count) else { return Block::default() };
-        let free = self.free_blocks.get_mut(&order).and_then(Vec::pop);
-        let first = free.unwrap_or_else(|| {
-            let first = self.slots;
-            self.slots += 1 << order;
-            first
-        });
-        Block { first, order: Some(order) }
     }
 
     fn release(&mut self, endpoints: &[Endpoint], now: Instant) {
@@ -356,10 +375,7 @@ impl Maps {
             match what {
                 Retired::Row(row) => self.free_rows.push(row),
                 Retired::Counter(counter) => self.counters.take_back(counter),
-                Retired::Block(Block { first, order: Some(order) }) => {
-                    self.free_blocks.entry(order).or_default().push(first);
-                }
-                Retired::Block(_) => {}
+                Retired::Block(block) => self.blocks.take_back(block),
             }
         }
     }
@@ -378,11 +394,6 @@ impl Maps {
 
 fn at(endpoint: &Endpoint) -> SocketAddr {
     SocketAddr::new(endpoint.address, endpoint.port)
-}
-
-/// Of the smallest block for so many endpoints; none for none.
-fn order(count: usize) -> Option<u8> {
-    (count > 0).then(|| u8::try_from(count.next_power_of_two().trailing_zeros()).expect("at most 16"))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::nft::{Settings, settings::Locality};
 use heddle_ebpf::abi;
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// What sockets are told of a frontend.
@@ -17,7 +18,7 @@ pub struct Leads {
     /// Where new connections go.
     pub endpoints: Arc<[Endpoint]>,
     /// Clients keep their endpoint: the number under which they are remembered, and for how many seconds.
-    pub affinity: Option<(u64, u32)>,
+    pub affinity: Option<(NonZeroU64, u32)>,
     /// Without endpoints, connections are refused.
     pub refuses: bool,
     /// It is for the node's own processes alone.
@@ -80,10 +81,10 @@ pub fn knows_pods(locality: &Locality, pod_ranges: &[IpNetwork], family: IpFamil
 
 /// The number of a Service's port and list, the same after every start, so that clients are remembered through it (FNV-1a: two of
 /// 100 000 names meet once in three billion clusters, and then share what they remember as far as both have the endpoint).
-fn number(affinity: &Affinity, internal: bool) -> u64 {
+fn number(affinity: &Affinity, internal: bool) -> NonZeroU64 {
     let seed = if internal { 0x9ae1_6a3b_2f90_404f } else { 0xcbf2_9ce4_8422_2325 };
     let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    affinity.of.bytes().fold(seed, hash).max(1)
+    NonZeroU64::new(affinity.of.bytes().fold(seed, hash)).unwrap_or(NonZeroU64::MIN)
 }
 
 /// An address as the maps have it.

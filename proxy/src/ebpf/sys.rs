@@ -123,24 +123,35 @@ pub(super) fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Resul
     call(MAP_UPDATE, &attributes).map(drop)
 }
 
+/// Puts or replaces many elements, by one call where the kernel has it (5.6).
+///
+/// # Errors
+/// As [`update`]; some may have been put.
+pub(super) fn update_all<const K: usize, const V: usize>(
+    map: BorrowedFd<'_>,
+    keys: &[[u8; K]],
+    values: &[[u8; V]],
+) -> io::Result<()> {
+    let count = u32::try_from(keys.len().min(values.len())).map_err(io::Error::other)?;
+    let mut attributes = Attributes::default();
+    attributes[2] = keys.as_ptr().addr() as u64;
+    attributes[3] = values.as_ptr().addr() as u64;
+    attributes[4] = pair(count, map.as_raw_fd().unsigned_abs());
+    if count > 0 && call(MAP_UPDATE_BATCH, &attributes).is_ok() {
+        return Ok(());
+    }
+    keys.iter().zip(values).try_for_each(|(key, value)| update(map, key, value))
+}
+
 /// Puts maps into an array of maps, from an index on. It returns when no program reads those before any more, which is waited for once
 /// (5.15), whatever their number.
 ///
 /// # Errors
 /// As [`update`].
 pub(super) fn put_maps(outer: BorrowedFd<'_>, first: u32, inner: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let keys: Vec<u32> = (first..).take(inner.len()).collect();
-    let values: Vec<u32> = inner.iter().map(|map| map.as_raw_fd().unsigned_abs()).collect();
-    let count = u32::try_from(inner.len()).map_err(io::Error::other)?;
-    let mut attributes = Attributes::default();
-    attributes[2] = keys.as_ptr().addr() as u64;
-    attributes[3] = values.as_ptr().addr() as u64;
-    attributes[4] = pair(count, outer.as_raw_fd().unsigned_abs());
-    if call(MAP_UPDATE_BATCH, &attributes).is_ok() {
-        return Ok(());
-    }
-    let mut pairs = keys.iter().zip(values);
-    pairs.try_for_each(|(key, value)| update(outer, &key.to_ne_bytes(), &value.to_ne_bytes()))
+    let keys: Vec<_> = (first..).take(inner.len()).map(u32::to_ne_bytes).collect();
+    let values: Vec<_> = inner.iter().map(|map| map.as_raw_fd().to_ne_bytes()).collect();
+    update_all(outer, &keys, &values)
 }
 
 /// Removes an element; one that is not there is no error.

@@ -6,6 +6,7 @@ use crate::model::Protocol;
 use heddle_ebpf::select::{Answer, Ask, World, select};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 
 /// Frontends that a test may have: two addresses, and a node port of each family.
 fn frontend(which: u8) -> Frontend {
@@ -22,7 +23,7 @@ fn leads(lasts: &[u8], sticky: bool) -> Leads {
     let endpoint = |last: &u8| Endpoint { address: [10, 244, 1, *last].into(), port: 8080, local: true };
     Leads {
         endpoints: lasts.iter().map(endpoint).collect(),
-        affinity: sticky.then_some((7, 60)),
+        affinity: sticky.then_some((NonZeroU64::MIN, 60)),
         refuses: lasts.is_empty(),
         not_for_pods: false,
     }
@@ -126,6 +127,24 @@ proptest! {
             }
         }
     }
+}
+
+/// All at once is the same as one after the other; of two that are the same, the first.
+#[test]
+fn the_first_content_is_seen_whole_and_changes_as_any_other() {
+    let (mut maps, mut memory, now) = (Maps::default(), memory(), Instant::now());
+    let all = (0..8).map(|which| (frontend(which), leads(&[which + 1, 9], which == 3)));
+    let again = [(frontend(0), leads(&[5], false))];
+    maps.fill(&mut memory, all.clone().chain(again)).unwrap();
+    for moment in memory.take_moments() {
+        assert!(moment.frontends.is_empty() || moment.frontends.len() == 8);
+    }
+    assert_eq!((maps.len(), memory.held.remembers), (8, true));
+    for (frontend, leads) in all {
+        assert_eq!(answers(&memory.held, &frontend), meant(Some(&leads)));
+    }
+    maps.set(&mut memory, (&frontend(3), None), now).unwrap();
+    assert_eq!((answers(&memory.held, &frontend(3)), memory.held.remembers), (meant(None), false));
 }
 
 /// ebpf:6.1: what is retired is used anew, so that maps do not grow with changes.
