@@ -96,9 +96,18 @@ pub struct Surroundings {
     /// The ranges that cluster IPs come from.
     pub service_cidrs: BTreeSet<IpNetwork>,
     /// Networks between whose addresses nothing is translated, and nothing is to be tracked.
-    pub untracked: Vec<IpNetwork>,
+    pub untracked: Vec<Untracked>,
     /// The addresses of this node's pods whose sockets are left out.
     pub left_out: BTreeSet<IpAddr>,
+}
+
+/// A network between whose addresses nothing is to be tracked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Untracked {
+    /// It.
+    pub network: IpNetwork,
+    /// Those of its addresses that are the node's own. What is for them is tracked.
+    pub own: BTreeSet<IpAddr>,
 }
 
 impl Surroundings {

@@ -88,6 +88,19 @@ fn pods_of_a_node_reach_each_other_untracked_and_others_are_translated_as_before
     Ok(())
 }
 
+/// The node is no pod: a firewall of its may want to know who talks to it.
+#[test]
+fn what_a_pod_sends_to_the_node_itself_is_tracked() -> Outcomes {
+    let stage = Stage::new(&["--untracked-pods"])?;
+    stage.has_rule(true)?;
+    let _own = Server::start(stage.node()?.namespace(), "node", Transport::Tcp, TARGET)?;
+    let gateway = SocketAddr::new([10, 244, 1, 1].into(), TARGET);
+    let outcome = attempt(stage.client.namespace(), Transport::Tcp, gateway)?;
+    assert_eq!(outcome.endpoint(), Some("node"), "{outcome}");
+    assert_eq!(stage.tracked()?, 1);
+    Ok(())
+}
+
 #[test]
 fn without_the_flag_everything_is_tracked() -> Outcomes {
     let stage = Stage::new(&[])?;

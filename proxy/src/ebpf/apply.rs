@@ -14,7 +14,7 @@ use super::tally::Tallies;
 use super::view::View;
 use crate::backoff::Backoff;
 use crate::causes;
-use crate::dataplane::{Dataplane, Failure, Surroundings, Synced};
+use crate::dataplane::{Dataplane, Failure, Surroundings, Synced, Untracked};
 use crate::delta::Delta;
 use crate::frontends::{Backends, Frontend, Frontends, IpFamily};
 use crate::nft::Settings;
@@ -48,7 +48,9 @@ pub struct Ebpf<N, D: Door> {
     /// Frontends that pods reach by packets, with their own addresses: what comes back is translated.
     by_packets: BTreeSet<Frontend>,
     /// What the dataplane for packets was last told not to track.
-    untracked: Vec<IpNetwork>,
+    untracked: Vec<Untracked>,
+    /// The node's own addresses, when they were last listed.
+    own: BTreeSet<IpAddr>,
     report: Sockets,
     state: State,
 }
@@ -72,6 +74,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             asked: None,
             by_packets: BTreeSet::new(),
             untracked: Vec::new(),
+            own: BTreeSet::new(),
             report,
             state: State::Waiting,
         }
@@ -110,11 +113,15 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
     }
 
     /// Between what addresses no packet needs to be tracked: those of the node's pods, while sockets lead all of them.
-    fn to_be_untracked(&self) -> Vec<IpNetwork> {
+    fn to_be_untracked(&self) -> Vec<Untracked> {
         let is_safe =
             self.settings.untracks_pods && self.state == State::Serving && self.by_packets.is_empty();
-        let is_safe = is_safe && !self.left_out.had_some();
-        if is_safe { self.surroundings.pod_cidrs.clone() } else { Vec::new() }
+        if !is_safe || self.left_out.had_some() {
+            return Vec::new();
+        }
+        let own = |network: IpNetwork| self.own.iter().copied().filter(move |own| network.contains(*own));
+        let between = |network: &IpNetwork| Untracked { network: *network, own: own(*network).collect() };
+        self.surroundings.pod_cidrs.iter().map(between).collect()
     }
 
     /// Tells the dataplane for packets, before they may have to be tracked again.
@@ -191,7 +198,8 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
     fn serve_node_ports(&mut self, tables: &mut D::Tables) -> Result<(), Unable> {
         let of_object = &self.surroundings.node_addresses;
         let served = |address: &IpAddr| self.settings.serves_node_ports_on(address, of_object);
-        self.door.serve_on(tables, &served)
+        self.own = self.door.serve_on(tables, &served)?;
+        Ok(())
     }
 
     /// Finds out whether sockets that are said to be served are.

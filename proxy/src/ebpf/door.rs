@@ -60,12 +60,15 @@ pub trait Door {
     /// What did not work.
     fn prove(&mut self) -> Result<(), Unable>;
 
-    /// Serves node ports on these of the node's addresses.
+    /// Serves node ports on these of the node's addresses. Returns all of them.
     ///
     /// # Errors
     /// When they cannot be listed, or written.
-    fn serve_on(&mut self, tables: &mut Self::Tables, served: &dyn Fn(&IpAddr) -> bool)
-    -> Result<(), Unable>;
+    fn serve_on(
+        &mut self,
+        tables: &mut Self::Tables,
+        served: &dyn Fn(&IpAddr) -> bool,
+    ) -> Result<BTreeSet<IpAddr>, Unable>;
 
     /// Leaves the pods with these addresses out, and nobody else. Returns the addresses that no pod has been found with.
     ///
@@ -213,10 +216,11 @@ impl Door for KernelDoor {
         &mut self,
         tables: &mut KernelTables,
         served: &dyn Fn(&IpAddr) -> bool,
-    ) -> Result<(), Unable> {
+    ) -> Result<BTreeSet<IpAddr>, Unable> {
         let all = self.addresses().map_err(|source| Unable::new("list the node's addresses", source))?;
-        let wanted = all.into_iter().filter(served).collect();
-        tables.set_addresses(&wanted).map_err(Unable::at("serve node ports"))
+        let wanted = all.iter().copied().filter(served).collect();
+        tables.set_addresses(&wanted).map_err(Unable::at("serve node ports"))?;
+        Ok(all)
     }
 
     fn leave_out(

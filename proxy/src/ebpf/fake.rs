@@ -104,12 +104,17 @@ impl Door for FakeDoor {
         Err(Unable::new("reach a Service", "no program runs, or its maps were empty"))
     }
 
-    fn serve_on(&mut self, tables: &mut Memory, served: &dyn Fn(&IpAddr) -> bool) -> Result<(), Unable> {
+    fn serve_on(
+        &mut self,
+        tables: &mut Memory,
+        served: &dyn Fn(&IpAddr) -> bool,
+    ) -> Result<BTreeSet<IpAddr>, Unable> {
         self.act(Act::ServeOn)?;
         let all = self.addresses.iter().filter(|address| served(address));
         tables.held.addresses = all.map(|address| plan::address(*address)).collect::<BTreeSet<_>>();
-        Ok(())
+        Ok(self.addresses.iter().copied().collect())
     }
+
     fn leave_out(
         &mut self,
         tables: &mut Memory,

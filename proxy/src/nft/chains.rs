@@ -10,6 +10,7 @@ use super::ruleset::{
 };
 use super::settings::Settings;
 use super::shape::Shape;
+use crate::dataplane::Untracked;
 use heddle_netlink::nft::{
     Chain, End, Field, Hook, HookKind, HookPoint, Name, Policy, Rule, Sense, Statement, TableFamily,
 };
@@ -19,6 +20,8 @@ use std::net::IpAddr;
 
 /// The chain that keeps connections out of tracking.
 const UNTRACKED: &str = "untracked";
+/// With how many addresses of the node a packet is compared at most. A bridge has one; a rule has no room for any number.
+const COMPARED: usize = 8;
 
 /// `NF_IP_PRI_RAW`, `NF_IP_PRI_NAT_DST`, `NF_IP_PRI_FILTER`, `NF_IP_PRI_NAT_SRC`
 const RAW: i32 = -300;
@@ -50,7 +53,7 @@ pub struct Present {
     /// The node's own address in this family.
     pub node_address: Option<IpAddr>,
     /// Networks between whose addresses nothing is tracked.
-    pub untracked: BTreeSet<IpNetwork>,
+    pub untracked: BTreeSet<Untracked>,
 }
 
 /// The chains that are there whatever the table holds.
@@ -181,14 +184,19 @@ pub fn filter(settings: &Settings, family: TableFamily, present: &Present) -> BT
 }
 
 /// What one pod of the node sends to another. What is for the node itself stays tracked: it answers to connections of the node's,
-/// and a firewall may want to know.
-fn untracked(network: &IpNetwork) -> Rule {
-    vec![
-        Statement::Address(End::Source, Sense::Is, *network),
-        Statement::Address(End::Destination, Sense::Is, *network),
-        Statement::Local(End::Destination, Sense::IsNot),
-        Statement::Notrack,
-    ]
+/// and a firewall may want to know. Its addresses are compared, since each packet comes by here: the kernel's own answer costs as much as
+/// all of tracking's rest.
+fn untracked(between: &Untracked) -> Rule {
+    let at = |end, sense, network| Statement::Address(end, sense, network);
+    let network = between.network;
+    let mut rule = vec![at(End::Source, Sense::Is, network), at(End::Destination, Sense::Is, network)];
+    if between.own.len() > COMPARED {
+        rule.push(Statement::Local(End::Destination, Sense::IsNot));
+    } else {
+        rule.extend(between.own.iter().map(|own| at(End::Destination, Sense::IsNot, (*own).into())));
+    }
+    rule.push(Statement::Notrack);
+    rule
 }
 
 /// Whether a base chain of this name with this hook may be one of ours.

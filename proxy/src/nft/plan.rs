@@ -100,8 +100,8 @@ impl Plan {
         self.present.node_address = surroundings.node_addresses.iter().copied().find(ours);
         let cidrs = surroundings.service_cidrs.iter().filter(|cidr| ours(&cidr.ip()));
         self.present.service_cidrs = cidrs.copied().collect();
-        let untracked = surroundings.untracked.iter().filter(|network| ours(&network.ip()));
-        self.present.untracked = untracked.copied().collect();
+        let untracked = surroundings.untracked.iter().filter(|between| ours(&between.network.ip()));
+        self.present.untracked = untracked.cloned().collect();
         self.stage_present(&before);
         let locality = Locality::Networks(surroundings.pod_cidrs.clone());
         if self.follows_pod_cidrs && self.settings.locality != locality {

@@ -11,7 +11,7 @@ use crate::model::{
 use crate::nft::settings::Locality;
 use crate::nft::{FakeKernel, Nft, ruleset};
 use heddle_ebpf::abi;
-use heddle_netlink::nft::TableFamily;
+use heddle_netlink::nft::{End, Sense, Statement, TableFamily};
 use std::net::Ipv4Addr;
 
 const NODE: &str = "node-1";
@@ -216,6 +216,36 @@ fn addresses_that_the_node_gets_later_serve_node_ports_too() {
     let live = agent.dataplane().live.as_ref();
     assert_eq!(live.map(|live| live.tables.held.addresses.len()), Some(2));
     assert_eq!(acts(&mut agent, Act::Load), 1);
+}
+
+/// What one pod sends to another is not tracked, and what is for the node is, whatever addresses it gets.
+#[test]
+fn what_is_not_tracked_follows_the_nodes_addresses_among_its_pods() {
+    let (mut agent, _) = agent_with(&Settings { untracks_pods: true, ..Settings::default() });
+    let range: IpNetwork = "10.244.1.0/24".parse().unwrap();
+    let node = Node { name: NODE.into(), pod_cidrs: vec![range], ..Node::default() };
+    tell(&mut agent, services(1).chain([Change::NodeApplied(node)]).chain(complete()));
+    tell(&mut agent, [Change::Complete(Kind::Node)]);
+    let between = |end| Statement::Address(end, Sense::Is, range);
+    let own = |last: u8| IpAddr::from([10, 244, 1, last]);
+    let not_ours = |last| Statement::Address(End::Destination, Sense::IsNot, own(last).into());
+    // With many, the kernel is asked.
+    let many = Statement::Local(End::Destination, Sense::IsNot);
+    for (more, excepted) in [
+        (vec![], vec![]),
+        (vec![own(1)], vec![not_ours(1)]),
+        (vec![own(9)], vec![not_ours(1), not_ours(9)]),
+        ((20..30).map(own).collect(), vec![many]),
+    ] {
+        agent.dataplane().door().addresses.extend(more);
+        agent.take(Event::LookAgain);
+        // The second one, once it is known that sockets are served.
+        (0..2).for_each(|_| assert_eq!(agent.sync(), None));
+        let table = &agent.dataplane().packets().kernel().tables[&TableFamily::Ip];
+        let head = [between(End::Source), between(End::Destination)].into_iter();
+        let rule: Vec<_> = head.chain(excepted).chain([Statement::Notrack]).collect();
+        assert_eq!(table.chains["untracked"].rules, [rule]);
+    }
 }
 
 /// A Service whose external policy is local is for pods' sockets only while their packets could be told from those from outside.
