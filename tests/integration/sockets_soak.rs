@@ -88,9 +88,13 @@ fn connect(number: u8) -> io::Result<()> {
 
 /// Connects to one Service after the other, at a pace. Returns how often, and every failure.
 fn client(mut number: u8, stop: &Receiver<()>) -> (usize, Vec<io::Error>) {
-    let (mut count, mut failures) = (0, Vec::new());
-    while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(PACE) {
+    let (mut due, mut count, mut failures) = (Instant::now() + PACE, 0, Vec::new());
+    while let Err(RecvTimeoutError::Timeout) =
+        stop.recv_timeout(due.saturating_duration_since(Instant::now()))
+    {
         number = number.wrapping_mul(5).wrapping_add(3) % SERVICES;
+        // The next one is due at its time, however long this one takes.
+        due += PACE;
         count += 1;
         failures.extend(connect(number).err());
     }
