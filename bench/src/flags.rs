@@ -278,7 +278,7 @@ impl Run {
 
     /// Those that are asked for, or the profile's, with a real kube-proxy in place of its layouts where there is one.
     fn subjects(&self, usual: Vec<Subject>) -> Result<Vec<Subject>, Failure> {
-        if self.kube_proxy.is_none() {
+        let Some(program) = &self.kube_proxy else {
             return match self.subjects.iter().find(|subject| subject.mode().is_some()) {
                 Some(lacking) => {
                     Err(format!("{} needs the binary: --kube-proxy PATH", lacking.name()).into())
@@ -286,12 +286,14 @@ impl Run {
                 None if self.subjects.is_empty() => Ok(usual),
                 None => Ok(self.subjects.clone()),
             };
-        }
+        };
         if !self.subjects.is_empty() {
+            kube_proxy::check_modes(program, self.subjects.iter().filter_map(|subject| subject.mode()))?;
             return Ok(self.subjects.clone());
         }
-        let ipvs = kube_proxy::has_ipvs()?.then_some(Subject::KubeProxyIpvs);
-        let real = [Subject::KubeProxyIptables, Subject::KubeProxyNftables].into_iter().chain(ipvs);
+        let modes = kube_proxy::modes_of(program)?;
+        let all = Subject::value_variants().iter().copied();
+        let real = all.filter(|subject| subject.mode().is_some_and(|mode| modes.contains(&mode)));
         Ok(usual.into_iter().filter(|subject| !subject.is_layout()).chain(real).collect())
     }
 }

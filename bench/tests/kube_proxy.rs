@@ -26,10 +26,15 @@ struct StandIn {
 impl StandIn {
     /// It goes on with these commands, and writes down its arguments.
     fn that(commands: &str) -> Self {
+        Self::of("v1.36.2", commands)
+    }
+
+    /// The same of a version.
+    fn of(version: &str, commands: &str) -> Self {
         let alone = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let made = Self { folder: tempfile::tempdir().unwrap(), _alone: alone };
         let script = format!(
-            "#!/bin/sh\nif [ \"$1\" = --version ]; then echo Kubernetes v1.36.2; exit; fi\necho \"$*\" > '{}'\n{commands}\n",
+            "#!/bin/sh\nif [ \"$1\" = --version ]; then echo Kubernetes {version}; exit; fi\necho \"$*\" > '{}'\n{commands}\n",
             made.file("arguments").display()
         );
         fs::write(made.file("kube-proxy"), script).unwrap();
@@ -116,6 +121,24 @@ fn one_that_ends_at_once_is_told_in_a_sentence_with_its_last_words() {
     let words =
         "kube-proxy ended with exit status: 7; its last words: E1130 \"command failed\" err=\"no such mode\"";
     assert!(told.starts_with("error: ") && told.ends_with(words), "{}", ran.stderr);
+}
+
+#[test]
+fn a_mode_that_it_does_not_have_is_said_before_anything_is_measured() {
+    let old = StandIn::of("v1.20.2", "exit 7");
+    let ran = old.measured(&["--only", "data-plane", "--subjects", "direct,kube-proxy-nftables"]);
+    assert_eq!(ran.stderr, "error: this kube-proxy does not have the mode nftables\n");
+}
+
+#[test]
+fn figures_are_those_of_the_mode_that_they_are_named_after() {
+    // heddle-proxy takes iptables for nftables.
+    let other = StandIn::that_works();
+    for part in ["data-plane", "control-plane"] {
+        let ran = other.measured(&["--only", part, "--services", "1", "--subjects", "kube-proxy-iptables"]);
+        let told = ran.stderr.lines().last();
+        assert_eq!(told, Some("error: kube-proxy was told iptables, and serves by nftables"), "{part}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::control::own;
 use crate::control::probe::Ground;
 use crate::control::usage::{Peak, Usage, most_alone};
 use crate::interrupt::Interrupt;
+use crate::kube_proxy;
 use crate::profile::Profile;
 use crate::subjects::Subject;
 use heddle_tests::lab::Node;
@@ -135,11 +136,11 @@ pub fn write(node: &Node, objects: &[Value]) -> Result<Manifests, Failure> {
 fn start(
     subject: Subject,
     ground: &Ground,
-    (api, kube_proxy): (&Api, Option<&Path>),
+    (api, program): (&Api, Option<&Path>),
     stop: &Interrupt,
 ) -> Result<(Follower, Started), Failure> {
     let watch = ground.watch()?;
-    let mut follower = Follower::start(subject, ground.node(), Source::Server(api.kubeconfig()), kube_proxy)?;
+    let mut follower = Follower::start(subject, ground.node(), Source::Server(api.kubeconfig()), program)?;
     let peak = Peak::watch(follower.id())?;
     let connected = watch.until(0, stop, || follower.check())?.at - follower.start;
     drop(watch);
@@ -148,6 +149,7 @@ fn start(
     let own = heddle.then(|| own::started(&mut follower, ground.node(), stop)).transpose()?;
     let memory = calm(&mut follower)?;
     let started = Started { connected: connected.as_secs_f64(), cpu, memory, peak: peak.end()?, own };
+    subject.mode().map(|mode| kube_proxy::check_mode(mode, ground.node())).transpose()?;
     Ok((follower, started))
 }
 

@@ -75,7 +75,8 @@ fn kube_proxy(
         // What the program says when it ends is worth more than that nobody answers.
         kube_proxy::check(program, &mut process)
             .map_or_else(|ended| Ok(Err(ended)), |()| (means.answers)().map(Ok))
-    })?
+    })??;
+    kube_proxy::check_mode(mode, node)
 }
 
 fn track(node: &Node) -> Result<(), Failure> {
