@@ -291,10 +291,7 @@ impl Run {
             kube_proxy::check_modes(program, self.subjects.iter().filter_map(|subject| subject.mode()))?;
             return Ok(self.subjects.clone());
         }
-        let modes = kube_proxy::modes_of(program)?;
-        let all = Subject::value_variants().iter().copied();
-        let real = all.filter(|subject| subject.mode().is_some_and(|mode| modes.contains(&mode)));
-        Ok(usual.into_iter().filter(|subject| !subject.is_layout()).chain(real).collect())
+        Ok(Subject::with_real(usual, &kube_proxy::modes_of(program)?))
     }
 }
 

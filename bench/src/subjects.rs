@@ -87,9 +87,20 @@ impl Subject {
         Self::value_variants().iter().copied().filter(|subject| subject.mode().is_none())
     }
 
-    /// Whether it is a layout that the bench writes, in place of a kube-proxy that is not there.
-    pub fn is_layout(self) -> bool {
-        matches!(self, Self::NftablesLayout | Self::IptablesLayout | Self::IptablesLegacyLayout)
+    /// The mode of a kube-proxy that is not there, for which it stands: a layout that the bench writes.
+    pub fn stands_for(self) -> Option<Mode> {
+        match self {
+            Self::NftablesLayout => Some(Mode::Nftables),
+            Self::IptablesLayout | Self::IptablesLegacyLayout => Some(Mode::Iptables),
+            _ => None,
+        }
+    }
+
+    /// These, with a real kube-proxy that has these modes in place of what stands for it.
+    pub fn with_real(usual: Vec<Self>, modes: &[Mode]) -> Vec<Self> {
+        let is_there = |mode: Option<Mode>| mode.is_some_and(|mode| modes.contains(&mode));
+        let real = Self::value_variants().iter().copied().filter(|subject| is_there(subject.mode()));
+        usual.into_iter().filter(|subject| !is_there(subject.stands_for())).chain(real).collect()
     }
 
     /// The mode of the real kube-proxy that it is, if it is one.
@@ -110,5 +121,23 @@ impl Subject {
     /// Whether its node serves at sockets, for which it needs a cgroup of its own.
     pub fn is_at_sockets(self) -> bool {
         matches!(self.host(), Self::Ebpf | Self::EbpfUntracked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_real_kube_proxy_takes_the_places_of_what_stands_for_its_modes() {
+        let usual = || vec![Subject::Nft, Subject::NftablesLayout, Subject::IptablesLayout];
+        assert_eq!(
+            Subject::with_real(usual(), &[Mode::Iptables]),
+            [Subject::Nft, Subject::NftablesLayout, Subject::KubeProxyIptables]
+        );
+        assert_eq!(
+            Subject::with_real(usual(), &[Mode::Iptables, Mode::Nftables]),
+            [Subject::Nft, Subject::KubeProxyIptables, Subject::KubeProxyNftables]
+        );
     }
 }
