@@ -231,7 +231,7 @@ impl<D: Dataplane> Agent<D> {
         self.checks.hand_over(&synced.written);
         self.pulse.synced(&synced.written);
         let (elapsed, now) = (start.elapsed(), Timestamp::now());
-        self.report(&synced, elapsed);
+        self.report(&synced, (before, elapsed));
         self.history.sync(&synced, elapsed, now);
         self.meter.sync(&synced, (before, now));
         self.meter.measure(&self.model, &self.frontends);
@@ -277,7 +277,7 @@ impl<D: Dataplane> Agent<D> {
         }
     }
 
-    fn report(&self, synced: &Synced, elapsed: Duration) {
+    fn report(&self, synced: &Synced, (before, elapsed): (Duration, Duration)) {
         for failure in &synced.failures {
             error!("{failure}");
         }
@@ -286,7 +286,8 @@ impl<D: Dataplane> Agent<D> {
         if !self.synced_once && synced.failures.is_empty() {
             info!(frontends, operations, ?elapsed, "wrote the Services of this node");
         } else {
-            debug!(frontends, operations, compared, ?elapsed, "synced");
+            let led = synced.led_after.map(|after| tracing::field::debug(before + after));
+            debug!(frontends, operations, compared, ?elapsed, led, "synced");
         }
     }
 

@@ -143,6 +143,8 @@ pub struct Synced {
     pub leftovers: usize,
     /// The same by family, for those that count.
     pub families: Vec<FamilySync>,
+    /// After how long clients of the node were led by what is wanted, where that is so before the rest is done.
+    pub led_after: Option<Duration>,
 }
 
 impl Synced {

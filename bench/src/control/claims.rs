@@ -1,19 +1,20 @@
 //! What must hold of the control plane: the numbers that heddle-proxy holds itself to, at the sizes that they are about.
 
 use crate::cluster::Size;
-use crate::control::tell::{CHANGED, FILLED, MAPS, MEMORY, MEMORY_LATER, WRITTEN};
+use crate::control::tell::{CHANGED, FILLED, LED, MAPS, MEMORY, MEMORY_LATER, WRITTEN};
 use crate::figure::{Figure, Part};
 use crate::report::{Claim, Report};
 use crate::stats::{Bound, permille};
 use crate::subjects::Subject;
 
 /// The numbers: of whom, at how many Services with how many endpoints, at most how much. A name stands for all workloads that begin with it.
-const AT_MOST: [(&str, Subject, (u32, u32), f64); 12] = [
+const AT_MOST: [(&str, Subject, (u32, u32), f64); 13] = [
     (WRITTEN, Subject::Nft, (10_000, 3), 0.3),
     (WRITTEN, Subject::Nft, (100_000, 3), 5.0),
     (CHANGED, Subject::Nft, (10_000, 3), 1.0),
     (CHANGED, Subject::Nft, (100_000, 3), 5.0),
-    (CHANGED, Subject::Ebpf, (10_000, 3), 0.2),
+    (LED, Subject::Ebpf, (10_000, 3), 0.2),
+    (CHANGED, Subject::Ebpf, (10_000, 3), 1.0),
     (MEMORY, Subject::Nft, (10_000, 3), 40.0),
     (MEMORY, Subject::Nft, (30_000, 4), 80.0),
     (MEMORY_LATER, Subject::Nft, (10_000, 3), 40.0),

@@ -40,6 +40,8 @@ pub struct Start {
 pub struct Changes {
     /// Each changed endpoint: milliseconds from event to the kernel's yes.
     pub synced: Vec<f64>,
+    /// The same until clients of the node were led by it at their sockets.
+    pub led: Vec<f64>,
     /// Operations of each of these.
     pub operations: Vec<f64>,
     /// Each changed endpoint: milliseconds from the API server's write to the kernel's notification.
@@ -88,6 +90,7 @@ pub fn changes(
     }
     Ok(Changes {
         synced: of_changes.iter().map(|sync| sync.milliseconds).collect(),
+        led: of_changes.iter().filter_map(|sync| sync.led).collect(),
         operations: of_changes.iter().map(|sync| sync.operations).collect(),
         seen: seen_after,
         additions: added,

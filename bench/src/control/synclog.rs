@@ -12,6 +12,8 @@ pub struct Sync {
     pub operations: f64,
     /// How long it took, in milliseconds.
     pub milliseconds: f64,
+    /// The same until sockets had it, where they came first.
+    pub led: Option<f64>,
     /// When it was told.
     pub at: Timestamp,
 }
@@ -38,8 +40,9 @@ fn parse(line: &Value) -> Option<Sync> {
         _ => return None,
     };
     let milliseconds = milliseconds(fields.get("elapsed")?.as_str()?)?;
+    let led = fields.get("led").and_then(Value::as_str).and_then(self::milliseconds);
     let at = line.get("timestamp")?.as_str()?.parse().ok()?;
-    Some(Sync { whole, operations, milliseconds, at })
+    Some(Sync { whole, operations, milliseconds, led, at })
 }
 
 /// Reads what `Duration` prints for people.
@@ -68,7 +71,7 @@ mod tests {
             "not json\n",
             r#"{"timestamp":"2026-01-02T03:04:05.000006Z","fields":{"message":"wrote the Services of this node","operations":12,"elapsed":"3ms"}}"#,
             "\n",
-            r#"{"timestamp":"2026-01-02T03:04:06.000006Z","fields":{"message":"synced","frontends":1,"operations":2,"compared":0,"elapsed":"90µs"}}"#,
+            r#"{"timestamp":"2026-01-02T03:04:06.000006Z","fields":{"message":"synced","frontends":1,"operations":2,"compared":0,"elapsed":"90µs","led":"20µs"}}"#,
             "\n",
             r#"{"timestamp":"2026-01-02T03:04:07.000006Z","fields":{"message":"synced","frontends":1,"operations":9,"compared":2,"elapsed":"2ms"}}"#,
             "\n",
@@ -76,8 +79,9 @@ mod tests {
         );
         let syncs = read(log);
         let at = "2026-01-02T03:04:05.000006Z".parse().unwrap();
-        assert_eq!(syncs[0], Sync { whole: true, operations: 12.0, milliseconds: 3.0, at });
+        assert_eq!(syncs[0], Sync { whole: true, operations: 12.0, milliseconds: 3.0, led: None, at });
         assert!(!syncs[1].whole && (syncs[1].milliseconds - 0.09).abs() < 1e-9);
+        assert!(syncs[1].led.is_some_and(|led| (led - 0.02).abs() < 1e-9));
         assert!(syncs[2].whole, "a repair");
         assert_eq!(syncs.len(), 3);
     }

@@ -17,6 +17,8 @@ const FOLDER: &str = "from a folder";
 pub const WRITTEN: &str = "objects in memory to kernel committed";
 /// The same of one change.
 pub const CHANGED: &str = "one endpoint: event to kernel committed";
+/// The same until sockets lead by it.
+pub const LED: &str = "one endpoint: event to sockets";
 /// What a proxy holds.
 pub const MEMORY: &str = "memory after the start";
 /// What it holds later.
@@ -84,6 +86,9 @@ impl<'a> Teller<'a> {
 
     fn own_changes(&mut self, own: &own::Changes) {
         self.each(CHANGED, "ms", &own.synced);
+        if !own.led.is_empty() {
+            self.each(LED, "ms", &own.led);
+        }
         self.each("one endpoint: API write to kernel notified", "ms", &own.seen);
         self.each("one endpoint: kernel operations", "operations", &own.operations);
         self.each("new Service: API write to kernel notified", "ms", &own.additions);

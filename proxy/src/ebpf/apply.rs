@@ -285,15 +285,29 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
     }
 
     fn sync(&mut self, wanted: &Frontends) -> Synced {
-        if self.untracked != self.to_be_untracked() {
+        let start = Instant::now();
+        let tracks_otherwise = self.untracked != self.to_be_untracked();
+        if tracks_otherwise {
             self.surround_packets();
         }
-        // Packets first: whatever becomes of sockets, they have all that is wanted.
+        // A change takes sockets microseconds, and packets a commit. Packets come first where sockets are taken anew, so that they have all that is
+        // wanted whatever becomes of those, and where they must track what sockets leave to them.
+        let is_change = self.live.is_some() && !self.replan && self.asked.is_none() && !tracks_otherwise;
+        let mut early = Synced::default();
+        if is_change {
+            self.sync_sockets(wanted, &mut early);
+            early.led_after = self.live.as_ref().map(|_| start.elapsed());
+        }
         let mut synced = self.packets.sync(wanted);
+        synced.operations += early.operations;
+        synced.failures.append(&mut early.failures);
+        synced.led_after = early.led_after;
         if self.asked.take().is_some() {
             self.look();
         }
-        self.sync_sockets(wanted, &mut synced);
+        if !is_change {
+            self.sync_sockets(wanted, &mut synced);
+        }
         if self.untracked != self.to_be_untracked() {
             self.asked = Some(Instant::now());
         }

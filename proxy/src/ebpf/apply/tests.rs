@@ -11,6 +11,7 @@ use crate::model::{
 use crate::nft::settings::Locality;
 use crate::nft::{FakeKernel, Nft, ruleset};
 use heddle_ebpf::abi;
+use heddle_netlink::Errno;
 use heddle_netlink::nft::{End, Sense, Statement, TableFamily};
 use std::net::Ipv4Addr;
 
@@ -165,6 +166,20 @@ fn programs_that_cannot_be_removed_are_a_failure_of_the_sync_and_of_nothing_else
     wait(&mut agent, true);
     assert_eq!(agent.sync(), None);
     assert_eq!(served(&mut agent), (1, Some(2)));
+}
+
+/// A change is where clients are first, and what packets cannot take does not keep it from them.
+#[test]
+fn a_change_is_at_sockets_before_packets_have_it() {
+    let (mut agent, report) = agent();
+    tell(&mut agent, services(1).chain(complete()));
+    assert_eq!(agent.sync(), None);
+    agent.dataplane().packets().kernel().refuse.push(Errno::NOMEM);
+    tell(&mut agent, service(2, None));
+    assert!(agent.sync().is_some(), "it is tried again");
+    assert_eq!((served(&mut agent), report.ask().state), ((1, Some(3)), State::Serving));
+    assert_eq!(agent.sync(), None);
+    assert_eq!(served(&mut agent), (2, Some(3)));
 }
 
 /// Full maps: there is no room for more frontends, and packets have all of them.
