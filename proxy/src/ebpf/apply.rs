@@ -296,7 +296,7 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
         let mut early = Synced::default();
         if is_change {
             self.sync_sockets(wanted, &mut early);
-            early.led_after = self.live.as_ref().map(|_| start.elapsed());
+            early.led_after = self.live.is_some().then(|| start.elapsed());
         }
         let mut synced = self.packets.sync(wanted);
         synced.operations += early.operations;
