@@ -57,16 +57,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn the_same_measured_twice_is_no_regression(seed in any::<u32>()) {
+    fn what_takes_a_fifth_more_is_found_and_what_takes_less_is_no_regression(seed in any::<u32>()) {
         let seed = u64::from(seed);
-        let found = compare(&report(2 * seed, 1.0, 0.0), &report(2 * seed + 1, 1.0, 0.0), THRESHOLD);
-        prop_assert!(found.regressions.is_empty() && found.improvements.is_empty(), "{}", found);
-    }
-
-    #[test]
-    fn what_takes_a_tenth_more_is_found_and_what_takes_less_is_no_regression(seed in any::<u32>()) {
-        let seed = u64::from(seed);
-        let (before, after) = (report(2 * seed, 1.0, 0.0), report(2 * seed + 1, 1.1, 0.0));
+        let (before, after) = (report(2 * seed, 1.0, 0.0), report(2 * seed + 1, 1.2, 0.0));
         let found = compare(&before, &after, THRESHOLD);
         prop_assert!(found.regressions.len() >= 3, "{}", found);
         prop_assert!(found.improvements.is_empty(), "{}", found);
@@ -80,6 +73,17 @@ proptest! {
         let found = compare(&report(2 * seed, 1.0, 0.0), &report(2 * seed + 1, 1.0, 1000.0), THRESHOLD);
         prop_assert_eq!(found.regressions.len(), 7, "{}", found);
     }
+}
+
+/// As often as [`CHANCE`] says, and no more.
+#[test]
+fn the_same_measured_twice_is_a_regression_once_in_a_hundred_times_at_most() {
+    let told = |seed: &u64| {
+        let found = compare(&report(2 * seed, 1.0, 0.0), &report(2 * seed + 1, 1.0, 0.0), THRESHOLD);
+        !found.regressions.is_empty() || !found.improvements.is_empty()
+    };
+    let found: Vec<u64> = (0..100).filter(told).collect();
+    assert!(found.len() <= 1, "{found:?}");
 }
 
 #[test]
