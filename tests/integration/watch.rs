@@ -8,7 +8,7 @@ mod follows;
 #[path = "watch/servers.rs"]
 mod servers;
 
-use heddle_proxy::model::{Change, Model, ObjectName};
+use heddle_proxy::model::{Change, Kind, Model, ObjectName};
 use heddle_proxy::watch::{self, Limits};
 use heddle_tests::apiserver::{ApiServer, Options};
 use heddle_tests::namespace::Namespace;
@@ -171,6 +171,21 @@ impl Source {
                 services => {
                     Err(format!("{services:?}, awaited: {:?}", heard.model.awaited().collect::<Vec<_>>()))
                 }
+            })
+        })?;
+        Ok(())
+    }
+
+    /// Waits until every kind is complete, also those that nobody waits for, and forgets what was said until then.
+    fn rests(&self) -> Outcomes {
+        let all = [Kind::Service, Kind::Slice, Kind::Node, Kind::ServiceCidr].map(Change::Complete);
+        eventually("every kind to be complete", PATIENCE, || {
+            self.with(|heard| {
+                if let Some(missing) = all.iter().find(|one| !heard.changes.contains(one)) {
+                    return Err(format!("no {missing:?}"));
+                }
+                heard.changes.clear();
+                Ok(())
             })
         })?;
         Ok(())

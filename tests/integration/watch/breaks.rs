@@ -43,7 +43,7 @@ fn a_watch_that_breaks_off_in_the_middle_of_an_object_loses_nothing() -> Outcome
     cluster.service("b", "10.96.0.2")?;
     let source = Source::start(&cluster)?;
     source.comes_to(&["a 10.96.0.1", "b 10.96.0.2"])?;
-    source.with(Heard::take);
+    source.rests()?;
     let before = questions(&cluster);
     cluster.server.halve();
     cluster.service("c", "10.96.0.3")?;
@@ -66,7 +66,7 @@ fn a_server_that_talks_nonsense_or_fails_takes_nothing_with_it() -> Outcomes {
         cluster.service("a", "10.96.0.1")?;
         let source = Source::start(&cluster)?;
         source.comes_to(&["a 10.96.0.1"])?;
-        source.with(Heard::take);
+        source.rests()?;
         let before = questions(&cluster);
         break_it(&cluster.server);
         cluster.server.cut_watches();

@@ -47,7 +47,7 @@ fn a_watch_whose_server_fell_silent_goes_on_at_another_where_it_stopped() -> Out
     let masters = format!("{},{}", cluster.server.url(), second.url());
     let source = Source::start_with(&cluster, masters, SHORT)?;
     source.comes_to(&["a 10.96.0.1", "b 10.96.0.2"])?;
-    source.with(Heard::take);
+    source.rests()?;
     let url = cluster.server.url();
     let port = url.rsplit(':').next().ok_or("no port")?;
     let hole = format!(
