@@ -16,6 +16,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
 const ESTABLISHED: usize = 10_000;
@@ -41,11 +42,17 @@ struct Crowd {
 impl Endpoints {
     fn start(pods: &[Pod]) -> Result<Self, Box<dyn Error>> {
         let stop = Arc::new(AtomicBool::new(false));
+        let (hears, hearing) = channel();
         let start = |pod: &Pod| {
-            let stop = Arc::clone(&stop);
-            pod.namespace().spawn(move || echo(&stop))
+            let (stop, hears) = (Arc::clone(&stop), hears.clone());
+            pod.namespace().spawn(move || echo(&stop, &hears))
         };
-        Ok(Self { threads: pods.iter().map(start).collect::<Result<_, _>>()?, stop })
+        let started = Self { threads: pods.iter().map(start).collect::<Result<_, _>>()?, stop };
+        drop(hears);
+        for pod in pods {
+            hearing.recv().map_err(|_| format!("{} does not take connections", pod.name()))?;
+        }
+        Ok(started)
     }
 }
 
@@ -68,10 +75,11 @@ fn with_own_files() -> io::Result<()> {
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Takes connections and gives back what they say, until it is told to stop.
-fn echo(stop: &AtomicBool) -> io::Result<()> {
+/// Takes connections, which it tells once it does, and gives back what they say, until it is told to stop.
+fn echo(stop: &AtomicBool, hears: &Sender<()>) -> io::Result<()> {
     with_own_files()?;
     let listener = TcpListener::bind(("0.0.0.0", PORT))?;
+    let _ = hears.send(());
     let mut connections: Vec<TcpStream> = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         let mut asked = vec![PollFd::new(&listener, PollFlags::IN)];
