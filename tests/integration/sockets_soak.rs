@@ -13,9 +13,9 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, LazyLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -40,12 +40,18 @@ fn length() -> Duration {
     Duration::from_secs(asked.and_then(|text| text.parse().ok()).unwrap_or(4))
 }
 
-/// A connection that an endpoint took.
+/// Clients say when they began to connect, since then.
+static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// What a client says: for which Service, and when it began (nanoseconds, little-endian).
+type Said = [u8; 9];
+
+/// A connection that an endpoint took. When it did says nothing of when the client was led there: an endpoint may be busy with another.
 #[derive(Clone, Copy)]
 struct Taken {
     service: u8,
     endpoint: usize,
-    at: Instant,
+    began: Instant,
 }
 
 /// An endpoint that is in a Service's list, or not any more.
@@ -66,10 +72,12 @@ fn take(listener: &TcpListener, endpoint: usize, stop: &AtomicBool) -> io::Resul
             Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         };
-        let (at, mut service) = (Instant::now(), [0]);
+        let mut said = Said::default();
         // A client that was stopped says nothing.
-        if stream.read_exact(&mut service).is_ok() {
-            all.push(Taken { service: service[0], endpoint, at });
+        if stream.read_exact(&mut said).is_ok() {
+            let [service, since @ ..] = said;
+            let began = *ORIGIN + Duration::from_nanos(u64::from_le_bytes(since));
+            all.push(Taken { service, endpoint, began });
         }
     }
     Ok(all)
@@ -77,8 +85,12 @@ fn take(listener: &TcpListener, endpoint: usize, stop: &AtomicBool) -> io::Resul
 
 /// Connects once, and says for which Service.
 fn connect(number: u8) -> io::Result<()> {
+    let began = u64::try_from(ORIGIN.elapsed().as_nanos()).map_err(io::Error::other)?;
     let mut stream = TcpStream::connect_timeout(&vip(number), PATIENCE)?;
-    stream.write_all(&[number])?;
+    let mut said = Said::default();
+    said[0] = number;
+    said[1..].copy_from_slice(&began.to_le_bytes());
+    stream.write_all(&said)?;
     // Until the other side has closed: nothing is reset before it is read.
     stream.set_read_timeout(Some(PATIENCE))?;
     let _ = stream.read(&mut [0])?;
@@ -143,9 +155,10 @@ impl Wanted<'_> {
 /// For how long endpoints were still connected to after they had gone.
 fn lateness(changes: &[Change], taken: &[Taken]) -> Vec<Duration> {
     let after = |one: &Taken| {
-        let is_of_it = |c: &&Change| (c.service, c.endpoint) == (one.service, one.endpoint) && c.at <= one.at;
+        let is_of_it =
+            |c: &&Change| (c.service, c.endpoint) == (one.service, one.endpoint) && c.at <= one.began;
         let last = changes.iter().rfind(is_of_it)?;
-        (!last.comes).then(|| one.at - last.at)
+        (!last.comes).then(|| one.began - last.at)
     };
     taken.iter().filter_map(after).collect()
 }
@@ -253,7 +266,7 @@ fn no_connection_fails_while_endpoints_change_and_all_go_to_those_that_are_left(
     })?;
     let taken = servers.stop()?;
     let wrong =
-        |one: &&Taken| one.at > before && !wanted.lists[usize::from(one.service)].contains(&one.endpoint);
+        |one: &&Taken| one.began > before && !wanted.lists[usize::from(one.service)].contains(&one.endpoint);
     assert_eq!(taken.iter().filter(wrong).count(), 0, "connections to endpoints that are gone");
     tell(count, &changes, lateness(&changes, &taken));
     Ok(())
@@ -265,8 +278,8 @@ fn tell(count: usize, changes: &[Change], mut late: Vec<Duration>) {
     let worst = late.last().copied().unwrap_or_default();
     let over = late.iter().filter(|late| **late > Duration::from_millis(10)).count();
     println!(
-        "{count} connections and {} changes in {:?}: {} connections went to an endpoint after the object without it was \
-         written, the latest {worst:?} after, {over} more than 10 ms after",
+        "{count} connections and {} changes in {:?}: {} connections began after an object was written and went to an endpoint that it \
+         does not have, the latest {worst:?} after, {over} more than 10 ms after",
         changes.len(),
         length(),
         late.len()
