@@ -14,7 +14,7 @@ const AT_MOST: [(&str, Subject, (u32, u32), f64); 13] = [
     (CHANGED, Subject::Nft, (10_000, 3), 1.0),
     (CHANGED, Subject::Nft, (100_000, 3), 5.0),
     (LED, Subject::Ebpf, (10_000, 3), 0.2),
-    (CHANGED, Subject::Ebpf, (10_000, 3), 1.0),
+    (CHANGED, Subject::Ebpf, (10_000, 3), 0.2),
     (MEMORY, Subject::Nft, (10_000, 3), 40.0),
     (MEMORY, Subject::Nft, (30_000, 4), 80.0),
     (MEMORY_LATER, Subject::Nft, (10_000, 3), 40.0),
