@@ -10,6 +10,7 @@ use crate::apply::{Error, refused};
 use crate::plan::{FORWARD_IPV6, Setting};
 use crate::setting;
 use heddle_netlink::address::{self, Address};
+use heddle_netlink::bridge;
 use heddle_netlink::link::{self, Bridge, Link, Mac, Which};
 use heddle_netlink::neighbour::Neighbour;
 use heddle_netlink::route::{self, PROTOCOL_HEDDLE, Route};
@@ -128,9 +129,10 @@ impl Node {
         }
         // A pod that reaches a Service whose endpoint is on the same bridge sends through the node's rules, which
         // rewrite the destination. The answer goes from port to port and would not pass the rules, so that nobody would
-        // rewrite its source back. A kernel that cannot do it does not say `Some`.
-        if found.netfilter == Some(false) {
-            link::call_netfilter(&mut batch, found.index);
+        // rewrite its source back. A kernel that cannot do it does not say `Some`. heddle-proxy lets frames pass by while
+        // no connection of a pod is rewritten.
+        if found.netfilter == Some(false) && !bridge::is_passing(&found) {
+            bridge::call_netfilter(&mut batch, found.index);
         }
         self.request(&mut batch, || format!("set bridge {name} up"))?;
         Ok(found)

@@ -19,9 +19,18 @@ const CT_GET: u16 = SUBSYSTEM | 1;
 const CT_DELETE: u16 = SUBSYSTEM | 2;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
+const CTA_PROTOINFO: u16 = 4;
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_TCP_STATE: u16 = 1;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
+const CTA_STATUS_MASK: u16 = 26;
+/// `TCP_CONNTRACK_TIME_WAIT`; the only one beyond it is `TCP_CONNTRACK_CLOSE`.
+const TIME_WAIT: u8 = 7;
+/// `IPS_DST_NAT`
+const DESTINATION_TRANSLATED: u32 = 1 << 5;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_TUPLE_ZONE: u16 = 3;
@@ -220,6 +229,29 @@ pub fn list(
         // The kernel may be too old to have filtered.
         found.extend(Flow::read(reply).filter(|flow| filter.matches(flow) && wanted(flow)));
     })
+}
+
+/// How many flows whose destination is translated `wanted` says yes to, of both families, without TCP connections that have ended. Kernels
+/// before 5.15 list all others, too, which are not counted.
+///
+/// # Errors
+/// As [`Socket::dump`].
+pub fn count_translated(socket: &mut Socket, wanted: impl Fn(&Flow) -> bool) -> Result<usize, Error> {
+    let mut batch = Batch::new();
+    batch.push(CT_GET, DUMP, &header(0), |w| {
+        w.put_be32(CTA_STATUS, DESTINATION_TRANSLATED);
+        w.put_be32(CTA_STATUS_MASK, DESTINATION_TRANSLATED);
+    });
+    socket.dump(&mut batch, |count: &mut usize, reply| {
+        let flow = Flow::read(reply).filter(|flow| flow.reply.source != flow.original.destination);
+        *count += usize::from(!has_ended(reply) && flow.is_some_and(|flow| wanted(&flow)));
+    })
+}
+
+fn has_ended(reply: Reply<'_>) -> bool {
+    let about = reply.attributes(NFGENMSG).get_nest(CTA_PROTOINFO);
+    let state = about.and_then(|about| about.get_nest(CTA_PROTOINFO_TCP)?.get(CTA_PROTOINFO_TCP_STATE));
+    state.is_some_and(|state| state.first().is_some_and(|state| *state >= TIME_WAIT))
 }
 
 /// Removes every flow of the socket's namespace, of both families.

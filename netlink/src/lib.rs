@@ -10,7 +10,8 @@
 //! | [`message`] | requests as bytes: a [`message::Batch`] of messages, and the reading of attributes |
 //! | [`features`] | what a link's driver does, by ethtool's names |
 //! | `generic` | families of generic netlink, by name |
-//! | [`link`] | links: veth pairs, bridges and their ports |
+//! | [`link`] | links: veth pairs, and what is told of any link |
+//! | [`bridge`] | bridges, and whether frames between their ports pass the rules |
 //! | [`address`] | addresses on links |
 //! | [`neighbour`] | neighbours that are known for good |
 //! | [`qdisc`] | limits of what a link sends |
@@ -26,6 +27,7 @@
 //! Everything here works on the network namespace in which the socket was opened, whatever the thread does later.
 
 pub mod address;
+pub mod bridge;
 pub mod conntrack;
 pub mod diagnosis;
 pub mod features;

@@ -7,8 +7,10 @@
 //!
 //! Numbers are those of `linux/if_link.h` and `linux/rtnetlink.h`.
 
+pub use crate::bridge::Bridge;
 pub use crate::mac::{BadMac, Mac};
 
+use crate::bridge;
 use crate::message::{ACK, CREATE, DUMP, EXCL};
 use crate::message::{Attributes, Batch, Reply, Writer};
 use crate::socket::{Error, Socket};
@@ -29,7 +31,7 @@ pub(crate) const IFLA_MTU: u16 = 4;
 pub(crate) const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 pub(crate) const IFLA_LINKINFO: u16 = 18;
-const IFLA_IFALIAS: u16 = 20;
+pub(crate) const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_FD: u16 = 28;
 pub(crate) const IFLA_EXT_MASK: u16 = 29;
 const IFLA_PROP_LIST: u16 = 52;
@@ -39,8 +41,6 @@ pub(crate) const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const VETH_INFO_PEER: u16 = 1;
-const IFLA_BR_NF_CALL_IPTABLES: u16 = 36;
-const IFLA_BR_NF_CALL_IP6TABLES: u16 = 37;
 const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 /// `RTEXT_FILTER_SKIP_STATS`: a link is asked for its state; its counters are two thirds of the answer.
@@ -121,15 +121,11 @@ impl Link {
             peer: attributes.get_u32(IFLA_LINK).map(LinkIndex),
             alias: attributes.get_str(IFLA_IFALIAS).map(str::to_owned),
             port: nest.and_then(|n| n.get_nest(IFLA_INFO_SLAVE_DATA)).and_then(Port::read),
-            netfilter: data.and_then(calls_netfilter),
+            netfilter: data.and_then(bridge::calls_netfilter),
             vlans: data.and_then(Filter::read),
             vxlan: data.filter(|_| kind == Some(vxlan::KIND)).and_then(VxlanKind::read),
         })
     }
-}
-
-fn calls_netfilter(data: Attributes<'_>) -> Option<bool> {
-    Some(data.get(IFLA_BR_NF_CALL_IPTABLES)? == [1] && data.get(IFLA_BR_NF_CALL_IP6TABLES)? == [1])
 }
 
 fn header_u32(reply: Reply<'_>, at: usize) -> Option<u32> {
@@ -224,47 +220,6 @@ impl Veth<'_> {
         self.put_common(w, self.peer.mac);
         w.put(IFLA_NET_NS_FD, &self.peer.namespace.as_raw_fd().to_ne_bytes());
     }
-}
-
-/// A bridge to be made, and set to work.
-#[derive(Clone, Copy, Debug)]
-pub struct Bridge<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its address. When it is not given, the bridge takes the lowest address of its ports, another one each time
-    /// that a port comes or goes, and its neighbours lose it until their caches expire.
-    pub mac: Mac,
-    /// Largest packet in bytes; the kernel follows the ports when absent.
-    pub mtu: Option<u32>,
-}
-
-impl Bridge<'_> {
-    /// Asks for the bridge; it fails with `EEXIST` when the name is taken.
-    pub fn create(&self, batch: &mut Batch) -> u32 {
-        batch.push(RTM_NEWLINK, CREATE | EXCL | ACK, &header(0, IFF_UP, IFF_UP), |w| {
-            w.put_str(IFLA_IFNAME, self.name);
-            w.put(IFLA_ADDRESS, &self.mac.0);
-            if let Some(mtu) = self.mtu {
-                w.put_u32(IFLA_MTU, mtu);
-            }
-            put_netfilter(w);
-        })
-    }
-}
-
-/// Makes a bridge hand the traffic between its ports to the IPv4 and IPv6 rules, as [`Link::netfilter`] says.
-pub fn call_netfilter(batch: &mut Batch, bridge: LinkIndex) -> u32 {
-    batch.push(RTM_NEWLINK, ACK, &header(bridge.0, 0, 0), put_netfilter)
-}
-
-fn put_netfilter(w: &mut Writer<'_>) {
-    w.nest(IFLA_LINKINFO, |w| {
-        w.put_str(IFLA_INFO_KIND, "bridge");
-        w.nest(IFLA_INFO_DATA, |w| {
-            w.put_u8(IFLA_BR_NF_CALL_IPTABLES, 1);
-            w.put_u8(IFLA_BR_NF_CALL_IP6TABLES, 1);
-        });
-    });
 }
 
 /// What a bridge does at one of its ports.

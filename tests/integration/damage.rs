@@ -211,7 +211,7 @@ fn a_trial_of_the_kernel_names_what_is_missing_leaves_nothing_and_is_not_heard_o
             let mut real = Transaction::new(TableFamily::Ip, "real".into(), "");
             real.ops.push(Op::AddTable);
             nft::commit(&mut Socket::open(Family::Netfilter)?, &real)?;
-            assert_eq!(listener.next(0)?, Heard::Changed(vec![(TableFamily::Ip, "real".to_owned())]));
+            assert_eq!(listener.next(0)?, Heard::Changed(vec![(Some(TableFamily::Ip), "real".to_owned())]));
             Ok(())
         })?
         .map_err(|error| error.to_string())?;

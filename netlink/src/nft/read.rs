@@ -282,8 +282,8 @@ pub fn load_rules(
 /// What others did to tables, as far as it was heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// Tables that somebody else changed.
-    Changed(Vec<(TableFamily, String)>),
+    /// Tables that somebody else changed; without a family, of one that heddle has no tables in (`inet`, `bridge`, …).
+    Changed(Vec<(Option<TableFamily>, String)>),
     /// Notifications were lost: anything may have changed.
     Lost,
 }
@@ -328,10 +328,10 @@ impl Listener {
     }
 }
 
-fn changed_table(reply: Reply<'_>) -> Option<(TableFamily, String)> {
+fn changed_table(reply: Reply<'_>) -> Option<(Option<TableFamily>, String)> {
     if reply.kind == number::NEW_GENERATION {
         return None;
     }
-    let family = TableFamily::ALL.into_iter().find(|f| Some(&f.number()) == reply.body.first())?;
+    let family = TableFamily::ALL.into_iter().find(|f| Some(&f.number()) == reply.body.first());
     Some((family, reply.attributes(HEADER).get_str(1)?.to_owned()))
 }

@@ -4,10 +4,10 @@
 //! chains out and leave the others'. Invariant: a rule is removed only by the handle under which it was seen, so one that
 //! was replaced meanwhile makes the removal fail as a whole, and nothing of somebody else's goes.
 
-use super::read::dump;
+use super::read::{HEADER, dump};
 use super::{Name, Table, TableFamily, number};
 use crate::Errno;
-use crate::message::{ACK, Attributes, Batch};
+use crate::message::{ACK, Attributes, Batch, DUMP, Reply};
 use crate::socket::{Error, Socket};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -63,6 +63,46 @@ pub fn survey(socket: &mut Socket, family: TableFamily, table: &str) -> Result<S
         jumps.extend(read_jump(attributes));
     })?;
     Ok(Shared { chains, jumps })
+}
+
+/// A chain with rules that packets come to from the kernel itself, in a table of any family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hooked {
+    /// `NFPROTO_…`: 1 is `inet`, 2 `ip`, 7 `bridge`, 10 `ip6`.
+    pub family: u8,
+    /// Its table's name.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+    /// What it is for: `filter`, `nat` or `route`.
+    pub kind: String,
+    /// `NF_INET_PRE_ROUTING` (0), `NF_INET_LOCAL_IN` (1), `NF_INET_FORWARD` (2), `NF_INET_LOCAL_OUT` (3), `NF_INET_POST_ROUTING` (4);
+    /// `bridge` counts in the same way.
+    pub hook: u32,
+}
+
+/// Lists them. What iptables keeps in `ip_tables` (its legacy variant) is not among them.
+///
+/// # Errors
+/// When the kernel refuses, or the ruleset keeps changing under the dump.
+pub fn hooked(socket: &mut Socket) -> Result<Vec<Hooked>, Error> {
+    let mut batch = Batch::new();
+    batch.push(number::GET_CHAIN, DUMP, &number::header(0, 0), |_| ());
+    socket.dump(&mut batch, |found: &mut Vec<Hooked>, reply| found.extend(read_hooked(reply)))
+}
+
+fn read_hooked(reply: Reply<'_>) -> Option<Hooked> {
+    let attributes = reply.attributes(HEADER);
+    // NFTA_CHAIN_USE: the rules of a chain, and the rules that lead into it, of which a base chain has none.
+    let rules = attributes.get_be32(6)?;
+    Some(Hooked {
+        family: *reply.body.first()?,
+        table: attributes.get_str(1)?.to_owned(),
+        chain: attributes.get_str(3)?.to_owned(),
+        kind: attributes.get_str(7)?.to_owned(),
+        hook: attributes.get_nest(4)?.get_be32(1)?,
+    })
+    .filter(|_| rules > 0)
 }
 
 /// Whether a table has a chain of this name; false also when there is no such table.

@@ -1,6 +1,7 @@
 //! What is in the kernel is what was sent: to our reader, to nft, and to a listener.
 
 use super::{NAME, difference, full_table, in_namespace, make};
+use heddle_netlink::nft::shared::{self, Hooked};
 use heddle_netlink::nft::{Heard, Listener, Op, Table, TableFamily, Transaction, commit, load};
 use heddle_netlink::{Family, Socket};
 use std::io::Write;
@@ -18,6 +19,30 @@ fn what_was_committed_is_read_back_and_is_what_the_fake_says() {
             let fake = Table::after(None, &transaction).unwrap();
             assert_eq!(difference(fake.as_ref(), Some(&want)), [""; 0]);
         }
+    });
+}
+
+/// Of all tables' chains, those that packets come to from the kernel and that have something to say to them.
+#[test]
+fn chains_of_others_are_listed_with_their_hooks_where_they_have_rules() {
+    in_namespace(|| {
+        let rules = "table inet policies {
+            chain aside { drop; }
+            chain empty { type filter hook input priority 0; }
+            chain forward { type filter hook forward priority 0; ct state invalid drop; jump aside; }
+        }
+        table ip ports { chain in { type nat hook prerouting priority -100; tcp dport 80 redirect; }; }
+        table bridge frames { chain out { type filter hook postrouting priority 0; accept; }; }";
+        nft(&["-f", "-"], rules);
+        let found = shared::hooked(&mut Socket::open(Family::Netfilter).unwrap()).unwrap();
+        let mut told: Vec<String> = found
+            .into_iter()
+            .map(|Hooked { family, table, chain, kind, hook }| {
+                format!("{family} {table} {chain} {kind} {hook}")
+            })
+            .collect();
+        told.sort();
+        assert_eq!(told, ["1 policies forward filter 2", "2 ports in nat 0", "7 frames out filter 4"]);
     });
 }
 
@@ -89,6 +114,6 @@ fn a_listener_hears_others_and_not_ourselves() {
         commit(&mut ours, &add).unwrap();
         commit(&mut theirs, &Transaction { table: "theirs".into(), ..add }).unwrap();
         let heard = listener.next(ours.port()).unwrap();
-        assert_eq!(heard, Heard::Changed(vec![(TableFamily::Ip, "theirs".into())]));
+        assert_eq!(heard, Heard::Changed(vec![(Some(TableFamily::Ip), "theirs".into())]));
     });
 }

@@ -2,6 +2,7 @@
 
 use super::check::{Check, list};
 use super::facts::Facts;
+use heddle_netlink::bridge::is_passing;
 use heddle_netlink::link::{Link, LinkIndex};
 use heddle_netlink::route::PROTOCOL_RA;
 use heddle_proxy::model::Node;
@@ -129,7 +130,9 @@ fn bridges(facts: &Facts) -> Vec<Check> {
     let keys = ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"];
     let everywhere = keys.iter().all(|key| facts.sysctls.says(key, "1"));
     let is_loaded = keys.iter().any(|key| facts.sysctls.0.contains_key(*key));
-    let passes = |bridge: &Link| is_loaded && (everywhere || bridge.netfilter == Some(true));
+    // heddle-proxy says so where no connection of a pod is rewritten.
+    let passes =
+        |bridge: &Link| is_passing(bridge) || is_loaded && (everywhere || bridge.netfilter == Some(true));
     let fault = |bridge: &Link| {
         let found = format!(
             "pods on {} that connect to a Service whose endpoint is on the same bridge get no answer: the bridge does not \
@@ -145,7 +148,11 @@ fn bridges(facts: &Facts) -> Vec<Check> {
         Check::warning(NAME, found, remedy)
     };
     let faults = bridges.iter().filter(|bridge| !passes(bridge)).map(|bridge| fault(bridge));
-    Check::or_ok(faults.collect(), NAME, "bridges with pods hand packets to the node's rules")
+    Check::or_ok(
+        faults.collect(),
+        NAME,
+        "bridges with pods hand packets to the node's rules where these are needed",
+    )
 }
 
 /// The kernel's tables of neighbours have one size for all links.
@@ -204,6 +211,7 @@ mod tests {
     use super::super::facts::tests::{healthy, outcome};
     use super::*;
     use crate::doctor::check::Outcome;
+    use heddle_netlink::bridge::PASSING;
     use heddle_netlink::route::Route;
 
     fn with(settings: &[(&str, &str)]) -> Facts {
@@ -262,6 +270,9 @@ mod tests {
         let mut facts = healthy();
         facts.links.as_mut().unwrap()[1].netfilter = Some(false);
         assert_eq!(outcome(&judge(&facts), "bridge netfilter"), Outcome::Warning);
+        facts.links.as_mut().unwrap()[1].alias = Some(PASSING.to_owned());
+        assert_eq!(outcome(&judge(&facts), "bridge netfilter"), Outcome::Ok);
+        facts.links.as_mut().unwrap()[1].alias = None;
         let all = ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"];
         facts.sysctls.0.extend(all.map(|key| (key.to_owned(), "1".to_owned())));
         assert_eq!(outcome(&judge(&facts), "bridge netfilter"), Outcome::Ok);
