@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The table, in the families `ip` and `ip6`.
-pub const TABLE: &str = "heddle-node";
+pub const TABLE: &str = heddle_proxy::nft::ruleset::NODE_TABLE;
 const COMMENT: &str = "masquerade of what leaves the cluster, kept by heddle-node: edits are undone";
 /// (pods, destination) between which packets keep their source.
 pub const KEPT: &str = "kept";

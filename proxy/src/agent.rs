@@ -34,6 +34,8 @@ pub enum Event {
     Doubt,
     /// The node's addresses, or whether sockets are served, may have changed.
     LookAgain,
+    /// Somebody changed rules that are not ours.
+    OthersChanged,
     /// Somebody wants to know something.
     Look(Question),
 }
@@ -167,6 +169,7 @@ impl<D: Dataplane> Agent<D> {
             }
             Event::Look(question) => self.questions.push(question),
             Event::LookAgain => self.dataplane.look_again(),
+            Event::OthersChanged => self.dataplane.others_changed(),
             Event::Doubt => {
                 self.doubted = true;
                 self.dataplane.doubt();

@@ -7,6 +7,7 @@
 pub mod kube;
 
 use crate::dataplane::Failure;
+use crate::ebpf::passing;
 use crate::ebpf::pins::Pins;
 use crate::nft::ruleset;
 use heddle_netlink::link::{self, Which};
@@ -60,6 +61,7 @@ pub fn ours() -> Result<Outcome, Error> {
 /// Removes the programs that serve sockets, and what they remember.
 pub fn at_sockets(pins: &Pins) -> Outcome {
     let mut outcome = Outcome::default();
+    outcome.note("what bridges let pass by rules".into(), passing::take_back());
     outcome.note(format!("programs in {}", pins.folder().display()), pins.remove());
     outcome
 }

@@ -50,6 +50,9 @@ pub trait Dataplane {
     /// What is not in tables may have changed: the node's addresses, or whether sockets are served. [`Dataplane::due`] says whether
     /// that is to be looked at.
     fn look_again(&mut self) {}
+
+    /// Rules of others may have changed. [`Dataplane::due`] says whether they are to be looked at.
+    fn others_changed(&mut self) {}
 }
 
 impl<T: Dataplane + ?Sized> Dataplane for Box<T> {
@@ -83,6 +86,10 @@ impl<T: Dataplane + ?Sized> Dataplane for Box<T> {
 
     fn look_again(&mut self) {
         (**self).look_again();
+    }
+
+    fn others_changed(&mut self) {
+        (**self).others_changed();
     }
 }
 

@@ -13,6 +13,8 @@
 //! | [`kernel`] | the maps in the kernel |
 //! | [`memory`](mod@memory) | the other side of the door: maps in memory |
 //! | `needs` | what the kernel and the process lack, in words |
+//! | [`between`] | whether connections between pods need tracking |
+//! | [`passing`] | bridges whose frames pass by rules |
 //! | [`attach`] | which sockets are seen |
 //! | [`pins`] | what outlives the process |
 //! | [`probe`] | proof that sockets are served |
@@ -33,6 +35,7 @@
 
 pub mod apply;
 pub mod attach;
+pub mod between;
 pub mod blocks;
 pub mod bound;
 pub mod counters;
@@ -46,6 +49,7 @@ pub mod maps;
 pub mod memory;
 pub mod namespaces;
 mod needs;
+pub mod passing;
 pub mod pins;
 pub mod plan;
 pub mod probe;

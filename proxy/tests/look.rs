@@ -20,6 +20,7 @@ use heddle_proxy::nft::settings::Locality;
 use heddle_proxy::problems::Problem;
 use heddle_proxy::watch::Manifests;
 use jiff::Timestamp;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -134,7 +135,7 @@ fn dumps_are_sorted_and_one_thing_is_one_line() {
     assert_golden("dump.txt", &text);
     let json: serde_json::Map<_, _> =
         Part::DEFAULT.into_iter().map(|part| dump::json(&inside, part)).collect();
-    assert_golden("dump.json", &format!("{:#}\n", serde_json::Value::from(json)));
+    assert_golden("dump.json", &format!("{:#}\n", Value::from(json)));
 }
 
 #[test]
@@ -199,11 +200,19 @@ fn a_status_says_whether_sockets_are_served_and_else_why_not() {
     let line = format!("sockets    not served, packets are (nftables): {why}\n");
     assert!(status.to_string().contains(&line), "{status}");
     assert_eq!(status.json()["sockets"]["why"], why);
-    status.sockets = Some(Told { state: State::Serving, ..told });
+    status.sockets = Some(Told { state: State::Serving, ..told.clone() });
     status.holds.sockets = Some(Held { rows: 12, slots: 30, bytes: 500_000 });
-    let lines = "sockets    those of /sys/fs/cgroup are served, 8 frontends\nmaps       12 rows, 30 slots, 488 KiB by the kernel's count\n";
+    let lines = "sockets    those of /sys/fs/cgroup are served, 8 frontends\n\
+                 pods       connections between them are not tracked\n\
+                 maps       12 rows, 30 slots, 488 KiB by the kernel's count\n";
     assert!(status.to_string().contains(lines), "{status}");
     assert_eq!(status.json()["sockets"]["bytes"], 500_000);
+    assert_eq!(status.json()["sockets"]["podsTracked"], Value::Null);
+    let why = "chain forward of table policies has rules that see their packets";
+    status.sockets = Some(Told { state: State::Serving, tracked: Some(why.into()), ..told });
+    let line = format!("pods       connections between them are tracked: {why}\n");
+    assert!(status.to_string().contains(&line), "{status}");
+    assert_eq!(status.json()["sockets"]["podsTracked"], why);
 }
 
 #[test]

@@ -105,8 +105,12 @@ fn a_running_proxy_says_what_sockets_are_told_and_how_much_that_takes() -> Outco
     let cgroup = stage.node()?.namespace().cgroup().ok_or("no cgroup")?.path().display().to_string();
     let status = stage.ask(&["status"])?;
     // One Service, and those of the try in both families and protocols.
-    let line = format!("sockets    those of {cgroup} are served, 5 frontends\nmaps       5 rows, 6 slots, ");
-    assert!(status.contains("on node-1, mode ebpf") && status.contains(&line), "{line} in {status}");
+    let served = format!(
+        "sockets    those of {cgroup} are served, 5 frontends\npods       connections between them are "
+    );
+    for part in ["on node-1, mode ebpf", &served, "\nmaps       5 rows, 6 slots, "] {
+        assert!(status.contains(part), "{part} in {status}");
+    }
     let json: Value = serde_json::from_str(&stage.ask(&["status", "-o", "json"])?)?;
     let told = &json["sockets"];
     assert_eq!(

@@ -22,6 +22,7 @@ mod segments;
 
 use heddle_netlink::nft::{Table, TableFamily};
 use heddle_proxy::agent::{Agent, Event};
+use heddle_proxy::ebpf::between::Untracking;
 use heddle_proxy::look::Question;
 use heddle_proxy::look::trace::{Reason, trace};
 use heddle_proxy::model::{Change, Model, ObjectName, Protocol};
@@ -95,7 +96,7 @@ fn told(settings: &Settings) -> settings::Settings {
         },
         masquerade_all: settings.masquerade_all,
         counts_connections: false,
-        untracks_pods: false,
+        untracking: Untracking::Never,
         node_port_addresses: match &settings.node_port_addresses {
             NodePortAddresses::All => settings::NodePortAddresses::Networks(Vec::new()),
             NodePortAddresses::Primary => settings::NodePortAddresses::Primary,

@@ -63,9 +63,10 @@ pub struct Heddle {
     /// Whether connections are counted by frontend.
     #[serde(skip_serializing_if = "is_false")]
     pub connection_metrics: bool,
-    /// Whether connections between pods of this node are kept out of connection tracking, where sockets are served.
-    #[serde(skip_serializing_if = "is_false")]
-    pub untracked_pods: bool,
+    /// Whether connections between pods of this node are kept out of connection tracking, where sockets are served; without it, where
+    /// no rule of others sees them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub untracked_pods: Option<bool>,
     /// Whether TCP connections to endpoints that are gone are closed, where sockets are served.
     #[serde(skip_serializing_if = "is_false")]
     pub close_stale_tcp: bool,

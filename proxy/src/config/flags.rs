@@ -129,8 +129,9 @@ struct RoutingFlags {
     /// everybody else. Taken as nftables, with a warning, are iptables and ipvs. Beside --config only ebpf counts.
     #[arg(long, value_name = "MODE")]
     proxy_mode: Option<String>,
-    /// With --proxy-mode=ebpf, keep connections between pods of this node out of connection tracking: a tenth less work for each
-    /// new one. Not beside rules that ask for the state of such connections (network policies).
+    /// With --proxy-mode=ebpf, keep connections between pods of this node out of connection tracking, a sixth less work for each
+    /// new one: true beside others' rules too, unless they translate (not beside network policies that ask for states), false
+    /// nowhere; without it, where no rule of others sees pods' packets.
     #[arg(long)]
     untracked_pods: Option<bool>,
     /// With --proxy-mode=ebpf, close TCP connections to an endpoint that is gone, as connected UDP sockets are, so that a client
@@ -358,7 +359,9 @@ impl RoutingFlags {
             &mut file.iptables.masquerade_all
         };
         put(masquerade_all, self.masquerade_all);
-        put(&mut file.heddle.untracked_pods, self.untracked_pods);
+        if self.untracked_pods.is_some() {
+            file.heddle.untracked_pods = self.untracked_pods;
+        }
         put(&mut file.heddle.close_stale_tcp, self.close_stale_tcp);
         if self.nodeport_addresses.is_some() {
             file.node_port_addresses.clone_from(&self.nodeport_addresses);

@@ -6,6 +6,7 @@ use super::file::File;
 use super::values::{PRIMARY, cluster_cidrs, socket_address};
 use super::{GoDuration, Source, gates};
 use crate::convert::{parse_address, parse_prefix};
+use crate::ebpf::between::Untracking;
 use crate::health::servers::Probes;
 use crate::nft::settings::{Locality, NodePortAddresses, Settings};
 use serde_json::Value;
@@ -49,7 +50,11 @@ pub(super) fn settings(file: &File) -> Settings {
         masquerade_all: masquerade_all(file),
         node_port_addresses: node_port_addresses(file),
         counts_connections: file.heddle.connection_metrics,
-        untracks_pods: file.heddle.untracked_pods && file.mode == "ebpf",
+        untracking: match file.heddle.untracked_pods {
+            None => Untracking::Alone,
+            Some(true) => Untracking::BesideOthers,
+            Some(false) => Untracking::Never,
+        },
     }
 }
 

@@ -4,6 +4,7 @@
 //! of the old ones. There is no state to be read back. Invariant: the nft tables have every frontend, so that at every moment sockets
 //! can be let go.
 
+use super::between::Between;
 use super::door::Door;
 use super::error::Unable;
 use super::left_out::LeftOut;
@@ -49,6 +50,9 @@ pub struct Ebpf<N, D: Door> {
     by_packets: BTreeSet<Frontend>,
     /// What the dataplane for packets was last told not to track.
     untracked: Vec<Untracked>,
+    between: Between,
+    /// Of which networks bridges were last told to let frames pass; nothing is known of what an earlier process told them.
+    passing: Option<Vec<IpNetwork>>,
     /// The node's own addresses, when they were last listed.
     own: BTreeSet<IpAddr>,
     report: Sockets,
@@ -74,6 +78,8 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             asked: None,
             by_packets: BTreeSet::new(),
             untracked: Vec::new(),
+            between: Between::default(),
+            passing: None,
             own: BTreeSet::new(),
             report,
             state: State::Waiting,
@@ -96,39 +102,6 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
 
     fn leads(&self, frontend: &Frontend, backends: &Backends) -> Option<Leads> {
         Leads::of(frontend, backends, &self.settings, self.knows_pods(frontend.place.family()))
-    }
-
-    fn note_packets(&mut self, frontend: &Frontend, backends: Option<&Backends>) {
-        if !self.settings.untracks_pods {
-            return;
-        }
-        let with_endpoints = backends.filter(|backends| !backends.cluster.is_empty());
-        let by_packets = with_endpoints
-            .is_some_and(|backends| self.leads(frontend, backends).is_none_or(|leads| leads.not_for_pods));
-        if by_packets {
-            self.by_packets.insert(*frontend);
-        } else {
-            self.by_packets.remove(frontend);
-        }
-    }
-
-    /// Between what addresses no packet needs to be tracked: those of the node's pods, while sockets lead all of them.
-    fn to_be_untracked(&self) -> Vec<Untracked> {
-        let is_safe =
-            self.settings.untracks_pods && self.state == State::Serving && self.by_packets.is_empty();
-        if !is_safe || self.left_out.had_some() {
-            return Vec::new();
-        }
-        let own = |network: IpNetwork| self.own.iter().copied().filter(move |own| network.contains(*own));
-        let between = |network: &IpNetwork| Untracked { network: *network, own: own(*network).collect() };
-        self.surroundings.pod_cidrs.iter().map(between).collect()
-    }
-
-    /// Tells the dataplane for packets, before they may have to be tracked again.
-    fn surround_packets(&mut self) {
-        self.untracked = self.to_be_untracked();
-        let untracked = self.untracked.clone();
-        self.packets.surround(&Surroundings { untracked, ..self.surroundings.clone() });
     }
 
     fn serve(&mut self, wanted: &Frontends) -> Result<usize, Unable> {
@@ -164,7 +137,8 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         self.staged.clear();
         self.by_packets.clear();
         for (frontend, _, backends) in wanted.iter() {
-            self.note_packets(frontend, Some(backends));
+            let leads = self.leads(frontend, backends);
+            self.note_packets(frontend, Some(backends), leads.as_ref());
         }
         let probes = self.door.probes()?.into_iter();
         let mut live = Live::new(self.door.load()?, self.settings.counts_connections);
@@ -263,14 +237,12 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
 impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
     fn stage(&mut self, delta: &Delta<Frontend, Backends>) {
         self.packets.stage(delta);
-        for (frontend, edit) in delta.iter() {
-            self.note_packets(frontend, edit.new.as_ref());
-        }
         if self.replan {
             return;
         }
         for (frontend, edit) in delta.iter() {
             let leads = edit.new.as_ref().and_then(|backends| self.leads(frontend, backends));
+            self.note_packets(frontend, edit.new.as_ref(), leads.as_ref());
             self.staged.insert(*frontend, leads);
         }
     }
@@ -290,10 +262,11 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
         if tracks_otherwise {
             self.surround_packets();
         }
+        let mut early = Synced::default();
+        self.hand_over_again(&mut early);
         // A change takes sockets microseconds, and packets a commit. Packets come first where sockets are taken anew, so that they have all that is
         // wanted whatever becomes of those, and where they must track what sockets leave to them.
         let is_change = self.live.is_some() && !self.replan && self.asked.is_none() && !tracks_otherwise;
-        let mut early = Synced::default();
         if is_change {
             self.sync_sockets(wanted, &mut early);
             early.led_after = self.live.is_some().then(|| start.elapsed());
@@ -308,6 +281,8 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
         if !is_change {
             self.sync_sockets(wanted, &mut synced);
         }
+        let looked = self.look_between();
+        self.let_pass(looked, &mut synced);
         if self.untracked != self.to_be_untracked() {
             self.asked = Some(Instant::now());
         }
@@ -316,7 +291,14 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
 
     fn due(&self) -> Option<Instant> {
         let left_out = self.live.as_ref().and_then(|_| self.left_out.due());
-        self.packets.due().into_iter().chain(self.retry).chain(self.asked).chain(left_out).min()
+        self.packets
+            .due()
+            .into_iter()
+            .chain(self.retry)
+            .chain(self.asked)
+            .chain(left_out)
+            .chain(self.between.due())
+            .min()
     }
 
     fn wanted(&self) -> Vec<&Table> {
@@ -338,8 +320,15 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
         self.packets.look_again();
         self.addresses_are_due = true;
         self.asked = Some(Instant::now());
+        self.between.doubt(Instant::now());
+    }
+
+    fn others_changed(&mut self) {
+        self.between.doubt(Instant::now());
     }
 }
+
+mod tracking;
 
 #[cfg(test)]
 mod tests;

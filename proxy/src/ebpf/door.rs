@@ -4,16 +4,22 @@
 //! is opened when it is first used, so that a node without it is one failure among others.
 
 use super::attach::Cgroup;
+use super::between::{self, Hindrance, Untracking};
 use super::error::Unable;
 use super::kernel::{KernelTables, Types};
 use super::maps::Tables;
 use super::namespaces::{self, Namespaces};
+use super::passing;
 use super::pins::Pins;
 use super::plan::Leads;
 use super::probe::Probe;
+use crate::dataplane::Untracked;
 use crate::frontends::Frontend;
-use heddle_netlink::{Family, Socket, address};
+use heddle_netlink::nft::shared;
+use heddle_netlink::{Family, Socket, address, conntrack};
+use ipnetwork::IpNetwork;
 use std::collections::BTreeSet;
+use std::fs;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -79,6 +85,22 @@ pub trait Door {
         tables: &mut Self::Tables,
         pods: &BTreeSet<IpAddr>,
     ) -> Result<BTreeSet<IpAddr>, Unable>;
+
+    /// What needs connections between these to be tracked.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    fn hindrance(
+        &mut self,
+        between: &[Untracked],
+        untracking: Untracking,
+    ) -> Result<Option<Hindrance>, Unable>;
+
+    /// Lets frames of the bridges that have an address in these networks pass by the node's rules, and those of no others.
+    ///
+    /// # Errors
+    /// When bridges cannot be listed, or told.
+    fn let_pass(&mut self, networks: &[IpNetwork]) -> Result<(), Unable>;
 }
 
 /// Where things are.
@@ -106,7 +128,7 @@ pub struct KernelDoor {
     types: Option<JoinHandle<Result<Types, Unable>>>,
     pins: Pins,
     proof: Proof,
-    addresses: Option<Socket>,
+    route: Option<Socket>,
     namespaces: Namespaces,
     cgroup: Option<PathBuf>,
 }
@@ -160,15 +182,18 @@ impl KernelDoor {
     pub fn new(proof: Proof) -> Self {
         let namespaces = Namespaces::of(proof.places.namespaces());
         let types = thread::Builder::new().name("types".to_owned()).spawn(Types::read).ok();
-        Self { types, pins: proof.pins.clone(), proof, addresses: None, namespaces, cgroup: None }
+        Self { types, pins: proof.pins.clone(), proof, route: None, namespaces, cgroup: None }
+    }
+
+    fn route(&mut self) -> Result<&mut Socket, heddle_netlink::Error> {
+        Ok(match &mut self.route {
+            Some(socket) => socket,
+            none => none.insert(Socket::open(Family::Route)?),
+        })
     }
 
     fn addresses(&mut self) -> Result<BTreeSet<IpAddr>, heddle_netlink::Error> {
-        let socket = match &mut self.addresses {
-            Some(socket) => socket,
-            none => none.insert(Socket::open(Family::Route)?),
-        };
-        Ok(address::list_all(socket)?.into_iter().map(|one| one.address.ip()).collect())
+        Ok(address::list_all(self.route()?)?.into_iter().map(|one| one.address.ip()).collect())
     }
 }
 
@@ -200,6 +225,7 @@ impl Door for KernelDoor {
     }
 
     fn detach(&mut self) -> Result<(), Unable> {
+        self.let_pass(&[])?;
         self.pins.remove().map_err(Unable::at("remove the programs"))?;
         Ok(())
     }
@@ -232,4 +258,35 @@ impl Door for KernelDoor {
         tables.leave_out(&found.cookies).map_err(Unable::at("leave pods out"))?;
         Ok(found.missing)
     }
+
+    fn hindrance(
+        &mut self,
+        between: &[Untracked],
+        untracking: Untracking,
+    ) -> Result<Option<Hindrance>, Unable> {
+        let look = || -> Result<Option<Hindrance>, heddle_netlink::Error> {
+            let mut socket = Socket::open(Family::Netfilter)?;
+            let rules =
+                between::rules_in_the_way(&shared::hooked(&mut socket)?, &legacy_tables(), untracking);
+            if rules.is_some() {
+                return Ok(rules);
+            }
+            let translated =
+                conntrack::count_translated(&mut socket, |flow| between::answers(flow, between))?;
+            Ok((translated > 0).then_some(Hindrance::Translated(translated)))
+        };
+        look().map_err(|source| Unable::new("look at others' rules and at translated connections", source))
+    }
+
+    fn let_pass(&mut self, networks: &[IpNetwork]) -> Result<(), Unable> {
+        let told = self.route().and_then(|socket| passing::set(socket, networks));
+        told.map(drop).map_err(|source| Unable::new("tell bridges whether frames pass by rules", source))
+    }
+}
+
+/// The tables of `ip_tables`, which iptables-legacy uses; none where the kernel has none, or does not tell.
+fn legacy_tables() -> Vec<String> {
+    let names = |file| fs::read_to_string(file).unwrap_or_default();
+    let all = ["/proc/thread-self/net/ip_tables_names", "/proc/thread-self/net/ip6_tables_names"].map(names);
+    all.iter().flat_map(|names| names.lines()).map(str::to_owned).collect()
 }

@@ -3,12 +3,15 @@
 //! It refuses what the kernel refuses, which is little: programs run once they are attached, and a proof needs programs that run and
 //! maps that were filled before. Nothing here is for a running proxy.
 
+use super::between::{Hindrance, Untracking};
 use super::door::Door;
 use super::error::Unable;
 use super::memory::{Held, Memory};
 use super::plan::{self, Leads};
+use crate::dataplane::Untracked;
 use crate::frontends::{Endpoint, Frontend, Place};
 use crate::model::Protocol;
+use ipnetwork::IpNetwork;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -29,6 +32,10 @@ pub enum Act {
     Prove,
     /// [`Door::detach`].
     Detach,
+    /// [`Door::hindrance`].
+    Hindrance,
+    /// [`Door::let_pass`].
+    LetPass,
 }
 
 /// Sockets in memory.
@@ -44,6 +51,10 @@ pub struct FakeDoor {
     pub addresses: Vec<IpAddr>,
     /// The namespaces of its pods.
     pub namespaces: BTreeMap<IpAddr, u64>,
+    /// What needs connections between pods to be tracked.
+    pub hindrance: Option<Hindrance>,
+    /// Of which networks bridges let frames pass.
+    pub passing: Vec<IpNetwork>,
     /// The largest room for frontends that maps of the next load can have.
     pub limit: Option<usize>,
 }
@@ -123,5 +134,16 @@ impl Door for FakeDoor {
         self.act(Act::LeaveOut)?;
         tables.held.left_out = pods.iter().filter_map(|pod| self.namespaces.get(pod)).copied().collect();
         Ok(pods.iter().filter(|pod| !self.namespaces.contains_key(pod)).copied().collect())
+    }
+
+    fn hindrance(&mut self, _: &[Untracked], _: Untracking) -> Result<Option<Hindrance>, Unable> {
+        self.act(Act::Hindrance)?;
+        Ok(self.hindrance.clone())
+    }
+
+    fn let_pass(&mut self, networks: &[IpNetwork]) -> Result<(), Unable> {
+        self.act(Act::LetPass)?;
+        self.passing = networks.to_vec();
+        Ok(())
     }
 }

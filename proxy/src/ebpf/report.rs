@@ -25,6 +25,8 @@ pub struct Told {
     pub frontends: usize,
     /// The cgroup that programs were last attached to.
     pub cgroup: Option<PathBuf>,
+    /// Why connections between pods of this node are tracked; `None` where they are not.
+    pub tracked: Option<String>,
     /// How often new maps and programs took the places of those before.
     pub takeovers: u64,
     /// How often sockets could not be served.
@@ -62,6 +64,11 @@ impl Sockets {
         let mut now = self.lock();
         now.takeovers += 1;
         now.cgroup = cgroup;
+    }
+
+    /// Takes in why connections between pods of this node are tracked, where they are.
+    pub fn track(&self, why: Option<String>) {
+        self.lock().tracked = why;
     }
 
     /// It was tried out whether sockets are served.

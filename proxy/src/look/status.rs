@@ -219,6 +219,7 @@ impl Status {
             "why": why,
             "frontends": told.frontends,
             "cgroup": told.cgroup,
+            "podsTracked": told.tracked,
             "rows": held.map(|held| held.rows),
             "slots": held.map(|held| held.slots),
             "bytes": held.map(|held| held.bytes),
@@ -239,6 +240,10 @@ impl Status {
         }
         let cgroup = told.cgroup.as_deref().map(|path| format!(" of {}", path.display())).unwrap_or_default();
         writeln!(f, "sockets    those{cgroup} are served, {} frontends", told.frontends)?;
+        match &told.tracked {
+            Some(why) => writeln!(f, "pods       connections between them are tracked: {why}")?,
+            None => writeln!(f, "pods       connections between them are not tracked")?,
+        }
         let Some(Held { rows, slots, bytes }) = self.holds.sockets else { return Ok(()) };
         writeln!(f, "maps       {rows} rows, {slots} slots, {} KiB by the kernel's count", bytes / 1024)
     }

@@ -13,6 +13,8 @@ use std::net::IpAddr;
 
 /// The table, in the families `ip` and `ip6`.
 pub const TABLE: &str = "heddle-proxy";
+/// The table of heddle-node, which masquerades what leaves the cluster.
+pub const NODE_TABLE: &str = "heddle-node";
 /// What `nft list table` shows of the table's purpose.
 pub const COMMENT: &str = "Services of this node, kept by heddle-proxy: edits are undone";
 

@@ -1,5 +1,6 @@
 //! What an operator decides about routing, for the whole life of the process.
 
+use crate::ebpf::between::Untracking;
 use crate::frontends::IpFamily;
 use heddle_netlink::nft::{End, Sense, Statement};
 use ipnetwork::IpNetwork;
@@ -40,8 +41,8 @@ pub struct Settings {
     pub node_port_addresses: NodePortAddresses,
     /// Whether the kernel counts the connections to each frontend.
     pub counts_connections: bool,
-    /// Where sockets are served, connections between pods of this node are not tracked.
-    pub untracks_pods: bool,
+    /// Where sockets are served, whether connections between pods of this node are kept out of tracking.
+    pub untracking: Untracking,
 }
 
 impl Settings {

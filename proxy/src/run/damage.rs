@@ -1,4 +1,4 @@
-//! The thread that hears of outside damage.
+//! The thread that hears of outside damage, and of others' rules.
 
 use crate::agent::Event;
 use crate::nft::ruleset::TABLE;
@@ -6,21 +6,25 @@ use heddle_netlink::nft::{Heard, Listener};
 use std::sync::mpsc::Sender;
 use tracing::{debug, warn};
 
-/// Tells the agent of every change that somebody else makes to our tables.
+/// Tells the agent of every change that somebody else makes to our tables or to others.
 pub(super) fn listen(mut listener: Listener, own_port: u32, events: &Sender<Event>) {
     loop {
-        let doubt = match listener.next(own_port) {
-            Ok(Heard::Changed(tables)) => tables.iter().any(|(_, name)| name == TABLE),
+        let (ours, others) = match listener.next(own_port) {
+            Ok(Heard::Changed(tables)) => {
+                let is_ours = |(family, name): &(Option<_>, String)| family.is_some() && name == TABLE;
+                (tables.iter().any(is_ours), !tables.iter().all(is_ours))
+            }
             Ok(Heard::Lost) => {
                 debug!("nftables notifications were lost; the table is compared");
-                true
+                (true, true)
             }
             Err(error) => {
                 warn!("outside changes are not heard any more: {error}");
                 return;
             }
         };
-        if doubt && events.send(Event::Doubt).is_err() {
+        let told = [(ours, Event::Doubt), (others, Event::OthersChanged)];
+        if told.into_iter().any(|(is_so, event)| is_so && events.send(event).is_err()) {
             return;
         }
     }

@@ -9,6 +9,7 @@ use crate::dataplane::Dataplane;
 use crate::ebpf::bound::Bound;
 use crate::ebpf::door::Proof;
 use crate::ebpf::namespaces::Namespaces;
+use crate::ebpf::passing;
 use crate::ebpf::pins::{BPF_FS, Pins};
 use crate::ebpf::{Ebpf, KernelDoor, Sockets, State};
 use crate::model::Protocol;
@@ -98,13 +99,16 @@ pub(super) fn pins(config: &Config) -> Pins {
     Pins::in_file_system(config.places.pins.as_deref().unwrap_or(Path::new(BPF_FS)))
 }
 
-/// Whether an earlier process served sockets, and this one is not to.
+/// Whether an earlier process served sockets, or let bridges pass frames because it did, and this one is not to.
 pub(super) fn is_to_let_go(config: &Config) -> bool {
-    !config.serves_sockets && pins(config).is_here()
+    !config.serves_sockets && (pins(config).is_here() || passing::are_some().unwrap_or(false))
 }
 
 /// Lets them go, now that packets are served.
 pub(super) fn let_go(config: &Config) {
+    if let Err(error) = passing::take_back() {
+        warn!("let bridges hand pods' frames to the tables again: {error}");
+    }
     match pins(config).remove() {
         Ok(false) => {}
         Ok(true) => info!("sockets are not served any more, packets are; connections go on"),
