@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_handicap_of_nobody_who_is_measured_is_a_mistake() {
-        assert_eq!(plan(&["--handicap", "ebpf=7"]).handicap(Subject::DirectBesideEbpf), 7);
+        assert_eq!(plan(&["--handicap", "ebpf-tracked=7"]).handicap(Subject::DirectBesideEbpf), 7);
         for arguments in [["--subjects", "direct"], ["--only", "control-plane"]] {
             let flags =
                 Flags::parse_from([&["heddle-bench", "run", "--handicap", "nft=7"], &arguments[..]].concat());

@@ -28,11 +28,11 @@ pub enum Subject {
     Tracked,
     /// heddle-proxy, by packets.
     Nft,
-    /// heddle-proxy, at sockets.
+    /// heddle-proxy, at sockets: connections between pods are not tracked, since nobody else has rules there.
     Ebpf,
-    /// heddle-proxy at sockets, with connections between pods not tracked.
-    EbpfUntracked,
-    /// The client asks the pod itself, over a node where heddle-proxy serves sockets.
+    /// The same with connections between pods tracked, as beside network policies.
+    EbpfTracked,
+    /// The client asks the pod itself, over a node where heddle-proxy serves sockets, with connections tracked.
     DirectBesideEbpf,
     /// Rules in the layout of kube-proxy's nftables mode.
     NftablesLayout,
@@ -56,7 +56,7 @@ impl Subject {
             Self::Tracked => "direct+conntrack",
             Self::Nft => "heddle nft",
             Self::Ebpf => "heddle ebpf",
-            Self::EbpfUntracked => "heddle ebpf, untracked",
+            Self::EbpfTracked => "heddle ebpf, tracked",
             Self::DirectBesideEbpf => "direct beside ebpf",
             Self::NftablesLayout => "kube-proxy nftables layout",
             Self::IptablesLayout => "kube-proxy iptables layout",
@@ -115,12 +115,12 @@ impl Subject {
 
     /// The subject whose hosts it is measured on.
     pub fn host(self) -> Self {
-        if self == Self::DirectBesideEbpf { Self::Ebpf } else { self }
+        if self == Self::DirectBesideEbpf { Self::EbpfTracked } else { self }
     }
 
     /// Whether its node serves at sockets, for which it needs a cgroup of its own.
     pub fn is_at_sockets(self) -> bool {
-        matches!(self.host(), Self::Ebpf | Self::EbpfUntracked)
+        matches!(self.host(), Self::Ebpf | Self::EbpfTracked)
     }
 }
 

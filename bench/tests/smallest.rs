@@ -141,14 +141,16 @@ fn every_subject_is_measured_with_every_workload(run: &Run) {
         ("new connections, one Service: heddle nft, 20 × 3", "kube-proxy nftables layout, 20 × 3"),
         ("rate of bulk TCP, one flow: heddle nft, 20 × 3", "direct"),
         ("new connections, one Service: heddle ebpf, 20 × 3", "direct"),
-        ("rate of new connections, one Service: heddle ebpf, 20 × 3", "direct beside ebpf, 20 × 3"),
-        ("rate of new connections, one Service: heddle ebpf, untracked, 20 × 3", "direct"),
-        ("rate of bulk TCP, one flow: heddle ebpf, 20 × 3", "direct beside ebpf, 20 × 3"),
-        ("rate of UDP request and answer: heddle ebpf, 20 × 3", "direct beside ebpf, 20 × 3"),
+        ("rate of new connections, one Service: heddle ebpf, 20 × 3", "direct"),
+        ("new connections, one Service: heddle ebpf, 20 × 3", "heddle nft, 20 × 3"),
+        ("new connections, one Service: heddle nft, 20 × 3", "kube-proxy iptables layout, 20 × 3"),
+        ("rate of new connections, one Service: heddle ebpf, tracked, 20 × 3", "direct beside ebpf, 20 × 3"),
+        ("rate of bulk TCP, one flow: heddle ebpf, tracked, 20 × 3", "direct beside ebpf, 20 × 3"),
+        ("rate of UDP request and answer: heddle ebpf, tracked, 20 × 3", "direct beside ebpf, 20 × 3"),
     ] {
         run.claimed(&format!("{what} / {to}"));
     }
-    run.claimed("call of connect: heddle ebpf, 20 × 3 more than direct beside ebpf, 20 × 3");
+    run.claimed("call of connect: heddle ebpf, tracked, 20 × 3 more than direct beside ebpf, 20 × 3");
 }
 
 #[test]

@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 
 /// Services beside which a few are compared.
 const MANY: u32 = 10_000;
+/// The same, at sockets.
+const MOST: u32 = 30_000;
 
 /// Adds all that can be made of what the report has.
 pub fn add(report: &mut Report) {
@@ -21,7 +23,9 @@ pub fn add(report: &mut Report) {
         let found = Found { figures: &report.figures };
         let at = |size| found.packets(size).into_iter().chain(found.sockets(size));
         let each: Vec<Option<Claim>> = sizes.iter().flat_map(|size| at(*size)).collect();
-        each.into_iter().chain([found.growth(&sizes)]).flatten().collect()
+        // ebpf:6.3: at sockets, and at 30 000 Services what few cost.
+        let growth = [(Subject::Nft, MANY), (Subject::Ebpf, MOST)].map(|growth| found.growth(growth, &sizes));
+        each.into_iter().chain(growth).flatten().collect()
     };
     report.claims.extend(made);
 }
@@ -60,21 +64,23 @@ impl<'a> Found<'a> {
     }
 
     fn packets(&self, size: Size) -> Vec<Option<Claim>> {
-        use Subject::{Direct, KubeProxyNftables, Nft, NftablesLayout};
+        use Subject::{Direct, IptablesLayout, KubeProxyNftables, Nft, NftablesLayout};
         vec![
             self.ratio(names::CONNECTIONS, (Nft, NftablesLayout), size, AtMost(1.0)),
             self.ratio(names::CONNECTIONS, (Nft, KubeProxyNftables), size, AtMost(1.0)),
+            self.ratio(names::CONNECTIONS, (Nft, IptablesLayout), size, AtMost(1.0)),
             self.rates(names::BULK, (Nft, Direct), size, 0.95),
         ]
     }
 
     fn sockets(&self, size: Size) -> Vec<Option<Claim>> {
-        use Subject::{Direct, DirectBesideEbpf, Ebpf, EbpfUntracked};
-        let beside = (Ebpf, DirectBesideEbpf);
+        use Subject::{Direct, DirectBesideEbpf, Ebpf, EbpfTracked, Nft};
+        let beside = (EbpfTracked, DirectBesideEbpf);
         vec![
             self.ratio(names::CONNECTIONS, (Ebpf, Direct), size, AtMost(1.05)),
             self.rates(names::CONNECTIONS, beside, size, 0.98),
-            self.rates(names::CONNECTIONS, (EbpfUntracked, Direct), size, 0.96),
+            self.rates(names::CONNECTIONS, (Ebpf, Direct), size, 0.96),
+            self.ratio(names::CONNECTIONS, (Ebpf, Nft), size, AtMost(1.0)),
             self.rates(names::BULK, beside, size, 0.99),
             self.rates(names::UDP, beside, size, 0.97),
             self.more(beside, size),
@@ -89,11 +95,12 @@ impl<'a> Found<'a> {
         Claim::new(&what, &this.unit, &more, AtMost(1.0))
     }
 
-    /// What many Services cost by what the fewest cost.
-    fn growth(&self, sizes: &BTreeSet<Size>) -> Option<Claim> {
-        let many = sizes.iter().find(|size| size.services == MANY)?;
-        let few = sizes.iter().find(|size| size.endpoints == many.endpoints && size.services < MANY)?;
-        let of = |size: &Size| self.of(names::CONNECTIONS, Subject::Nft, *size);
+    /// What so many Services cost by what the fewest cost.
+    fn growth(&self, (subject, many): (Subject, u32), sizes: &BTreeSet<Size>) -> Option<Claim> {
+        let many = sizes.iter().find(|size| size.services == many)?;
+        let few =
+            sizes.iter().find(|size| size.endpoints == many.endpoints && size.services < many.services)?;
+        let of = |size: &Size| self.of(names::CONNECTIONS, subject, *size);
         Claim::ratio(of(many)?, of(few)?, AtMost(1.05))
     }
 }
@@ -119,6 +126,8 @@ mod tests {
             made,
             [
                 "new connections, one Service: heddle ebpf, 1 × 3 / direct",
+                "rate of new connections, one Service: heddle ebpf, 1 × 3 / direct",
+                "new connections, one Service: heddle ebpf, 1 × 3 / heddle nft, 1 × 3",
                 "new connections, one Service: heddle nft, 10000 × 3 / heddle nft, 1 × 3"
             ]
         );

@@ -170,7 +170,8 @@ mod tests {
 
     #[test]
     fn subjects_that_share_hosts_are_built_once() {
-        let plan = Plan { subjects: vec![Subject::Ebpf, Subject::DirectBesideEbpf], ..Plan::smallest() };
+        let plan =
+            Plan { subjects: vec![Subject::EbpfTracked, Subject::DirectBesideEbpf], ..Plan::smallest() };
         assert_eq!(plan.hosts().count(), 1);
     }
 }

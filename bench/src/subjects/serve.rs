@@ -9,6 +9,7 @@ use crate::interrupt::Interrupt;
 use crate::layout::{self, Kind};
 use crate::subjects::Subject;
 use crate::{Failure, kube_proxy};
+use heddle_netlink::{Family, Socket, bridge, link};
 use heddle_tests::lab::Node;
 use heddle_tests::process::Invocation;
 use heddle_tests::proxy::Proxy;
@@ -50,8 +51,12 @@ pub fn load(
     match subject.host() {
         Subject::Direct | Subject::DirectBesideEbpf => {}
         Subject::Tracked => track(node)?,
-        Subject::Nft | Subject::Ebpf => heddle(node, objects, &[], stop)?,
-        Subject::EbpfUntracked => heddle(node, objects, &["--untracked-pods"], stop)?,
+        Subject::Nft => heddle(node, objects, &[], stop).map(drop)?,
+        Subject::Ebpf => {
+            let _proxy = heddle(node, objects, &[], stop)?;
+            stop.eventually("a bridge whose frames pass by the rules", LOADING, || passes_by(node))?;
+        }
+        Subject::EbpfTracked => heddle(node, objects, &["--untracked-pods=false"], stop).map(drop)?,
         Subject::NftablesLayout => layout::load_nftables(node, size, stop)?,
         Subject::IptablesLayout => layout::load_iptables(node, size, Kind::Nft, stop)?,
         Subject::IptablesLegacyLayout => layout::load_iptables(node, size, Kind::Legacy, stop)?,
@@ -89,16 +94,17 @@ fn heddle(
     objects: impl Iterator<Item = Value>,
     flags: &[&str],
     stop: &Interrupt,
-) -> Result<(), Failure> {
+) -> Result<Proxy, Failure> {
     let manifests = write(node, &objects.collect::<Vec<_>>())?;
     let proxy = Proxy::start_with(node, &[&["--manifests", &manifests.folder()], flags].concat())?;
     stop.eventually("heddle-proxy's tables and programs", LOADING, || proxy.has_all(node))?;
-    let has_rule = || {
-        let listed = node.nft(["list", "chains"]).map_err(|error| error.to_string())?.stdout;
-        if listed.contains("untracked") { Ok(()) } else { Err(listed) }
-    };
-    if !flags.is_empty() {
-        stop.eventually("the rule that does not track", LOADING, has_rule)?;
-    }
-    Ok(())
+    Ok(proxy)
+}
+
+/// Whether connections between its pods need no rule and no tracking: the last that a proxy does of it.
+fn passes_by(node: &Node) -> Result<(), String> {
+    let list = || link::list(&mut Socket::open(Family::Route)?, "bridge");
+    let bridges = node.namespace().enter(list).map_err(|error| error.to_string())?;
+    let bridges = bridges.map_err(|error| error.to_string())?;
+    if bridges.iter().any(bridge::is_passing) { Ok(()) } else { Err(format!("{bridges:?}")) }
 }

@@ -24,6 +24,8 @@ use std::path::Path;
 const NODES: [&str; 2] = ["node-1", "node-2"];
 /// Names of the links that pods and nodes are on.
 const BRIDGE: &str = "cni0";
+/// What makes all bridges of a node hand frames to its rules. Off, only those do that are told to, as the plugin tells its own.
+const BRIDGE_SETTINGS: [&str; 2] = ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"];
 const UPLINK: &str = "eth0";
 
 /// Which hosts there are.
@@ -76,6 +78,11 @@ impl Stage {
         let Setting { nodes, kube_proxy, handicap } = setting;
         let names = if nodes == Nodes::One { &NODES[..1] } else { &NODES };
         let lab = if subject.is_at_sockets() { Lab::with_sockets(names)? } else { Lab::new(names)? };
+        for node in lab.nodes() {
+            for key in BRIDGE_SETTINGS {
+                node.namespace().sysctl(key, "0")?;
+            }
+        }
         let (near, far) = (&lab.nodes()[0], &lab.nodes()[names.len() - 1]);
         let (client, answering) = (near.pod("client")?, far.pod("server")?);
         let pod = ipv4(answering.addresses())?;
