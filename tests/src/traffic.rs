@@ -10,7 +10,7 @@ mod steady;
 
 pub use client::{Outcome, PATIENT, attempt, attempt_here, spread, tcp, udp};
 pub use server::{Error, Server};
-pub use steady::{Failure, Report, Steady};
+pub use steady::{Failure, Report, Steady, repeated_syns};
 
 use std::fmt;
 

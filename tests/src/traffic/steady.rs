@@ -141,8 +141,11 @@ fn attempt_until(
     report
 }
 
-/// The count of repeated SYNs in the calling thread's namespace.
-fn repeated_syns() -> u64 {
+/// How many SYNs the kernel repeated for any client in the calling thread's namespace.
+///
+/// # Panics
+/// Where the kernel has no such count (before 3.13).
+pub fn repeated_syns() -> u64 {
     let table = fs::read_to_string("/proc/thread-self/net/netstat").expect("a kernel with TCP counts");
     let mut rows = table.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
     let (names, counts) = rows.next().zip(rows.next()).expect("a row of names and one of counts");
