@@ -1,12 +1,15 @@
 //! What TCP sockets were told: in a map while there is room, with the socket itself beyond.
 
 use super::held::PORT;
-use super::{FIRST, Outcomes, SECOND, Stage, Start, services};
+use super::{FIRST, KEPT, Outcomes, SECOND, Stage, Start, services};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use heddle_ebpf::abi::{CONNECTIONS, Told};
+use heddle_netlink::{Family, Protocol, Socket, diagnosis};
 use heddle_tests::patience::{PATIENCE, eventually};
+use heddle_tests::process::Invocation;
 use std::error::Error;
-use std::net::{SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 /// By the sockets' cookies.
 pub(crate) type Remembered = HashMap<MapData, u64, [u8; size_of::<Told>()]>;
@@ -75,5 +78,34 @@ fn a_connection_to_an_endpoint_that_is_gone_is_closed_where_that_is_wanted() -> 
     held.only_those_of_end(FIRST)?;
     // Nobody led this one.
     assert!(direct.take_error()?.is_none() && direct.peer_addr().is_ok());
+    Ok(())
+}
+
+/// Nor does a client wait for the answer of one that will never give it: the kernel would for two minutes.
+#[test]
+fn a_connection_that_waits_for_an_endpoint_that_is_gone_is_closed_where_that_is_wanted() -> Outcomes {
+    const ELSEWHERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 244, 1, 13));
+    let stage = Stage::started(|start| Start { flags: &["--close-stale-tcp"], ..start })?;
+    stage.proxy.serves_sockets()?;
+    for web in &stage.webs {
+        let silence = format!(
+            "table ip silence {{ chain in {{ type filter hook input priority 0; tcp dport {PORT} drop; }}; }}"
+        );
+        let made = Invocation::foreign("nft").args(["-f", "-"]).input(silence).run(web.namespace())?;
+        assert!(made.status.success(), "{made:?}");
+    }
+    let client = stage.client.namespace();
+    let waiting = client.spawn(|| TcpStream::connect(KEPT).map_err(|error| error.kind()))?;
+    let is_there = || -> Result<bool, Box<dyn Error + Send + Sync>> {
+        let waits = |open: &diagnosis::Open| [FIRST, SECOND].contains(&open.remote.ip());
+        Ok(!diagnosis::list(&mut Socket::open(Family::Diagnosis)?, Protocol::Tcp, waits)?.is_empty())
+    };
+    eventually("a client that waits", PATIENCE, || {
+        let found = client.enter(is_there).map_err(|error| error.to_string())?;
+        if found.map_err(|error| error.to_string())? { Ok(()) } else { Err("nobody does".to_owned()) }
+    })?;
+    stage.manifests.put("services.json", &services(&[ELSEWHERE]).to_string())?;
+    let ended = waiting.join().map_err(|_| "it panicked")??;
+    assert_eq!(ended.map(drop), Err(ErrorKind::ConnectionAborted));
     Ok(())
 }
