@@ -31,7 +31,7 @@ pub mod value;
 
 pub use elements::Elements;
 pub use read::{
-    CommitError, Heard, Listener, RefusedOps, commit, load, load_counts, load_dynamic, load_rules,
+    CommitError, Ears, Heard, Listener, RefusedOps, commit, load, load_counts, load_dynamic, load_rules,
 };
 pub use statement::{End, Field, Rule, Sense, Statement};
 pub use table::{Chain, DataType, Hook, HookKind, HookPoint, Policy, Set, SetType, Table};

@@ -8,6 +8,7 @@ use crate::message::{Attributes, Batch, Reply};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 use std::fmt;
+use std::sync::Arc;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -115,11 +116,36 @@ impl Error {
 
 /// An open netlink socket, bound to the network namespace in which it was opened.
 pub struct Socket {
-    inner: netlink_sys::Socket,
+    inner: Arc<netlink_sys::Socket>,
     port: u32,
     next: u32,
     send_buffer: usize,
     receive: Vec<u8>,
+}
+
+/// A socket's membership in a multicast group.
+#[derive(Clone)]
+pub(crate) struct Membership {
+    socket: Arc<netlink_sys::Socket>,
+    group: u32,
+}
+
+impl Membership {
+    /// Takes it again.
+    pub(crate) fn join(&self) -> Result<(), Error> {
+        self.socket.add_membership(self.group).map_err(Error::Open)
+    }
+
+    /// Gives it up.
+    pub(crate) fn leave(&self) -> Result<(), Error> {
+        self.socket.drop_membership(self.group).map_err(Error::Open)
+    }
+}
+
+impl fmt::Debug for Membership {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Membership").field("group", &self.group).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Socket {
@@ -146,7 +172,8 @@ impl Socket {
         inner.set_cap_ack(true).map_err(Error::Open)?;
         // Kernels before 4.20 have no strict checking; they only ignore dump filters.
         let _ = inner.set_netlink_get_strict_chk(true);
-        Ok(Self { inner, port: address.port_number(), next: 1, send_buffer: 0, receive: vec![0; RECEIVE] })
+        let (inner, port) = (Arc::new(inner), address.port_number());
+        Ok(Self { inner, port, next: 1, send_buffer: 0, receive: vec![0; RECEIVE] })
     }
 
     /// The socket's netlink port: notifications of our own changes carry it.
@@ -254,6 +281,11 @@ impl Socket {
         // As large as the kernel lets us: a full queue loses notifications and costs one read-back.
         let _ = sockopt::set_socket_recv_buffer_size_force(&self.inner, 4 << 20);
         self.inner.add_membership(group).map_err(Error::Open)
+    }
+
+    /// The same membership, to be given up and taken again from another thread.
+    pub(crate) fn membership(&self, group: u32) -> Membership {
+        Membership { socket: Arc::clone(&self.inner), group }
     }
 
     /// Waits for notifications and hands them to `visit`. Returns false when the queue had overflowed, so that

@@ -71,6 +71,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
         counted.tell_of_sockets(at_sockets.clone(), events.clone());
     }
     let own_port = kernel.port();
+    let kernel = kernel.unheard_by(listener.ears(), damage::doubt(&events));
     let (outbox, changes) = mpsc::channel();
     let forgetter =
         Forgetter::new(Tracked::open().map_err(KernelError::Open)?, Protocol::Udp, &config.settings);

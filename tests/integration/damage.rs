@@ -20,6 +20,9 @@ use heddle_tests::proxy::{Manifests, Proxy};
 use std::error::Error;
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 type Outcomes = Result<(), Box<dyn Error>>;
@@ -215,6 +218,54 @@ fn a_trial_of_the_kernel_names_what_is_missing_leaves_nothing_and_is_not_heard_o
             Ok(())
         })?
         .map_err(|error| error.to_string())?;
+    Ok(())
+}
+
+/// A transaction that makes a table of this name with many chains, too large for a listener to hear of each.
+fn large(name: &str) -> Transaction {
+    let mut transaction = Transaction::new(TableFamily::Ip, name.into(), "");
+    let chains = (0..2000).map(|number| Op::AddChain(format!("c{number}").as_str().into(), None));
+    transaction.ops = [Op::AddTable].into_iter().chain(chains).collect();
+    transaction
+}
+
+/// What a listener does not hear of, since it is ours and large, is no reason to look; what somebody else did meanwhile is.
+#[test]
+fn large_changes_of_ours_are_not_heard_and_what_others_do_meanwhile_is_a_doubt() -> Outcomes {
+    let done = Namespace::new("node")?.enter(|| -> Result<(), Box<dyn Error + Send + Sync>> {
+        let mut listener = Listener::open()?;
+        let (doubt, doubts) = mpsc::channel();
+        let mut kernel = Netlink::open()?.unheard_by(listener.ears(), move || _ = doubt.send(()));
+        kernel.commit(&large("alone"))?;
+        assert!(doubts.try_recv().is_err());
+        let (kept, more) = (large("kept"), large("refused"));
+        let refused = Transaction { ops: [&more.ops[..], &[Op::DeleteSet("none".into())]].concat(), ..more };
+        assert!(kernel.commit(&refused).is_err());
+        assert!(doubts.try_recv().is_err(), "nothing was changed");
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut others = Socket::open(Family::Netfilter).expect("as before");
+                let mut transaction = Transaction::new(TableFamily::Ip, "others".into(), "");
+                // The kernel counts no commit that changes nothing.
+                transaction.ops.extend([Op::AddTable, Op::DeleteTable]);
+                while !over.load(Ordering::Relaxed) {
+                    nft::commit(&mut others, &transaction).expect("nobody else has such a table");
+                }
+            });
+            let doubted = eventually("another change in the midst of ours", PATIENCE, || {
+                kernel.commit(&kept).map_err(|error| error.to_string())?;
+                doubts.try_recv().map_err(|_| "there was none".to_owned())
+            });
+            over.store(true, Ordering::Relaxed);
+            doubted
+        })?;
+        let heard = listener.next(kernel.port())?;
+        let others = vec![(Some(TableFamily::Ip), "others".to_owned())];
+        assert!(heard == Heard::Changed(others) || heard == Heard::Lost, "{heard:?}");
+        Ok(())
+    })?;
+    done.map_err(|error| error.to_string())?;
     Ok(())
 }
 

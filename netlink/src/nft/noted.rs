@@ -24,6 +24,13 @@ const HEADER: usize = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation(u32);
 
+impl Generation {
+    /// The one after the next commit (`nf_tables_commit`: 0 is left out).
+    pub fn next(self) -> Self {
+        Self(self.0.checked_add(1).unwrap_or(1))
+    }
+}
+
 /// An element and its note.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Noted {

@@ -2,7 +2,7 @@
 
 use super::{NAME, difference, full_table, in_namespace, make};
 use heddle_netlink::nft::shared::{self, Hooked};
-use heddle_netlink::nft::{Heard, Listener, Op, Table, TableFamily, Transaction, commit, load};
+use heddle_netlink::nft::{Heard, Listener, Op, Table, TableFamily, Transaction, commit, load, noted};
 use heddle_netlink::{Family, Socket};
 use std::io::Write;
 
@@ -43,6 +43,21 @@ fn chains_of_others_are_listed_with_their_hooks_where_they_have_rules() {
             .collect();
         told.sort();
         assert_eq!(told, ["1 policies forward filter 2", "2 ports in nat 0", "7 frames out filter 4"]);
+    });
+}
+
+/// And the count of commits says whether there was another.
+#[test]
+fn a_listener_hears_nothing_while_its_ears_are_covered_and_all_that_comes_later() {
+    in_namespace(|| {
+        let mut socket = Socket::open(Family::Netfilter).unwrap();
+        let mut listener = Listener::open().unwrap();
+        let before = noted::generation(&mut socket).unwrap();
+        let (_, hears) = listener.ears().cover(|| nft(&["add", "table", "ip", "unheard"], ""));
+        hears.unwrap();
+        assert_eq!(noted::generation(&mut socket).unwrap(), before.next());
+        nft(&["add", "table", "ip", "heard"], "");
+        assert_eq!(listener.next(0).unwrap(), Heard::Changed(vec![(Some(TableFamily::Ip), "heard".into())]));
     });
 }
 

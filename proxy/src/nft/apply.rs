@@ -11,9 +11,11 @@ use super::settings::Settings;
 use crate::dataplane::{Dataplane, FamilySync, SetAside, Surroundings, Synced};
 use crate::delta::Delta;
 use crate::frontends::{Backends, Frontend, Frontends, IpFamily};
-use heddle_netlink::nft::{self, Cells, CommitError, Data, Op, Table, TableFamily, Transaction};
+use heddle_netlink::nft::{self, Cells, CommitError, Data, Ears, Op, Table, TableFamily, Transaction, noted};
 use heddle_netlink::{Errno, Error, Family, Socket};
+use std::fmt;
 use std::time::{Duration, Instant};
+use tracing::warn;
 
 /// The door: nf_tables, or something that behaves like it.
 pub trait Kernel {
@@ -42,10 +44,26 @@ pub trait Kernel {
 }
 
 /// The kernel, through one socket that stays open: closing one waits for the removal of what it deleted.
-#[derive(Debug)]
 pub struct Netlink {
     socket: Socket,
     transit: Duration,
+    listener: Option<Unheard>,
+}
+
+/// Who listens to others' changes, and does not hear large ones of ours.
+struct Unheard {
+    ears: Ears,
+    /// Somebody else may have changed something meanwhile.
+    doubt: Box<dyn Fn() + Send>,
+}
+
+/// So many operations are a large change: telling a listener of it takes the kernel longer than asking whether there was another.
+const LARGE: usize = 1000;
+
+impl fmt::Debug for Netlink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Netlink").field("socket", &self.socket).finish_non_exhaustive()
+    }
 }
 
 /// The kernel handles a packet without a pause, in microseconds; a hypervisor may stop the processor meanwhile.
@@ -57,7 +75,13 @@ impl Netlink {
     /// # Errors
     /// When the kernel has no nf_tables or the process may not use it.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: Socket::open(Family::Netfilter)?, transit: TRANSIT })
+        Ok(Self { socket: Socket::open(Family::Netfilter)?, transit: TRANSIT, listener: None })
+    }
+
+    /// The same with a listener that does not hear large changes of ours. `doubt` is called where others may have changed something
+    /// that it did not hear.
+    pub fn unheard_by(self, ears: Ears, doubt: impl Fn() + Send + 'static) -> Self {
+        Self { listener: Some(Unheard { ears, doubt: Box::new(doubt) }), ..self }
     }
 
     /// The same where a packet takes at most this long between two lookups.
@@ -107,7 +131,21 @@ impl Kernel for Netlink {
     }
 
     fn commit(&mut self, transaction: &Transaction) -> Result<(), CommitError> {
-        nft::commit(&mut self.socket, transaction)
+        let socket = &mut self.socket;
+        let Some(Unheard { ears, doubt }) = self.listener.as_ref().filter(|_| transaction.ops.len() >= LARGE)
+        else {
+            return nft::commit(socket, transaction);
+        };
+        let before = noted::generation(socket);
+        let (done, hears) = ears.cover(|| nft::commit(socket, transaction));
+        if let Err(error) = hears {
+            warn!("outside changes are not heard any more: {error}");
+        }
+        let ours = before.map(|before| if done.is_ok() { before.next() } else { before });
+        if !matches!((ours, noted::generation(socket)), (Ok(ours), Ok(now)) if ours == now) {
+            doubt();
+        }
+        done
     }
 }
 

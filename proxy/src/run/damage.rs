@@ -29,3 +29,10 @@ pub(super) fn listen(mut listener: Listener, own_port: u32, events: &Sender<Even
         }
     }
 }
+
+/// Tells the agent that something may have changed which nobody heard.
+pub(super) fn doubt(events: &Sender<Event>) -> impl Fn() + Send + 'static {
+    let events = events.clone();
+    // One who is gone needs to be told nothing.
+    move || [Event::Doubt, Event::OthersChanged].into_iter().for_each(|event| _ = events.send(event))
+}
