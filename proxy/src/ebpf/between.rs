@@ -13,6 +13,8 @@ use tracing::info;
 const SOON: Duration = Duration::from_secs(1);
 /// How often it is looked while all is well: rules in `ip_tables` change unheard.
 const PERIOD: Duration = Duration::from_secs(30);
+/// The kernel's list of connections has a bucket for each 64 KiB of memory, up to 262 144, which take it some milliseconds.
+const PENDING: Duration = Duration::from_millis(5);
 /// `NF_INET_PRE_ROUTING`
 const PREROUTING: u32 = 0;
 /// `NF_INET_FORWARD` and `NF_INET_POST_ROUTING`
@@ -43,6 +45,17 @@ pub enum Hindrance {
     Translated(usize),
     /// It could not be looked at, and why.
     Unknown(String),
+}
+
+/// What a look came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing yet.
+    Pending,
+    /// Nothing needs tracking.
+    Clear,
+    /// Something does.
+    Hindered(Hindrance),
 }
 
 impl std::fmt::Display for Hindrance {
@@ -90,6 +103,8 @@ pub struct Between {
     /// What it came to; `None` before the first since sockets lead everything.
     seen: Option<Option<Hindrance>>,
     due: Option<Instant>,
+    /// A look is pending.
+    asked: bool,
     last: Option<Instant>,
     said: Option<Hindrance>,
 }
@@ -103,6 +118,11 @@ impl Between {
     /// What does.
     pub fn hindrance(&self) -> Option<&Hindrance> {
         self.seen.as_ref()?.as_ref()
+    }
+
+    /// Whether the next look is a new one.
+    pub fn asks_anew(&self) -> bool {
+        !self.asked
     }
 
     /// When to look.
@@ -128,7 +148,13 @@ impl Between {
     }
 
     /// Takes in what a look came to.
-    pub fn settle(&mut self, found: Option<Hindrance>, now: Instant) {
+    pub fn settle(&mut self, look: Look, now: Instant) {
+        self.asked = look == Look::Pending;
+        let found = match look {
+            Look::Pending => return self.due = Some(now + PENDING),
+            Look::Clear => None,
+            Look::Hindered(hindrance) => Some(hindrance),
+        };
         let wait = if matches!(found, Some(Hindrance::Translated(_))) { SOON } else { PERIOD };
         (self.due, self.last) = (Some(now + wait), Some(now));
         let is_news = match (&found, &self.said) {
@@ -187,17 +213,19 @@ mod tests {
         assert_eq!(between.due(), None, "nothing is wanted");
         between.want(true, start);
         assert_eq!((between.due(), between.is_clear()), (Some(start), false));
-        between.settle(None, start);
+        between.settle(Look::Clear, start);
         assert_eq!((between.due(), between.is_clear()), (Some(start + PERIOD), true));
         between.doubt(start);
         assert_eq!(between.due(), Some(start + SOON));
         let later = start + 5 * SOON;
-        between.settle(None, start + SOON);
+        between.settle(Look::Clear, start + SOON);
         between.doubt(later);
         assert_eq!(between.due(), Some(later));
-        between.settle(Some(Hindrance::Translated(2)), later);
+        between.settle(Look::Hindered(Hindrance::Translated(2)), later);
         assert_eq!((between.due(), between.is_clear()), (Some(later + SOON), false));
+        between.settle(Look::Pending, later);
+        assert_eq!((between.due(), between.asks_anew()), (Some(later + PENDING), false));
         between.want(false, later);
-        assert_eq!((between.due(), between.is_clear()), (None, false));
+        assert_eq!((between.due(), between.is_clear(), between.asks_anew()), (None, false, true));
     }
 }

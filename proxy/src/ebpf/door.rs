@@ -4,7 +4,7 @@
 //! is opened when it is first used, so that a node without it is one failure among others.
 
 use super::attach::Cgroup;
-use super::between::{self, Hindrance, Untracking};
+use super::between::{self, Hindrance, Look, Untracking};
 use super::error::Unable;
 use super::kernel::{KernelTables, Types};
 use super::maps::Tables;
@@ -86,15 +86,17 @@ pub trait Door {
         pods: &BTreeSet<IpAddr>,
     ) -> Result<BTreeSet<IpAddr>, Unable>;
 
-    /// What needs connections between these to be tracked.
+    /// Whether something needs connections between these to be tracked. Never waits: what takes long is [`Look::Pending`] until it is asked
+    /// again, not `anew`.
     ///
     /// # Errors
     /// When it cannot be looked at.
-    fn hindrance(
+    fn look_between(
         &mut self,
         between: &[Untracked],
         untracking: Untracking,
-    ) -> Result<Option<Hindrance>, Unable>;
+        anew: bool,
+    ) -> Result<Look, Unable>;
 
     /// Lets frames of the bridges that have an address in these networks pass by the node's rules, and those of no others.
     ///
@@ -129,6 +131,8 @@ pub struct KernelDoor {
     pins: Pins,
     proof: Proof,
     route: Option<Socket>,
+    /// Counts connections between pods that are translated.
+    counting: Option<JoinHandle<Result<usize, heddle_netlink::Error>>>,
     namespaces: Namespaces,
     cgroup: Option<PathBuf>,
 }
@@ -182,7 +186,7 @@ impl KernelDoor {
     pub fn new(proof: Proof) -> Self {
         let namespaces = Namespaces::of(proof.places.namespaces());
         let types = thread::Builder::new().name("types".to_owned()).spawn(Types::read).ok();
-        Self { types, pins: proof.pins.clone(), proof, route: None, namespaces, cgroup: None }
+        Self { types, pins: proof.pins.clone(), proof, route: None, counting: None, namespaces, cgroup: None }
     }
 
     fn route(&mut self) -> Result<&mut Socket, heddle_netlink::Error> {
@@ -259,23 +263,35 @@ impl Door for KernelDoor {
         Ok(found.missing)
     }
 
-    fn hindrance(
+    fn look_between(
         &mut self,
         between: &[Untracked],
         untracking: Untracking,
-    ) -> Result<Option<Hindrance>, Unable> {
-        let look = || -> Result<Option<Hindrance>, heddle_netlink::Error> {
-            let mut socket = Socket::open(Family::Netfilter)?;
-            let rules =
-                between::rules_in_the_way(&shared::hooked(&mut socket)?, &legacy_tables(), untracking);
-            if rules.is_some() {
-                return Ok(rules);
-            }
-            let translated =
-                conntrack::count_translated(&mut socket, |flow| between::answers(flow, between))?;
-            Ok((translated > 0).then_some(Hindrance::Translated(translated)))
+        anew: bool,
+    ) -> Result<Look, Unable> {
+        let others = Socket::open(Family::Netfilter).and_then(|mut socket| shared::hooked(&mut socket));
+        let others = others.map_err(|source| Unable::new("look at others' rules", source))?;
+        if let Some(rules) = between::rules_in_the_way(&others, &legacy_tables(), untracking) {
+            return Ok(Look::Hindered(rules));
+        }
+        let action = "look for translated connections";
+        let Some(counting) = self.counting.take().filter(|_| !anew) else {
+            let pods = between.to_vec();
+            let count = move || {
+                let mut socket = Socket::open(Family::Netfilter)?;
+                conntrack::count_translated(&mut socket, |flow| between::answers(flow, &pods))
+            };
+            let thread = thread::Builder::new().name("translated".to_owned()).spawn(count);
+            self.counting = Some(thread.map_err(Unable::at(action))?);
+            return Ok(Look::Pending);
         };
-        look().map_err(|source| Unable::new("look at others' rules and at translated connections", source))
+        if !counting.is_finished() {
+            self.counting = Some(counting);
+            return Ok(Look::Pending);
+        }
+        let counted = counting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let count = counted.map_err(|source| Unable::new(action, source))?;
+        Ok(if count == 0 { Look::Clear } else { Look::Hindered(Hindrance::Translated(count)) })
     }
 
     fn let_pass(&mut self, networks: &[IpNetwork]) -> Result<(), Unable> {

@@ -3,7 +3,7 @@
 //! It refuses what the kernel refuses, which is little: programs run once they are attached, and a proof needs programs that run and
 //! maps that were filled before. Nothing here is for a running proxy.
 
-use super::between::{Hindrance, Untracking};
+use super::between::{Hindrance, Look, Untracking};
 use super::door::Door;
 use super::error::Unable;
 use super::memory::{Held, Memory};
@@ -32,8 +32,8 @@ pub enum Act {
     Prove,
     /// [`Door::detach`].
     Detach,
-    /// [`Door::hindrance`].
-    Hindrance,
+    /// [`Door::look_between`].
+    LookBetween,
     /// [`Door::let_pass`].
     LetPass,
 }
@@ -53,6 +53,8 @@ pub struct FakeDoor {
     pub namespaces: BTreeMap<IpAddr, u64>,
     /// What needs connections between pods to be tracked.
     pub hindrance: Option<Hindrance>,
+    /// A look takes a second question.
+    pub is_slow: bool,
     /// Of which networks bridges let frames pass.
     pub passing: Vec<IpNetwork>,
     /// The largest room for frontends that maps of the next load can have.
@@ -136,9 +138,12 @@ impl Door for FakeDoor {
         Ok(pods.iter().filter(|pod| !self.namespaces.contains_key(pod)).copied().collect())
     }
 
-    fn hindrance(&mut self, _: &[Untracked], _: Untracking) -> Result<Option<Hindrance>, Unable> {
-        self.act(Act::Hindrance)?;
-        Ok(self.hindrance.clone())
+    fn look_between(&mut self, _: &[Untracked], _: Untracking, anew: bool) -> Result<Look, Unable> {
+        self.act(Act::LookBetween)?;
+        if anew && self.is_slow {
+            return Ok(Look::Pending);
+        }
+        Ok(self.hindrance.clone().map_or(Look::Clear, Look::Hindered))
     }
 
     fn let_pass(&mut self, networks: &[IpNetwork]) -> Result<(), Unable> {

@@ -1,17 +1,29 @@
 //! The cgroup whose sockets are served is another one, or is gone.
 
 use super::{Outcomes, Stage, said_again};
+use heddle_netlink::Errno;
 use heddle_tests::cgroup::Cgroup;
+use heddle_tests::patience::{PATIENCE, eventually};
 use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Moves all threads from one cgroup to another: those of the proxy, and the one that started it.
+/// Moves all threads from one cgroup to another: those of the proxy, and the one that started it. Some end meanwhile, and some begin.
 fn vacate(from: &Path, to: &Path) -> Outcomes {
-    for thread in fs::read_to_string(from.join("cgroup.threads"))?.lines() {
-        fs::write(to.join("cgroup.threads"), thread)?;
-    }
+    let [from, to] = [from, to].map(|cgroup| cgroup.join("cgroup.threads"));
+    eventually("an empty cgroup", PATIENCE, || {
+        let left = fs::read_to_string(&from).map_err(|error| error.to_string())?;
+        for thread in left.lines() {
+            match fs::write(&to, thread) {
+                Err(error) if error.raw_os_error() != Some(Errno::SRCH.raw_os_error()) => {
+                    return Err(error.to_string());
+                }
+                _ => {}
+            }
+        }
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    })?;
     Ok(())
 }
 

@@ -300,14 +300,38 @@ fn pods_are_untracked_while_nothing_hinders_it_and_why_not_is_told() {
     others_are(&mut agent, None);
     assert_eq!(untracked(&mut agent), (true, true));
     // What cannot be looked at may be anything.
-    agent.dataplane().door().fails.insert(Act::Hindrance, 1);
+    agent.dataplane().door().fails.insert(Act::LookBetween, 1);
     others_are(&mut agent, None);
     assert_eq!(untracked(&mut agent), (false, false));
     assert!(report.ask().tracked.unwrap().contains("told to fail"));
     let (mut agent, report) = with_pods(Untracking::Never);
     assert_eq!(untracked(&mut agent), (false, false));
-    assert_eq!(acts(&mut agent, Act::Hindrance), 0);
+    assert_eq!(acts(&mut agent, Act::LookBetween), 0);
     assert!(report.ask().tracked.unwrap().contains("untrackedPods"));
+}
+
+/// What is not known yet changes nothing: neither before the first look nor while one goes on.
+#[test]
+fn a_look_that_takes_its_time_is_waited_for_and_delays_nothing() {
+    let (mut agent, report) = with_pods(Untracking::Alone);
+    agent.dataplane().door().is_slow = true;
+    others_are(&mut agent, None);
+    assert_eq!(report.ask().tracked.as_deref(), Some("nobody looked yet"));
+    let due = agent.dataplane().due();
+    eventually_due(&mut agent);
+    assert!(due.is_some() && untracked(&mut agent) == (true, true));
+}
+
+/// Syncs until the next look is far away.
+fn eventually_due(agent: &mut Driven) {
+    for _ in 0..1_000_000 {
+        _ = agent.sync();
+        let is_near = |due: Instant| due < Instant::now() + Duration::from_secs(1);
+        if !agent.dataplane().due().is_some_and(is_near) {
+            return;
+        }
+    }
+    panic!("it is always due");
 }
 
 #[test]

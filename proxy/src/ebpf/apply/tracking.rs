@@ -6,7 +6,7 @@
 use super::Ebpf;
 use crate::causes;
 use crate::dataplane::{Dataplane, Failure, Surroundings, Synced, Untracked};
-use crate::ebpf::between::{Hindrance, Untracking};
+use crate::ebpf::between::{Hindrance, Look, Untracking};
 use crate::ebpf::door::Door;
 use crate::ebpf::error::Unable;
 use crate::ebpf::plan::Leads;
@@ -82,8 +82,9 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         self.between.want(self.leads_all(), now);
         let is_due = self.between.due().is_some_and(|due| due <= now);
         if is_due {
-            let found = self.door.hindrance(&self.between_pods(), self.settings.untracking);
-            let unknown = |unable: Unable| Some(Hindrance::Unknown(causes::line(&unable)));
+            let anew = self.between.asks_anew();
+            let found = self.door.look_between(&self.between_pods(), self.settings.untracking, anew);
+            let unknown = |unable: Unable| Look::Hindered(Hindrance::Unknown(causes::line(&unable)));
             self.between.settle(found.unwrap_or_else(unknown), now);
         }
         self.report.track(self.tracked_because());
