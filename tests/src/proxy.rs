@@ -174,11 +174,14 @@ impl Proxy {
     }
 }
 
+/// A large table comes in portions, its hooks in the last one.
 fn has_tables(node: &Node) -> Result<(), String> {
-    let listed = node.nft(["list", "tables"]).map_err(|error| error.to_string())?;
-    if TABLES.iter().all(|table| listed.stdout.lines().any(|line| line == *table)) {
-        Ok(())
-    } else {
-        Err(listed.stdout + &listed.stderr)
-    }
+    let listed = node.nft(["list", "chains"]).map_err(|error| error.to_string())?;
+    let is_whole = |table: &str| {
+        let whole = listed.stdout.split_once(&format!("{table} {{\n"));
+        whole.is_some_and(|(_, rest)| {
+            rest.split("\n}").next().is_some_and(|own| own.contains("hook prerouting"))
+        })
+    };
+    if TABLES.iter().all(|table| is_whole(table)) { Ok(()) } else { Err(listed.stdout + &listed.stderr) }
 }

@@ -132,4 +132,31 @@ mod tests {
             ]
         );
     }
+
+    /// ebpf:6.3: its measure, that sockets cost no more than packets and packets no more than iptables, with few Services and with
+    /// 30 000, and that few and many differ by a twentieth at most.
+    #[test]
+    fn sockets_packets_and_iptables_are_put_in_order_at_each_size_and_sockets_must_not_mind_it() {
+        let mut report = Report::new("test", Environment::default());
+        for services in [1, MOST] {
+            for (subject, cost) in [(Subject::Ebpf, 10.0), (Subject::Nft, 12.0), (Subject::IptablesLayout, 13.0)] {
+                let figure = Figure::new(Part::DataPlane, names::CONNECTIONS, subject.name());
+                report.add(figure.at(Size::from((services, 3))).less("µs of CPU", &[cost]));
+            }
+        }
+        add(&mut report);
+        let is_of = |claim: &&Claim, end: &str| claim.what.ends_with(end);
+        for services in [1, MOST] {
+            for end in [
+                format!("heddle ebpf, {services} × 3 / heddle nft, {services} × 3"),
+                format!("heddle nft, {services} × 3 / kube-proxy iptables layout, {services} × 3"),
+            ] {
+                let claim = report.claims.iter().find(|claim| is_of(claim, &end));
+                assert_eq!(claim.map(|claim| claim.must), Some(AtMost(1.0)), "{end}");
+            }
+        }
+        let growth = "heddle ebpf, 30000 × 3 / heddle ebpf, 1 × 3";
+        let claim = report.claims.iter().find(|claim| is_of(claim, growth));
+        assert_eq!(claim.map(|claim| claim.must), Some(AtMost(1.05)));
+    }
 }

@@ -10,8 +10,12 @@ use super::plan::Edits;
 use super::retired::Remains;
 use super::ruleset;
 use crate::delta::{Delta, Edit};
-use heddle_netlink::nft::{Cells, Data, Elements, Hook, Name, Op, Table, TableFamily, Transaction};
+use heddle_netlink::nft::{Cells, Chain, Data, Elements, Hook, Name, Op, Table, TableFamily, Transaction};
 use std::collections::BTreeMap;
+
+/// Operations of one transaction of many. Whatever the kernel tells others of a commit it keeps until that ends, and this process the
+/// messages: some 8 KB for each operation in all, where somebody listens.
+const PORTION: usize = 20_000;
 
 /// What to send for one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,24 +73,45 @@ pub fn diff(have: Option<&Table>, want: &Table) -> Update {
     update_after(sets.collect(), want.family, &edits_between(held, want))
 }
 
-/// The whole table in one transaction: no packet has seen it yet.
+/// The whole table: no packet has seen it yet. A large one comes in portions, where it takes nobody's place: its hooks come last, and before
+/// them no packet comes to it.
 fn made_anew(want: &Table, replaced: bool) -> Update {
+    let elements: usize = want.sets.values().map(|set| set.elements.len()).sum();
+    let in_portions = !replaced && elements > PORTION;
+    let (hooked, plain): (Vec<_>, Vec<_>) = want.chains.iter().partition(|(_, chain)| chain.hook.is_some());
     let sets = want.sets.iter().map(|(name, set)| Op::AddSet(name.clone(), set.kind.clone()));
-    let chains = want.chains.iter().map(|(name, chain)| Op::AddChain(name.clone(), chain.hook));
-    let rules = want
-        .chains
-        .iter()
-        .flat_map(|(name, chain)| chain.rules.iter().map(|rule| Op::AddRule(name.clone(), rule.clone())));
-    let mut whole = transaction(want.family);
-    whole.ops.extend(replaced.then_some(Op::DeleteTable));
-    whole.ops.push(Op::AddTable);
-    whole.ops.extend(sets.chain(chains).chain(rules));
-    // Far the most: without room for all of them, twice as much would be taken for a moment.
-    whole.ops.reserve_exact(want.sets.values().map(|set| set.elements.len()).sum());
-    for (name, set) in &want.sets {
-        whole.ops.extend(set.elements.iter().map(|(key, data)| Op::AddElement(name.clone(), key, data)));
+    let first = replaced.then_some(Op::DeleteTable).into_iter().chain([Op::AddTable]);
+    let mut now = transaction(want.family);
+    now.ops.extend(first.chain(sets).chain(chains_with_rules(&plain)));
+    let mut last = chains_with_rules(&hooked);
+    if !in_portions {
+        now.ops.append(&mut last);
     }
-    Update { transactions: vec![whole], remains: Remains::default() }
+    // Far the most: without room for all of them, twice as much would be taken for a moment.
+    now.ops.reserve_exact(elements.min(PORTION));
+    let mut transactions = Vec::new();
+    for (name, set) in &want.sets {
+        for (key, data) in set.elements.iter() {
+            if in_portions && now.ops.len() >= PORTION {
+                let ops = Vec::with_capacity(PORTION);
+                transactions
+                    .push(std::mem::replace(&mut now, Transaction { ops, ..transaction(want.family) }));
+            }
+            now.ops.push(Op::AddElement(name.clone(), key, data));
+        }
+    }
+    now.ops.append(&mut last);
+    transactions.push(now);
+    Update { transactions, remains: Remains::default() }
+}
+
+/// What makes chains with their rules: all chains first, since rules go to them.
+fn chains_with_rules(chains: &[(&Name, &Chain)]) -> Vec<Op> {
+    let made = chains.iter().map(|(name, chain)| Op::AddChain((*name).clone(), chain.hook));
+    let rules = chains
+        .iter()
+        .flat_map(|(name, chain)| chain.rules.iter().map(|rule| Op::AddRule((*name).clone(), rule.clone())));
+    made.chain(rules).collect()
 }
 
 fn edits_between(have: &Table, want: &Table) -> Edits {
@@ -189,5 +214,56 @@ fn moment(family: TableFamily, set: &str, (key, edit): (&Cells, &Edit<Data>), ed
         Some(filter) if filter.new.is_none() => Moment::Later,
         // Where the filter stays, all at once: the kernel refuses a new range that overlaps an old one.
         _ => Moment::Deciding,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nft::ruleset::CLUSTER_IPS;
+    use crate::nft::settings::Settings;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    /// Our table with so many cluster IPs.
+    fn with(count: usize) -> Table {
+        let mut table = ruleset::empty(TableFamily::Ip, &Settings::default());
+        let ips = (0..u32::try_from(count).unwrap()).map(|number| IpAddr::from(Ipv4Addr::from_bits(number)));
+        let set = table.sets.get_mut(CLUSTER_IPS).unwrap();
+        set.elements = ips.map(|ip| (Cells::default().address(ip), Data::None)).collect();
+        table
+    }
+
+    fn after(have: Option<&Table>, update: &Update) -> Vec<Table> {
+        let mut tables: Vec<Table> = Vec::new();
+        for transaction in &update.transactions {
+            let before = tables.last().or(have);
+            tables.push(Table::after(before, transaction).unwrap().unwrap());
+        }
+        tables
+    }
+
+    #[test]
+    fn a_large_table_is_made_in_portions_that_no_packet_comes_to_before_the_last() {
+        let want = with(2 * PORTION);
+        let update = diff(None, &want);
+        let sizes: Vec<usize> = update.transactions.iter().map(|transaction| transaction.ops.len()).collect();
+        assert!(sizes.len() == 3 && sizes.iter().all(|size| (1..=PORTION + 50).contains(size)), "{sizes:?}");
+        let tables = after(None, &update);
+        let is_hooked = |table: &Table| table.chains.values().any(|chain| chain.hook.is_some());
+        assert_eq!(tables.iter().map(is_hooked).collect::<Vec<_>>(), [false, false, true]);
+        assert_eq!(tables.last(), Some(&want));
+        // Whoever was killed in between left something that the next one completes.
+        for half in &tables[..2] {
+            assert_eq!(after(Some(half), &diff(Some(half), &want)).last(), Some(&want));
+        }
+    }
+
+    /// Packets come to the one that is there, and must not miss it.
+    #[test]
+    fn a_small_table_and_one_that_takes_anothers_place_are_one_transaction() {
+        assert_eq!(diff(None, &with(PORTION)).transactions.len(), 1);
+        let mut dormant = with(0);
+        dormant.dormant = true;
+        assert_eq!(diff(Some(&dormant), &with(2 * PORTION)).transactions.len(), 1);
     }
 }

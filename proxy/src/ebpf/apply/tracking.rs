@@ -17,7 +17,7 @@ use std::time::Instant;
 use tracing::warn;
 
 impl<N: Dataplane, D: Door> Ebpf<N, D> {
-    /// Notes whether packets serve this frontend to pods, which sockets lead so.
+    /// Notes whether packets serve this frontend to pods; `leads` is what sockets are told of it.
     pub(super) fn note_packets(
         &mut self,
         frontend: &Frontend,
@@ -69,6 +69,9 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         if self.left_out.had_some() {
             return Some("pods are left out, or were".to_owned());
         }
+        if self.surroundings.pod_cidrs.is_empty() {
+            return Some("the node's object has no range of pods".to_owned());
+        }
         match (self.by_packets.first(), self.between.hindrance()) {
             (Some(frontend), _) => Some(format!("packets serve {frontend}")),
             (None, Some(hindrance)) => Some(hindrance.to_string()),
@@ -116,7 +119,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             }
             // It costs time and nothing else.
             Err(unable) => {
-                warn!("pods' frames pass the node's rules: {}", causes::line(&unable));
+                warn!("bridges go on handing pods' frames to the node's rules: {}", causes::line(&unable));
                 self.passing = Some(networks);
             }
         }
