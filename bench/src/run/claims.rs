@@ -139,7 +139,9 @@ mod tests {
     fn sockets_packets_and_iptables_are_put_in_order_at_each_size_and_sockets_must_not_mind_it() {
         let mut report = Report::new("test", Environment::default());
         for services in [1, MOST] {
-            for (subject, cost) in [(Subject::Ebpf, 10.0), (Subject::Nft, 12.0), (Subject::IptablesLayout, 13.0)] {
+            for (subject, cost) in
+                [(Subject::Ebpf, 10.0), (Subject::Nft, 12.0), (Subject::IptablesLayout, 13.0)]
+            {
                 let figure = Figure::new(Part::DataPlane, names::CONNECTIONS, subject.name());
                 report.add(figure.at(Size::from((services, 3))).less("µs of CPU", &[cost]));
             }
