@@ -183,8 +183,6 @@ pub struct Reply<'a> {
     pub flags: u16,
     /// `nlmsg_seq`.
     pub seq: u32,
-    /// `nlmsg_pid`: the port of the socket that caused it, 0 for the kernel itself.
-    pub port: u32,
     /// What follows the `nlmsghdr`.
     pub body: &'a [u8],
 }
@@ -202,13 +200,7 @@ impl<'a> Reply<'a> {
         }
         let len = u32_at(bytes, 0) as usize;
         let body = bytes.get(HEADER..len)?;
-        let reply = Self {
-            kind: u16_at(bytes, 4),
-            flags: u16_at(bytes, 6),
-            seq: u32_at(bytes, 8),
-            port: u32_at(bytes, 12),
-            body,
-        };
+        let reply = Self { kind: u16_at(bytes, 4), flags: u16_at(bytes, 6), seq: u32_at(bytes, 8), body };
         Some((reply, bytes.get(aligned(len)..).unwrap_or_default()))
     }
 }

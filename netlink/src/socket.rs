@@ -7,6 +7,7 @@
 use crate::message::{Attributes, Batch, Reply};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
+use socket2::{SockFilter, SockRef};
 use std::fmt;
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 /// A dump's message is at most 32 KiB (`NLMSG_GOODSIZE` caps, kernel 4.x on); notifications of one commit are batched
 /// up to the same size, and a single larger one would be truncated, which is reported as an error.
 const RECEIVE: usize = 64 * 1024;
+/// Where a message's header has the port (`nlmsg_pid`).
+const PORT_AT: u32 = 12;
 const DUMP_TRIES: u32 = 16;
 
 /// Which part of the kernel the socket speaks to.
@@ -94,6 +97,21 @@ pub enum Error {
         /// What was expected.
         what: &'static str,
     },
+}
+
+/// A program for a socket's filter (classic BPF): a message whose header has this port is dropped whole. The kernel packs several into one
+/// only where they are of one commit, and so of one port.
+fn not_from(port: u32) -> [SockFilter; 4] {
+    // `BPF_LD | BPF_W | BPF_ABS`, which reads big-endian; `BPF_JMP | BPF_JEQ | BPF_K`; `BPF_RET | BPF_K`.
+    const LOAD: u16 = 0x20;
+    const IS: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    [
+        SockFilter::new(LOAD, 0, 0, PORT_AT),
+        SockFilter::new(IS, 0, 1, port.to_be()),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
 }
 
 fn list(refusals: &[Refusal]) -> String {
@@ -281,6 +299,15 @@ impl Socket {
         // As large as the kernel lets us: a full queue loses notifications and costs one read-back.
         let _ = sockopt::set_socket_recv_buffer_size_force(&self.inner, 4 << 20);
         self.inner.add_membership(group).map_err(Error::Open)
+    }
+
+    /// Hears nothing from now on of what is changed through the socket with this port. A filter at this socket drops it (`netlink(7)`,
+    /// `SO_ATTACH_FILTER`), so that it wakes nobody and takes no room in the queue.
+    ///
+    /// # Errors
+    /// When the kernel takes no filter.
+    pub fn ignore(&self, port: u32) -> Result<(), Error> {
+        SockRef::from(&*self.inner).attach_filter(&not_from(port)).map_err(Error::Open)
     }
 
     /// The same membership, to be given up and taken again from another thread.

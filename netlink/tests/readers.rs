@@ -39,7 +39,7 @@ proptest! {
                 body[7] = 1;
                 body.extend(&attributes);
                 for body in [&body[..], &header[..]] {
-                    let reply = Reply { kind, flags: 0, seq: 1, port: 0, body };
+                    let reply = Reply { kind, flags: 0, seq: 1, body };
                     let _ = (Link::read(reply), Route::read(reply), Neighbour::read(reply), Rule::read(reply));
                 }
             }

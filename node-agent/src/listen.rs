@@ -1,6 +1,6 @@
 //! Hears what others change: routes, rules, links, addresses, neighbours, settings, tables.
 //!
-//! Not what it was: whatever it is, the agent looks. Our own changes are known by the port of the socket that made them.
+//! Not what it was: whatever it is, the agent looks. Our own changes are known by the port of the socket that made them, and the kernel tells us nothing of them.
 
 use crate::agent::Event;
 use crate::ruleset::TABLE;
@@ -39,12 +39,20 @@ impl Network {
         Ok(Self { socket, device })
     }
 
-    /// Tells the agent of every change that was not made through the socket with the port `own`.
-    pub fn listen(mut self, own: u32, events: &Sender<Event>) {
+    /// Hears no more of what is changed through the socket with this port.
+    ///
+    /// # Errors
+    /// When the kernel takes no filter.
+    pub fn ignore(&self, port: u32) -> Result<(), Error> {
+        self.socket.ignore(port)
+    }
+
+    /// Tells the agent of every change that it hears.
+    pub fn listen(mut self, events: &Sender<Event>) {
         loop {
             let mut foreign = false;
             let device = self.device.load(Ordering::Relaxed);
-            match self.socket.listen(|reply| foreign |= reply.port != own && matters(reply, device)) {
+            match self.socket.listen(|reply| foreign |= matters(reply, device)) {
                 // Notifications that were lost may have been anything.
                 Ok(complete) => foreign |= !complete,
                 Err(error) => return warn!("changes of the network are not heard any more: {error}"),
@@ -60,11 +68,10 @@ fn matters(reply: Reply<'_>, device: u32) -> bool {
     !NEIGHBOURS.contains(&reply.kind) || reply.body.get(4..8) == Some(&device.to_ne_bytes()[..])
 }
 
-/// Tells the agent of every change of our tables that was not made through the socket with the port `own`, and who keeps pods'
-/// host ports of every change of theirs.
-pub fn listen_to_tables(mut listener: Listener, own: u32, events: &Sender<Event>, ports: &Sender<()>) {
+/// Tells the agent of every change of our tables that the listener hears, and who keeps pods' host ports of every change of theirs.
+pub fn listen_to_tables(mut listener: Listener, events: &Sender<Event>, ports: &Sender<()>) {
     loop {
-        let (is_ours, is_of_ports) = match listener.next(own) {
+        let (is_ours, is_of_ports) = match listener.hear() {
             Ok(Heard::Changed(tables)) => {
                 let has = |wanted: &str| tables.iter().any(|(_, name)| name == wanted);
                 (has(TABLE), has(hostports::ruleset::TABLE))

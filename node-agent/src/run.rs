@@ -84,6 +84,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let kernel = Netlink::open(&config.settings.families).map_err(RunError::Open)?;
     let kernel = kernel.with_sysctl(config.sysctl.clone()).with_device(device);
     let (own_routes, own_tables) = kernel.ports();
+    network.ignore(own_routes).and_then(|()| tables.ignore(own_tables)).map_err(RunError::Open)?;
     let (events, inbox) = channel();
     let (views, pulse) = (Board::<View>::default(), Pulse::default());
     let agent = Agent::new(config.settings.clone(), Attended::new(kernel, pulse.clone()));
@@ -93,8 +94,8 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     let metrics = metrics.with_sweeps(supply::start(&config.supply, &views, &events)?);
     let ports = supply::keep_ports()?;
     spawn("agent", move || agent.run(&inbox))?;
-    spawn("network", move || network.listen(own_routes, &doubts))?;
-    spawn("tables", move || listen_to_tables(tables, own_tables, &more_doubts, &ports))?;
+    spawn("network", move || network.listen(&doubts))?;
+    spawn("tables", move || listen_to_tables(tables, &more_doubts, &ports))?;
     let door = Door { process: process(config), views: views.clone(), pulse: pulse.clone() };
     let requests = metrics.requests.clone();
     let web = Web { views: views.clone(), pulse, metrics };

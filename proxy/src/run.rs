@@ -61,6 +61,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     let tunes_again = prepare::tune_as_far_as_possible(config);
     // Before the first read-back, so that no damage falls between the two.
     let listener = Listener::open().map_err(KernelError::Open)?;
+    listener.ignore(kernel.port()).map_err(KernelError::Open)?;
     let (events, inbox) = mpsc::channel();
     let mut counted = Metrics::new(Timestamp::now());
     if config.settings.counts_connections {
@@ -70,7 +71,6 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     if config.serves_sockets {
         counted.tell_of_sockets(at_sockets.clone(), events.clone());
     }
-    let own_port = kernel.port();
     let kernel = kernel.unheard_by(listener.ears(), damage::doubt(&events));
     let (outbox, changes) = mpsc::channel();
     let forgetter =
@@ -101,7 +101,7 @@ pub fn run(config: &Config, line: &CommandLine, verbosity: Verbosity) -> Result<
     spawn("agent", move || agent.run(&inbox))?;
     spawn("conntrack", move || forgetter.run(&changes))?;
     let doubts = events.clone();
-    spawn("listener", move || damage::listen(listener, own_port, &doubts))?;
+    spawn("listener", move || damage::listen(listener, &doubts))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(ProcessError::of("the runtime"))?;
     let door = look::door(config, events.clone(), reports.clone(), (pulse, &at_sockets));

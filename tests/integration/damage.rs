@@ -214,7 +214,7 @@ fn a_trial_of_the_kernel_names_what_is_missing_leaves_nothing_and_is_not_heard_o
             let mut real = Transaction::new(TableFamily::Ip, "real".into(), "");
             real.ops.push(Op::AddTable);
             nft::commit(&mut Socket::open(Family::Netfilter)?, &real)?;
-            assert_eq!(listener.next(0)?, Heard::Changed(vec![(Some(TableFamily::Ip), "real".to_owned())]));
+            assert_eq!(listener.hear()?, Heard::Changed(vec![(Some(TableFamily::Ip), "real".to_owned())]));
             Ok(())
         })?
         .map_err(|error| error.to_string())?;
@@ -235,7 +235,9 @@ fn large_changes_of_ours_are_not_heard_and_what_others_do_meanwhile_is_a_doubt()
     let done = Namespace::new("node")?.enter(|| -> Result<(), Box<dyn Error + Send + Sync>> {
         let mut listener = Listener::open()?;
         let (doubt, doubts) = mpsc::channel();
-        let mut kernel = Netlink::open()?.unheard_by(listener.ears(), move || _ = doubt.send(()));
+        let kernel = Netlink::open()?;
+        listener.ignore(kernel.port())?;
+        let mut kernel = kernel.unheard_by(listener.ears(), move || _ = doubt.send(()));
         kernel.commit(&large("alone"))?;
         assert!(doubts.try_recv().is_err());
         let (kept, more) = (large("kept"), large("refused"));
@@ -260,7 +262,7 @@ fn large_changes_of_ours_are_not_heard_and_what_others_do_meanwhile_is_a_doubt()
             over.store(true, Ordering::Relaxed);
             doubted
         })?;
-        let heard = listener.next(kernel.port())?;
+        let heard = listener.hear()?;
         let others = vec![(Some(TableFamily::Ip), "others".to_owned())];
         assert!(heard == Heard::Changed(others) || heard == Heard::Lost, "{heard:?}");
         Ok(())

@@ -31,7 +31,7 @@ impl Eye {
         // It ends with the next notification after the eye is closed; the tables' removal is one.
         thread::Builder::new()
             .name("notices".to_owned())
-            .spawn(move || while listener.next(0).is_ok() && tell.send(Instant::now()).is_ok() {})?;
+            .spawn(move || while listener.hear().is_ok() && tell.send(Instant::now()).is_ok() {})?;
         Ok(Self { socket, notices })
     }
 

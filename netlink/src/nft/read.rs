@@ -279,16 +279,16 @@ pub fn load_rules(
     })
 }
 
-/// What others did to tables, as far as it was heard.
+/// What was done to tables, as far as it was heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// Tables that somebody else changed; without a family, of one that heddle has no tables in (`inet`, `bridge`, …).
+    /// Tables that somebody changed; without a family, of one that heddle has no tables in (`inet`, `bridge`, …).
     Changed(Vec<(Option<TableFamily>, String)>),
     /// Notifications were lost: anything may have changed.
     Lost,
 }
 
-/// Listens to the changes that others make to nf_tables in this network namespace.
+/// Listens to changes of nf_tables in this network namespace.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
@@ -305,23 +305,27 @@ impl Listener {
         Ok(Self { socket })
     }
 
+    /// Hears no more of what is changed through the socket with this port.
+    ///
+    /// # Errors
+    /// When the kernel takes no filter.
+    pub fn ignore(&self, port: u32) -> Result<(), Error> {
+        self.socket.ignore(port)
+    }
+
     /// What another thread can cover its ears with.
     pub fn ears(&self) -> Ears {
         Ears { membership: self.socket.membership(NOTIFICATION_GROUP) }
     }
 
-    /// Waits for the next changes that were not made through the socket with the port `own`.
+    /// Waits for the next changes.
     ///
     /// # Errors
     /// When the socket cannot be read.
-    pub fn next(&mut self, own: u32) -> Result<Heard, Error> {
+    pub fn hear(&mut self) -> Result<Heard, Error> {
         loop {
             let mut changed = Vec::new();
-            let complete = self.socket.listen(|reply| {
-                if reply.port != own {
-                    changed.extend(changed_table(reply));
-                }
-            })?;
+            let complete = self.socket.listen(|reply| changed.extend(changed_table(reply)))?;
             if !complete {
                 return Ok(Heard::Lost);
             }

@@ -92,7 +92,7 @@ fn listed(index: u32, vlans: &[[u16; 2]]) -> Vec<u8> {
 #[test]
 fn vlans_are_read_one_by_one_and_as_ranges() {
     let body = listed(0x0102, &[[2 | 4, 1], [8, 10], [16, 12], [4, 20]]);
-    let reply = Reply { kind: RTM_NEWLINK, flags: 0, seq: 1, port: 0, body: &body };
+    let reply = Reply { kind: RTM_NEWLINK, flags: 0, seq: 1, body: &body };
     let left = Tagging { pvid: false, untagged: true };
     let expected =
         [(1, Tagging::ACCESS), (10, Tagging::TRUNK), (11, Tagging::TRUNK), (12, Tagging::TRUNK), (20, left)];

@@ -57,7 +57,7 @@ fn a_listener_hears_nothing_while_its_ears_are_covered_and_all_that_comes_later(
         hears.unwrap();
         assert_eq!(noted::generation(&mut socket).unwrap(), before.next());
         nft(&["add", "table", "ip", "heard"], "");
-        assert_eq!(listener.next(0).unwrap(), Heard::Changed(vec![(Some(TableFamily::Ip), "heard".into())]));
+        assert_eq!(listener.hear().unwrap(), Heard::Changed(vec![(Some(TableFamily::Ip), "heard".into())]));
     });
 }
 
@@ -124,11 +124,35 @@ fn a_listener_hears_others_and_not_ourselves() {
         let mut ours = Socket::open(Family::Netfilter).unwrap();
         let mut theirs = Socket::open(Family::Netfilter).unwrap();
         let mut listener = Listener::open().unwrap();
+        listener.ignore(ours.port()).unwrap();
         let add =
             Transaction { ops: vec![Op::AddTable], ..Transaction::new(TableFamily::Ip, "ours".into(), "") };
         commit(&mut ours, &add).unwrap();
         commit(&mut theirs, &Transaction { table: "theirs".into(), ..add }).unwrap();
-        let heard = listener.next(ours.port()).unwrap();
+        let heard = listener.hear().unwrap();
+        assert_eq!(heard, Heard::Changed(vec![(Some(TableFamily::Ip), "theirs".into())]));
+    });
+}
+
+/// Several times what fits into its queue.
+#[test]
+fn what_a_listener_ignores_takes_no_room_of_what_it_hears() {
+    in_namespace(|| {
+        let mut ours = Socket::open(Family::Netfilter).unwrap();
+        let [mut hears_all, mut listener] = [(), ()].map(|()| Listener::open().unwrap());
+        listener.ignore(ours.port()).unwrap();
+        let change =
+            |name: &str, ops| Transaction { ops, ..Transaction::new(TableFamily::Ip, name.into(), "") };
+        let chains = (0..5000).map(|number| Op::AddChain(format!("c{number}").as_str().into(), None));
+        let many: Vec<Op> = [Op::AddTable].into_iter().chain(chains).collect();
+        for _ in 0..12 {
+            commit(&mut ours, &change("ours", many.clone())).unwrap();
+            commit(&mut ours, &change("ours", vec![Op::DeleteTable])).unwrap();
+        }
+        while hears_all.hear().unwrap() != Heard::Lost {}
+        let mut theirs = Socket::open(Family::Netfilter).unwrap();
+        commit(&mut theirs, &change("theirs", vec![Op::AddTable])).unwrap();
+        let heard = listener.hear().unwrap();
         assert_eq!(heard, Heard::Changed(vec![(Some(TableFamily::Ip), "theirs".into())]));
     });
 }

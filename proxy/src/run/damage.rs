@@ -6,10 +6,10 @@ use heddle_netlink::nft::{Heard, Listener};
 use std::sync::mpsc::Sender;
 use tracing::{debug, warn};
 
-/// Tells the agent of every change that somebody else makes to our tables or to others.
-pub(super) fn listen(mut listener: Listener, own_port: u32, events: &Sender<Event>) {
+/// Tells the agent of every change to our tables or to others that the listener hears.
+pub(super) fn listen(mut listener: Listener, events: &Sender<Event>) {
     loop {
-        let (ours, others) = match listener.next(own_port) {
+        let (ours, others) = match listener.hear() {
             Ok(Heard::Changed(tables)) => {
                 let is_ours = |(family, name): &(Option<_>, String)| family.is_some() && name == TABLE;
                 (tables.iter().any(is_ours), !tables.iter().all(is_ours))
