@@ -168,7 +168,7 @@ pub struct Kept {
     pub last: u64,
 }
 
-/// What a socket was told, and what it asked for.
+/// What an unconnected UDP socket was told of one frontend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
@@ -184,15 +184,9 @@ pub struct Flow {
     pub counter: u32,
     /// What it was chosen from.
     pub stamp: Stamp,
-    /// The socket's network namespace.
-    pub namespace: u64,
-    /// The socket.
-    pub socket: u64,
-    /// The protocol.
-    pub protocol: u64,
 }
 
-/// What a TCP socket was told, and what it asked for.
+/// What a connected socket was told, and what it asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Told {
@@ -210,7 +204,7 @@ pub struct Told {
     pub namespace: u64,
 }
 
-/// How many TCP sockets may be remembered in a map; what more there are is kept with the socket.
+/// How many connected sockets of a protocol may be remembered in a map; what more there are is kept with the socket.
 pub const CONNECTIONS: u32 = 1 << 16;
 
 /// How many Services an unconnected UDP socket may talk to at the same time without forgetting one.
@@ -282,9 +276,9 @@ const _: () = {
     assert!(size_of::<Stamp>() == 16);
     assert!(size_of::<Client>() == 16);
     assert!(size_of::<Kept>() == 48);
-    assert!(size_of::<Flow>() == 80);
+    assert!(size_of::<Flow>() == 56);
     assert!(size_of::<Told>() == 48);
-    assert!(size_of::<Flows>() == 80 * FLOWS + 8);
+    assert!(size_of::<Flows>() == 56 * FLOWS + 8);
     assert!(size_of::<Counts>() == 24);
     assert!(size_of::<Counted>() == 48 && offset_of!(Counted, row) == 0);
 };

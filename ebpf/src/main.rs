@@ -12,13 +12,12 @@
 
 mod maps;
 
-use aya_ebpf::bindings::{bpf_sock_addr, seq_file};
-use aya_ebpf::helpers::{bpf_seq_write, bpf_set_retval};
+use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::helpers::bpf_set_retval;
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};
 use aya_ebpf::programs::{SockAddrContext, SockContext};
-use core::ffi::c_void;
 use core::ptr::{addr_of, addr_of_mut};
-use heddle_ebpf::abi::{Address, FLOWS, Flow, Flows, TCP, Told, mapped};
+use heddle_ebpf::abi::{Address, FLOWS, Flow, Flows, Told, UDP, mapped};
 use heddle_ebpf::select::{Answer, Ask, Choice, World, again, select};
 use maps::{Kernel, count, count_refused, flows, flows_of, peer, peer_of, socket};
 
@@ -26,6 +25,8 @@ use maps::{Kernel, count, count_refused, flows, flows_of, peer, peer_of, socket}
 const GO: i32 = 1;
 /// The call fails with what [`bpf_set_retval`] was told.
 const FAIL: i32 = 0;
+/// `TCP_ESTABLISHED`, the state of a connected socket of any protocol.
+const ESTABLISHED: u32 = 1;
 /// `ECONNREFUSED`
 const REFUSED: i32 = 111;
 
@@ -72,45 +73,23 @@ fn getpeername6(ctx: SockAddrContext) -> i32 {
 /// A socket ends, and with it what it was told.
 #[cgroup_sock(sock_release)]
 fn sock_release(ctx: SockContext) -> i32 {
-    maps::forget(socket(&ctx));
+    // SAFETY: the kernel's context; a read of one whole word, as it demands.
+    let protocol = unsafe { addr_of!((*ctx.sock).protocol).read_volatile() };
+    maps::forget(protocol as u8, socket(&ctx));
     GO
-}
-
-/// What the kernel hands to a program for each socket that has something in a map (`bpf_iter__bpf_sk_storage_map`).
-#[repr(C)]
-struct Visit {
-    meta: *const Meta,
-    map: *const c_void,
-    socket: *const c_void,
-    value: *mut Flow,
-}
-
-/// Of it, as far as it is read (`bpf_iter_meta`).
-#[repr(C)]
-struct Meta {
-    sequence: *mut seq_file,
-}
-
-/// Tells whoever reads what each connected socket was told, in whatever network namespace it is.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/bpf_sk_storage_map")]
-extern "C" fn list_peers(visit: *const Visit) -> i32 {
-    // SAFETY: the kernel's context; after the last socket there is no value.
-    unsafe {
-        let value = (*visit).value;
-        if !value.is_null() {
-            // One that does not fit is told again.
-            bpf_seq_write((*(*visit).meta).sequence, value.cast(), size_of::<Flow>() as u32);
-        }
-    }
-    0
 }
 
 /// The address that a connected socket gets, for good.
 #[inline(always)]
 fn connect(ctx: &SockAddrContext, ask: Ask, write: impl Fn(&SockAddrContext, &Address, u16)) -> i32 {
     match select(&Kernel(ctx), &ask) {
-        Answer::Pass => GO,
+        Answer::Pass => {
+            // Others connect once.
+            if ask.protocol == UDP {
+                unsay(ctx);
+            }
+            GO
+        }
         Answer::Refuse(row) => refuse(row),
         Answer::To(choice) => {
             keep(ctx, &ask, &choice);
@@ -125,11 +104,21 @@ fn connect(ctx: &SockAddrContext, ask: Ask, write: impl Fn(&SockAddrContext, &Ad
 /// connection works.
 #[inline(always)]
 fn keep(ctx: &SockAddrContext, ask: &Ask, choice: &Choice) {
-    if ask.protocol == TCP && maps::tell(socket(ctx), &told_of(ctx, ask, choice)) {
+    let told = told_of(ctx, ask, choice);
+    if maps::tell(ask.protocol, socket(ctx), &told) {
         return;
     }
     if let Some(peer) = peer(ctx) {
-        *peer = flow(ctx, ask, choice);
+        *peer = told;
+    }
+}
+
+/// Forgets what a UDP socket was told that may have been connected to a Service before: it is not any more.
+#[inline(always)]
+fn unsay(ctx: &SockAddrContext) {
+    maps::forget(UDP, socket(ctx));
+    if let Some(peer) = peer_of(ctx) {
+        peer.told_port = 0;
     }
 }
 
@@ -159,7 +148,7 @@ fn send(ctx: &SockAddrContext, ask: Ask, write: impl Fn(&SockAddrContext, &Addre
         Answer::To(choice) => {
             if before.is_none_or(|before| before.stamp != choice.stamp) {
                 let Some(flows) = flows(ctx) else { return GO };
-                note(flows, flow(ctx, &ask, &choice));
+                note(flows, flow(&ask, &choice));
                 count(&choice);
             }
             write(ctx, &choice.slot.address, choice.slot.port);
@@ -172,16 +161,17 @@ fn send(ctx: &SockAddrContext, ask: Ask, write: impl Fn(&SockAddrContext, &Addre
 #[inline(always)]
 fn receive(ctx: &SockAddrContext, from: Address, write: impl Fn(&SockAddrContext, &Address, u16)) -> i32 {
     let port = port(ctx);
-    if let Some(peer) = peer_of(ctx) {
-        if is_told(peer, &from, port) {
-            write(ctx, &peer.asked, peer.asked_port);
+    if is_connected(ctx) {
+        if let Some((asked, asked_port)) = asked_of(ctx, UDP, &from, port) {
+            write(ctx, &asked, asked_port);
             return GO;
         }
     }
     if let Some(flows) = flows_of(ctx) {
         for i in 0..FLOWS {
-            if is_told(&flows.flows[i], &from, port) {
-                write(ctx, &flows.flows[i].asked, flows.flows[i].asked_port);
+            let flow = &flows.flows[i];
+            if flow.told_port == port && same(&flow.told, &from) {
+                write(ctx, &flow.asked, flow.asked_port);
                 return GO;
             }
         }
@@ -191,18 +181,23 @@ fn receive(ctx: &SockAddrContext, from: Address, write: impl Fn(&SockAddrContext
 
 #[inline(always)]
 fn name_peer(ctx: &SockAddrContext, at: Address, write: impl Fn(&SockAddrContext, &Address, u16)) -> i32 {
-    if let Some(told) = maps::told(socket(ctx)) {
-        if told.told_port == port(ctx) && same(&told.told, &at) {
-            write(ctx, &told.asked, told.asked_port);
-            return GO;
-        }
-    }
-    if let Some(peer) = peer_of(ctx) {
-        if is_told(peer, &at, port(ctx)) {
-            write(ctx, &peer.asked, peer.asked_port);
-        }
+    if let Some((asked, port)) = asked_of(ctx, protocol(ctx), &at, port(ctx)) {
+        write(ctx, &asked, port);
     }
     GO
+}
+
+/// What a connected socket asked for that was told this.
+#[inline(always)]
+fn asked_of(ctx: &SockAddrContext, protocol: u8, told: &Address, port: u16) -> Option<(Address, u16)> {
+    let is_told = |known: &Told| known.told_port == port && same(&known.told, told);
+    if let Some(known) = maps::told(protocol, socket(ctx)) {
+        if is_told(known) {
+            return Some((known.asked, known.asked_port));
+        }
+    }
+    let known = peer_of(ctx)?;
+    if is_told(known) { Some((known.asked, known.asked_port)) } else { None }
 }
 
 #[inline(always)]
@@ -214,7 +209,7 @@ fn refuse(row: u32) -> i32 {
 }
 
 #[inline(always)]
-fn flow(ctx: &SockAddrContext, ask: &Ask, choice: &Choice) -> Flow {
+fn flow(ask: &Ask, choice: &Choice) -> Flow {
     Flow {
         asked: ask.address,
         told: choice.slot.address,
@@ -222,15 +217,7 @@ fn flow(ctx: &SockAddrContext, ask: &Ask, choice: &Choice) -> Flow {
         told_port: choice.slot.port,
         counter: choice.slot.counter,
         stamp: choice.stamp,
-        namespace: Kernel(ctx).namespace(),
-        socket: socket(ctx),
-        protocol: u64::from(ask.protocol),
     }
-}
-
-#[inline(always)]
-fn is_told(flow: &Flow, address: &Address, port: u16) -> bool {
-    flow.told_port == port && same(&flow.told, address)
 }
 
 /// What the socket was told when it last asked this.
@@ -273,9 +260,22 @@ fn same(a: &Address, b: &Address) -> bool {
 
 #[inline(always)]
 fn ask(ctx: &SockAddrContext, address: Address) -> Ask {
+    Ask { address, port: port(ctx), protocol: protocol(ctx) }
+}
+
+#[inline(always)]
+fn protocol(ctx: &SockAddrContext) -> u8 {
     // SAFETY: the kernel's context; a read of one whole word, as it demands.
-    let protocol = unsafe { addr_of!((*ctx.sock_addr).protocol).read_volatile() };
-    Ask { address, port: port(ctx), protocol: protocol as u8 }
+    unsafe { addr_of!((*ctx.sock_addr).protocol).read_volatile() as u8 }
+}
+
+/// Whether the socket is connected, of UDP too.
+#[inline(always)]
+fn is_connected(ctx: &SockAddrContext) -> bool {
+    // SAFETY: as above; the context always has its socket.
+    let socket = unsafe { addr_of!((*ctx.sock_addr).__bindgen_anon_1.sk).read_volatile() };
+    // SAFETY: as above.
+    unsafe { addr_of!((*socket).state).read_volatile() == ESTABLISHED }
 }
 
 #[inline(always)]

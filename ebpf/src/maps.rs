@@ -12,8 +12,8 @@ use core::arch::asm;
 use core::ffi::c_void;
 use core::ptr::{addr_of, addr_of_mut, from_mut};
 use heddle_ebpf::abi::{
-    Address, CLIENTS, CONNECTIONS, Client, Counted, Flow, Flows, Frontend, Kept, LEFT_OUT, List,
-    NODE_ADDRESSES, PORT_WORDS, ROW_CHUNKS, ROWS, Row, SLOT_CHUNKS, SLOTS, Slot, Told, port_bit,
+    Address, CLIENTS, CONNECTIONS, Client, Counted, Flows, Frontend, Kept, LEFT_OUT, List, NODE_ADDRESSES,
+    PORT_WORDS, ROW_CHUNKS, ROWS, Row, SLOT_CHUNKS, SLOTS, Slot, TCP, Told, UDP, port_bit,
 };
 use heddle_ebpf::select::{Choice, World};
 
@@ -59,13 +59,18 @@ static NOT_SERVED: HashMap<u64, u8, { LEFT_OUT as usize }, GROWS> = HashMap::new
 static CLIENT_TABLE: ArrayOfMaps<LruHashMap<Client, Kept, { CLIENTS as usize }>, 1> = ArrayOfMaps::new();
 /// The cookie of a TCP socket → what it was told. A place here costs less than one that hangs at the socket.
 #[btf_map]
-static TOLD: HashMap<u64, Told, { CONNECTIONS as usize }, GROWS> = HashMap::new();
-/// What a connected UDP socket was told, and a TCP socket that found no place in the map before.
+static TCP_TOLD: Remembered = HashMap::new();
+/// The cookie of a connected UDP socket → what it was told. On its own, so that looking through it takes no longer where there is much TCP.
 #[btf_map]
-static PEERS: SkStorage<Flow> = SkStorage::new();
+static UDP_TOLD: Remembered = HashMap::new();
+/// What a connected socket was told that found no place in its map.
+#[btf_map]
+static PEERS: SkStorage<Told> = SkStorage::new();
 /// What an unconnected UDP socket was told.
 #[btf_map]
 static FLOWS_OF: SkStorage<Flows> = SkStorage::new();
+
+type Remembered = HashMap<u64, Told, { CONNECTIONS as usize }, GROWS>;
 
 /// The world of a running program.
 pub(crate) struct Kernel<'a>(pub(crate) &'a SockAddrContext);
@@ -257,36 +262,42 @@ pub(crate) fn socket(ctx: &impl EbpfContext) -> u64 {
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
-/// What a TCP socket was told, if it was.
+/// What a connected socket was told, if it was and there was a place in the map.
 #[inline(always)]
-pub(crate) fn told(socket: u64) -> Option<&'static Told> {
+pub(crate) fn told(protocol: u8, socket: u64) -> Option<&'static Told> {
     // SAFETY: only the socket's own programs write it, and it goes with the socket.
-    unsafe { TOLD.get(&socket) }
+    unsafe { if protocol == TCP { TCP_TOLD.get(&socket) } else { UDP_TOLD.get(&socket) } }
 }
 
-/// Remembers what a TCP socket is told; false where there is no room.
+/// Remembers what a connected socket is told; false where there is no room.
 #[inline(always)]
-pub(crate) fn tell(socket: u64, told: &Told) -> bool {
-    TOLD.insert(&socket, told, 0).is_ok()
+pub(crate) fn tell(protocol: u8, socket: u64, told: &Told) -> bool {
+    let done =
+        if protocol == TCP { TCP_TOLD.insert(&socket, told, 0) } else { UDP_TOLD.insert(&socket, told, 0) };
+    done.is_ok()
 }
 
 /// Forgets it: the socket ends.
 #[inline(always)]
-pub(crate) fn forget(socket: u64) {
+pub(crate) fn forget(protocol: u8, socket: u64) {
     // Most sockets were told nothing.
-    let _ = TOLD.remove(&socket);
+    let _ = match protocol {
+        TCP => TCP_TOLD.remove(&socket),
+        UDP => UDP_TOLD.remove(&socket),
+        _ => Ok(()),
+    };
 }
 
-/// What a connected socket was told, if it was.
+/// What a connected socket was told that found no place in its map.
 #[inline(always)]
-pub(crate) fn peer_of(ctx: &SockAddrContext) -> Option<&Flow> {
+pub(crate) fn peer_of(ctx: &SockAddrContext) -> Option<&mut Told> {
     // SAFETY: the socket's own storage, or null; the kernel holds the socket's lock around these programs.
-    unsafe { PEERS.get_ptr_mut(ctx).as_ref() }
+    unsafe { PEERS.get_ptr_mut(ctx).as_mut() }
 }
 
-/// The place for what a connected socket is told.
+/// The place for what such a socket is told.
 #[inline(always)]
-pub(crate) fn peer(ctx: &SockAddrContext) -> Option<&mut Flow> {
+pub(crate) fn peer(ctx: &SockAddrContext) -> Option<&mut Told> {
     // SAFETY: as above.
     unsafe { PEERS.get_or_insert_ptr_mut(ctx, None).as_mut() }
 }

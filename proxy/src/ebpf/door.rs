@@ -6,7 +6,7 @@
 use super::attach::Cgroup;
 use super::between::{self, Hindrance, Look, Untracking};
 use super::error::Unable;
-use super::kernel::{KernelTables, Types};
+use super::kernel::{self, KernelTables};
 use super::maps::Tables;
 use super::namespaces::{self, Namespaces};
 use super::passing;
@@ -15,13 +15,13 @@ use super::plan::Leads;
 use super::probe::Probe;
 use crate::dataplane::Untracked;
 use crate::frontends::Frontend;
+use aya::EbpfLoader;
 use heddle_netlink::nft::shared;
 use heddle_netlink::{Family, Socket, address, conntrack};
 use ipnetwork::IpNetwork;
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -126,8 +126,8 @@ impl Places {
 /// The kernel's side of the door, in the node's network namespace. What it needs is opened when it is first used.
 #[derive(Debug)]
 pub struct KernelDoor {
-    /// Read while what is wanted is still awaited, for the first load.
-    types: Option<JoinHandle<Result<Types, Unable>>>,
+    /// For the first load, made while what is wanted is still awaited.
+    loader: Option<JoinHandle<EbpfLoader<'static>>>,
     pins: Pins,
     proof: Proof,
     route: Option<Socket>,
@@ -185,8 +185,16 @@ impl KernelDoor {
     /// One whose effect is found out in this way.
     pub fn new(proof: Proof) -> Self {
         let namespaces = Namespaces::of(proof.places.namespaces());
-        let types = thread::Builder::new().name("types".to_owned()).spawn(Types::read).ok();
-        Self { types, pins: proof.pins.clone(), proof, route: None, counting: None, namespaces, cgroup: None }
+        let loader = thread::Builder::new().name("loader".to_owned()).spawn(kernel::loader).ok();
+        Self {
+            loader,
+            pins: proof.pins.clone(),
+            proof,
+            route: None,
+            counting: None,
+            namespaces,
+            cgroup: None,
+        }
     }
 
     fn route(&mut self) -> Result<&mut Socket, heddle_netlink::Error> {
@@ -205,20 +213,14 @@ impl Door for KernelDoor {
     type Tables = KernelTables;
 
     fn load(&mut self) -> Result<KernelTables, Unable> {
-        let early = self.types.take().and_then(|reading| reading.join().ok());
-        KernelTables::load(&self.pins, early.unwrap_or_else(Types::read)?)
+        let early = self.loader.take().and_then(|making| making.join().ok());
+        KernelTables::load(&self.pins, early.unwrap_or_else(kernel::loader))
     }
 
     fn attach(&mut self, tables: &KernelTables) -> Result<(), Unable> {
         let cgroup = self.proof.cgroup()?;
         cgroup.attach(&self.pins, &tables.programs)?;
         self.cgroup = Some(cgroup.path().to_owned());
-        let reader = tables.programs.iter().find(|(name, _)| name == "list_peers");
-        if let Some((_, program)) = reader {
-            self.pins
-                .put_reader(program.as_fd())
-                .map_err(Unable::at("keep the program that reads what sockets were told"))?;
-        }
         // What stays is found and removed the next time.
         let _ = self.pins.sweep();
         Ok(())

@@ -11,7 +11,7 @@ use super::plan;
 use super::sys::{self, GROWS, Kind, SHARED, Words};
 use aya::maps::{Map, MapData};
 use aya::programs::{Program, ProgramError};
-use aya::{Btf, Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader};
 use heddle_ebpf::OBJECT;
 use heddle_ebpf::abi::{self, Client, Counted, Frontend, Kept, PORT_WORDS, ROWS, SLOTS, Slot};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -24,6 +24,14 @@ use tracing::debug;
 
 /// Room for frontends at the start; it doubles as it fills. An empty bucket takes 16 bytes.
 const FIRST_ROOM: usize = 1024;
+
+/// The maps with what sockets were told, which are kept over loads, and their names.
+const KEPT: [(&str, &str); 4] =
+    [("TCP_TOLD", TCP_TOLD), ("UDP_TOLD", UDP_TOLD), ("PEERS", "peers"), ("FLOWS_OF", "flows")];
+/// What TCP sockets were told.
+pub(super) const TCP_TOLD: &str = "tcp";
+/// What connected UDP sockets were told.
+pub(super) const UDP_TOLD: &str = "udp";
 
 /// Words of a row with its counters.
 const COUNTED_WORDS: usize = size_of::<Counted>() / 8;
@@ -52,22 +60,9 @@ pub struct KernelTables {
     loaded: Ebpf,
 }
 
-/// The kernel's types, which are large and depend on nothing that is wanted: some may read them early.
-pub struct Types {
-    /// It reads them for itself.
-    loader: EbpfLoader<'static>,
-    types: Btf,
-}
-
-impl Types {
-    /// Reads them.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub fn read() -> Result<Self, Unable> {
-        let types = Btf::from_sys_fs().map_err(|error| needs::unmet("read the kernel's types", &error))?;
-        Ok(Self { loader: EbpfLoader::new(), types })
-    }
+/// The loader. It reads the kernel's types, which are large and depend on nothing that is wanted: some may make it early.
+pub(super) fn loader() -> EbpfLoader<'static> {
+    EbpfLoader::new()
 }
 
 /// Chunks of shared memory, behind one map of maps.
@@ -121,7 +116,7 @@ impl KernelTables {
     ///
     /// # Errors
     /// What the kernel does not take.
-    pub fn load(pins: &Pins, types: Types) -> Result<Self, Unable> {
+    pub fn load(pins: &Pins, loader: EbpfLoader<'static>) -> Result<Self, Unable> {
         let mut epoch = [0; 4];
         getrandom(&mut epoch, GetRandomFlags::empty()).map_err(Unable::at("get a random number"))?;
         let epoch = u32::from_ne_bytes(epoch);
@@ -129,13 +124,14 @@ impl KernelTables {
         let node = sys::namespace_cookie(socket.as_fd())
             .map_err(Unable::at("ask for the node's network namespace"))?;
         pins.make()?;
-        let [peers, flows, told] = ["peers", "flows", "told"].map(|map| pins.session(map));
-        let Types { mut loader, types } = types;
-        loader.map_pin_path("TOLD", told.as_path());
+        // What it is told lives as long as this call.
+        let mut loader: EbpfLoader<'_> = loader;
         loader.override_global("EPOCH", &epoch, true).override_global("NODE_NAMESPACE", &node, true);
-        loader.map_pin_path("PEERS", peers.as_path()).map_pin_path("FLOWS_OF", flows.as_path());
+        for (map, name) in KEPT {
+            loader.map_pin_path(map, pins.session(name));
+        }
         let mut loaded = loader.load(OBJECT).map_err(|error| needs::unmet("load the maps", &error))?;
-        let programs = load_programs(&mut loaded, &types)?;
+        let programs = load_programs(&mut loaded)?;
         let map = |name| map(&loaded, name).map_err(Unable::at("find a map"));
         let chunks = |name, (map_name, per_chunk, words)| {
             Ok::<_, Unable>(Chunks {
@@ -206,7 +202,7 @@ impl KernelTables {
 }
 
 /// Loads the programs, in the order of their names.
-fn load_programs(loaded: &mut Ebpf, types: &Btf) -> Result<Vec<(String, OwnedFd)>, Unable> {
+fn load_programs(loaded: &mut Ebpf) -> Result<Vec<(String, OwnedFd)>, Unable> {
     let all: BTreeMap<&str, &mut Program> = loaded.programs_mut().collect();
     let mut programs = Vec::new();
     for (name, program) in all {
@@ -216,12 +212,12 @@ fn load_programs(loaded: &mut Ebpf, types: &Btf) -> Result<Vec<(String, OwnedFd)
             }
             needs::unmet(format!("load program {name}"), &error)
         };
-        programs.push((name.to_owned(), load_program(program, types).map_err(refused)?));
+        programs.push((name.to_owned(), load_program(program).map_err(refused)?));
     }
     Ok(programs)
 }
 
-fn load_program(program: &mut Program, types: &Btf) -> Result<OwnedFd, ProgramError> {
+fn load_program(program: &mut Program) -> Result<OwnedFd, ProgramError> {
     let fd = match program {
         Program::CgroupSockAddr(program) => {
             program.load()?;
@@ -229,10 +225,6 @@ fn load_program(program: &mut Program, types: &Btf) -> Result<OwnedFd, ProgramEr
         }
         Program::CgroupSock(program) => {
             program.load()?;
-            program.fd()?
-        }
-        Program::Iter(program) => {
-            program.load("bpf_sk_storage_map", types)?;
             program.fd()?
         }
         _ => return Err(ProgramError::UnexpectedProgramType),

@@ -4,10 +4,8 @@
 //! version with another layout makes others beside them, and the old ones go once its programs run.
 
 use super::error::Unable;
-use super::sys;
 use heddle_ebpf::abi::{Client, Flow, Flows, Kept, Stamp, Told};
 use std::mem::offset_of;
-use std::os::fd::BorrowedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -91,25 +89,9 @@ impl Pins {
         self.folder.join(hook)
     }
 
-    /// The name of the program that tells what sockets were told.
-    pub fn reader(&self) -> PathBuf {
-        self.folder.join("list_peers")
-    }
-
     /// The name that a new link has for a moment. Such a file system takes no name with a dot.
     pub fn draft(&self, hook: &str) -> PathBuf {
         self.folder.join(format!("{hook}_new"))
-    }
-
-    /// Gives that program its name, in the place of the one before.
-    ///
-    /// # Errors
-    /// As the kernel says.
-    pub fn put_reader(&self, program: BorrowedFd<'_>) -> io::Result<()> {
-        let draft = self.draft("list_peers");
-        let _ = fs::remove_file(&draft);
-        sys::pin(program, &draft)?;
-        fs::rename(&draft, self.reader())
     }
 
     /// The name of a map that is kept over loads.

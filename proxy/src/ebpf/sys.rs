@@ -6,8 +6,8 @@
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::ffi::CString;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -24,9 +24,6 @@ const MAP_LOOKUP_BATCH: libc::c_long = 24;
 const MAP_UPDATE_BATCH: libc::c_long = 26;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_UPDATE: libc::c_long = 29;
-const ITER_CREATE: libc::c_long = 33;
-/// `BPF_TRACE_ITER`
-const TRACE_ITER: u32 = 28;
 
 /// Kinds of maps (`enum bpf_map_type`).
 #[derive(Clone, Copy, Debug)]
@@ -260,26 +257,6 @@ pub(super) fn replace(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Resu
     let mut attributes = Attributes::default();
     attributes[0] = pair(link.as_raw_fd().unsigned_abs(), program.as_raw_fd().unsigned_abs());
     call(LINK_UPDATE, &attributes).map(drop)
-}
-
-/// Runs an iterator's program for everything that it visits in a map (5.8), and returns what it wrote.
-///
-/// # Errors
-/// As the kernel says.
-pub(super) fn visit(program: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
-    // union bpf_iter_link_info
-    let about = [u64::from(map.as_raw_fd().unsigned_abs()), 0];
-    let mut attributes = Attributes::default();
-    attributes[0] = pair(program.as_raw_fd().unsigned_abs(), 0);
-    attributes[1] = pair(TRACE_ITER, 0);
-    attributes[2] = about.as_ptr().addr() as u64;
-    attributes[3] = 16;
-    let link = descriptor(LINK_CREATE, &attributes)?;
-    let mut attributes = Attributes::default();
-    attributes[0] = number(link.as_fd());
-    let mut all = Vec::new();
-    File::from(descriptor(ITER_CREATE, &attributes)?).read_to_end(&mut all)?;
-    Ok(all)
 }
 
 /// What the kernel says of a link.

@@ -145,7 +145,8 @@ fn ten_thousand_connections_live_through_all_that_may_happen_to_a_node() -> Outc
     fs::remove_file(stage.pins().join("connect4"))?;
     said_again(&stage.proxy, "Services are served at sockets")?;
     crowd.goes_on()?;
-    fill(&mut stage.remembered()?)?;
+    fill(&mut stage.remembered("tcp")?)?;
+    fill(&mut stage.remembered("udp")?)?;
     crowd.goes_on()?;
     crowd.shows_services()?;
 

@@ -118,6 +118,22 @@ impl Held {
         ends.filter(|end| end.ip() == endpoint).count()
     }
 
+    /// A connected UDP socket hears the Service answer, as one does that is not.
+    pub(crate) fn answers_come_from_the_service(&self) -> Outcomes {
+        self.connected.send(b"who?")?;
+        assert_eq!(answer(&self.connected)?.1, DNS);
+        Ok(())
+    }
+
+    /// It connects to an endpoint itself, and hears that.
+    pub(crate) fn leaves_the_service(&self, endpoint: SocketAddr) -> Outcomes {
+        self.connected.connect(endpoint)?;
+        assert_eq!(self.connected.peer_addr()?, endpoint);
+        self.connected.send(b"who?")?;
+        assert_eq!(answer(&self.connected)?.1, endpoint);
+        Ok(())
+    }
+
     /// Whoever asks a socket for its peer is told the Service.
     pub(crate) fn shows_services(&self) -> Outcomes {
         assert_eq!(self.connected.peer_addr()?, DNS);

@@ -1,7 +1,7 @@
-//! What TCP sockets were told: in a map while there is room, with the socket itself beyond.
+//! What connected sockets were told: in a map while there is room, with the socket itself beyond.
 
 use super::held::PORT;
-use super::{FIRST, KEPT, Outcomes, SECOND, Stage, Start, services};
+use super::{DNS, FIRST, KEPT, Outcomes, SECOND, Stage, Start, services};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use heddle_ebpf::abi::{CONNECTIONS, Told};
 use heddle_netlink::{Family, Protocol, Socket, diagnosis};
@@ -17,8 +17,8 @@ pub(crate) type Remembered = HashMap<MapData, u64, [u8; size_of::<Told>()]>;
 const HELD: usize = 20;
 
 impl Stage {
-    pub(crate) fn remembered(&self) -> Result<Remembered, Box<dyn Error>> {
-        let name = self.pinned().into_iter().find(|name| name.starts_with("told-"));
+    pub(crate) fn remembered(&self, protocol: &str) -> Result<Remembered, Box<dyn Error>> {
+        let name = self.pinned().into_iter().find(|name| name.starts_with(&format!("{protocol}-")));
         let path = self.pins().join(name.ok_or("the map has a name")?);
         Ok(HashMap::try_from(Map::from_map_data(MapData::from_pin(path)?)?)?)
     }
@@ -45,24 +45,44 @@ pub(crate) fn fill(remembered: &mut Remembered) -> Outcomes {
 #[test]
 fn what_a_socket_was_told_goes_with_it_and_stays_while_the_proxy_is_dead() -> Outcomes {
     let mut stage = Stage::new()?;
-    let remembered = stage.remembered()?;
+    let remembered = [(stage.remembered("tcp")?, HELD), (stage.remembered("udp")?, 1)];
     let held = stage.hold(HELD)?;
-    has(&remembered, HELD)?;
+    let has_all = || remembered.iter().try_for_each(|(map, count)| has(map, *count));
+    has_all()?;
     stage.proxy.process().kill()?;
-    has(&remembered, HELD)?;
+    has_all()?;
     held.shows_services()?;
     drop(held);
-    has(&remembered, 0)
+    remembered.iter().try_for_each(|(map, _)| has(map, 0))
 }
 
 #[test]
-fn with_more_connections_than_the_map_takes_peers_keep_their_names() -> Outcomes {
+fn with_more_connections_than_the_maps_take_peers_keep_their_names() -> Outcomes {
     let stage = Stage::new()?;
-    let mut remembered = stage.remembered()?;
-    fill(&mut remembered)?;
+    for protocol in ["tcp", "udp"] {
+        fill(&mut stage.remembered(protocol)?)?;
+    }
     let mut held = stage.hold(HELD)?;
     held.shows_services()?;
+    held.answers_come_from_the_service()?;
     held.goes_on()
+}
+
+#[test]
+fn a_connected_socket_hears_the_service_and_one_that_connects_again_hears_the_next() -> Outcomes {
+    let stage = Stage::new()?;
+    for is_full in [false, true] {
+        if is_full {
+            fill(&mut stage.remembered("udp")?)?;
+        }
+        let held = stage.hold(1)?;
+        held.answers_come_from_the_service()?;
+        // One of them is whom it talked to.
+        for endpoint in [FIRST, SECOND] {
+            held.leaves_the_service(SocketAddr::new(endpoint, DNS.port()))?;
+        }
+    }
+    Ok(())
 }
 
 /// ebpf:6.4: of TCP, where somebody asks for it.
