@@ -20,7 +20,9 @@ use heddle_proxy::nft::settings::Locality;
 use heddle_proxy::problems::Problem;
 use heddle_proxy::watch::Manifests;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -212,7 +214,24 @@ fn a_status_says_whether_sockets_are_served_and_else_why_not() {
     status.sockets = Some(Told { state: State::Serving, tracked: Some(why.into()), ..told });
     let line = format!("pods       connections between them are tracked: {why}\n");
     assert!(status.to_string().contains(&line), "{status}");
+    assert!(!status.to_string().contains("left out"), "{status}");
     assert_eq!(status.json()["sockets"]["podsTracked"], why);
+}
+
+#[test]
+fn a_status_names_pods_that_are_left_out_and_says_when_one_is_not_yet() {
+    let mut status = status();
+    let left_out: BTreeSet<IpAddr> = ["10.244.1.9", "fd00::9"].map(|pod| pod.parse().unwrap()).into();
+    let told = Told { state: State::Serving, left_out, ..Told::default() };
+    status.sockets = Some(told.clone());
+    assert!(status.to_string().contains("left out   10.244.1.9, fd00::9\n"), "{status}");
+    assert_eq!(status.json()["sockets"]["podsLeftOut"], json!(["10.244.1.9", "fd00::9"]));
+    assert_eq!(status.json()["sockets"]["podsNotLeftOut"], Value::Null);
+    let why = "no network namespace of a pod has fd00::9";
+    status.sockets = Some(Told { not_left_out: Some(why.into()), ..told });
+    let line = format!("left out   10.244.1.9, fd00::9; not all of them yet: {why}\n");
+    assert!(status.to_string().contains(&line), "{status}");
+    assert_eq!(status.json()["sockets"]["podsNotLeftOut"], why);
 }
 
 #[test]

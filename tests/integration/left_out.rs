@@ -8,7 +8,7 @@ use heddle_tests::lab::{Lab, Node, Pod, Underlay};
 use heddle_tests::namespace::Namespace;
 use heddle_tests::objects::{service, slice};
 use heddle_tests::patience::{PATIENCE, eventually};
-use heddle_tests::proxy::{Manifests, Proxy};
+use heddle_tests::proxy::{Manifests, Proxy, says, status};
 use serde_json::{Value, json};
 use std::error::Error;
 use std::io::{self, Read, Write};
@@ -250,9 +250,19 @@ fn a_pod_that_is_known_before_its_namespace_is_left_out_once_it_is_there() -> Ou
     let address: IpAddr = "10.244.1.77".parse()?;
     stage.manifests.put("late.json", &pod_object("late", &[address], "off").to_string())?;
     stage.proxy.logs("no network namespace of a pod has 10.244.1.77")?;
-    let late = stage.node()?.pod_at("late", &[address])?;
+    let node = stage.node()?;
+    says(
+        node,
+        "left out   10.244.1.77; not all of them yet: no network namespace of a pod has 10.244.1.77\n",
+    )?;
+    let late = node.pod_at("late", &[address])?;
     stage.comes_to(&late, true)?;
-    Ok(stage.proxy.logs("all pods that are to be left out are")?)
+    stage.proxy.logs("all pods that are to be left out are")?;
+    says(node, "left out   10.244.1.77\n")?;
+    stage.manifests.remove("late.json")?;
+    stage.comes_to(&late, false)?;
+    assert!(!status(node)?.contains("left out "), "nobody is any more");
+    Ok(())
 }
 
 #[test]

@@ -6,7 +6,7 @@ use heddle_tests::lab::{Lab, Node, Pod};
 use heddle_tests::objects::{list, service, slice};
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::Invocation;
-use heddle_tests::proxy::{Manifests, Proxy, socket};
+use heddle_tests::proxy::{self, Manifests, Proxy, socket};
 use heddle_tests::traffic::{Server, Transport, attempt};
 use serde_json::json;
 use std::error::Error;
@@ -111,18 +111,9 @@ impl Stage {
         if loaded.status.success() { Ok(()) } else { Err(loaded.stderr.into()) }
     }
 
-    /// What the proxy says of itself.
-    fn status(&self) -> Result<String, Box<dyn Error>> {
-        let arguments = ["status", "--status-socket", &socket(self.node()?)].map(str::to_owned);
-        Ok(Invocation::of("heddle-proxy")?.args(&arguments).run(self.node()?.namespace())?.stdout)
-    }
-
-    /// Waits until that has this.
+    /// Waits until the proxy says this of itself.
     fn says(&self, what: &str) -> Outcomes {
-        Ok(eventually(what, PATIENCE, || {
-            let status = self.status().map_err(|error| error.to_string())?;
-            if status.contains(what) { Ok(()) } else { Err(status) }
-        })?)
+        Ok(proxy::says(self.node()?, what)?)
     }
 
     /// The bridge, as `ip` shows it.

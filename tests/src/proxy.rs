@@ -5,7 +5,7 @@
 
 use crate::lab::Node;
 use crate::patience::{PATIENCE, Vain, eventually};
-use crate::process::{self, Process};
+use crate::process::{self, Invocation, Process};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -93,6 +93,26 @@ impl Manifests {
 /// The socket on which a node's proxy answers questions.
 pub fn socket(node: &Node) -> String {
     node.directory().join("proxy/status.sock").to_string_lossy().into_owned()
+}
+
+/// What `heddle-proxy status` prints of a node's proxy, for people.
+///
+/// # Errors
+/// The program could not be run.
+pub fn status(node: &Node) -> Result<String, process::Error> {
+    let arguments = ["status", "--status-socket", &socket(node)].map(str::to_owned);
+    Ok(Invocation::of("heddle-proxy")?.args(&arguments).run(node.namespace())?.stdout)
+}
+
+/// Waits until that has this text.
+///
+/// # Errors
+/// It never had.
+pub fn says(node: &Node, text: &str) -> Result<(), Vain> {
+    eventually(text, PATIENCE, || {
+        let status = status(node).map_err(|error| error.to_string())?;
+        if status.contains(text) { Ok(()) } else { Err(status) }
+    })
 }
 
 /// A running proxy. Its tables stay when it is dropped, as they do when a daemon is restarted.

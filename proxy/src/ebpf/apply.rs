@@ -191,6 +191,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
     fn leave_out(&mut self, tables: &mut D::Tables) {
         let outcome = self.door.leave_out(tables, self.left_out.pods());
         self.left_out.settle(outcome, Instant::now());
+        self.report.leave_out(self.left_out.pods(), self.left_out.why_not_all());
     }
 
     /// Serves sockets, or lets them go.

@@ -23,6 +23,8 @@ pub struct LeftOut {
     had_some: bool,
     next: Option<Instant>,
     backoff: Backoff,
+    /// Why the last look did not leave all of them out.
+    why: Option<String>,
     said: Option<String>,
 }
 
@@ -47,6 +49,11 @@ impl LeftOut {
         self.had_some
     }
 
+    /// Why some of them are served at sockets all the same.
+    pub fn why_not_all(&self) -> Option<&str> {
+        self.why.as_deref()
+    }
+
     /// When to look for them.
     pub fn due(&self) -> Option<Instant> {
         self.next
@@ -64,22 +71,23 @@ impl LeftOut {
             Some(wait) => Some(now + wait),
             None => (!self.pods.is_empty()).then(|| now + PERIOD),
         };
+        self.why = why;
         if wait.is_none_or(|wait| wait > PATIENCE) {
-            self.say(why);
+            self.say();
         }
     }
 
-    fn say(&mut self, why: Option<String>) {
-        if why == self.said {
+    fn say(&mut self) {
+        if self.why == self.said {
             return;
         }
-        match &why {
+        match &self.why {
             Some(why) => {
                 warn!("pods that are to be left out are served at sockets: {why}; they are looked for again");
             }
             None => info!("all pods that are to be left out are"),
         }
-        self.said = why;
+        self.said.clone_from(&self.why);
     }
 }
 
@@ -117,7 +125,8 @@ mod tests {
         assert_eq!(waits, [100, 200, 400, 800, 1600, 3200]);
         assert!(left_out.said.as_deref().is_some_and(|said| said.ends_with("has 10.244.1.2")));
         left_out.settle(Ok(pods(&[])), now);
-        assert_eq!((left_out.due(), left_out.said), (Some(now + PERIOD), None));
+        assert_eq!((left_out.due(), left_out.why_not_all()), (Some(now + PERIOD), None));
+        assert_eq!(left_out.said, None);
     }
 
     #[test]
@@ -140,5 +149,6 @@ mod tests {
             left_out.settle(Err(Unable::new("look for pods", "not now")), now);
         }
         assert_eq!(left_out.said, None);
+        assert_eq!(left_out.why_not_all(), Some("look for pods: not now"), "who asks is told at once");
     }
 }

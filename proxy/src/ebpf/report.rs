@@ -1,5 +1,7 @@
 //! What is told of sockets: whether they are served, and if not, why.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,6 +29,10 @@ pub struct Told {
     pub cgroup: Option<PathBuf>,
     /// Why connections between pods of this node are tracked; `None` where they are not.
     pub tracked: Option<String>,
+    /// The addresses of pods that are left out, or are to be.
+    pub left_out: BTreeSet<IpAddr>,
+    /// Why some of those are served at sockets all the same.
+    pub not_left_out: Option<String>,
     /// How often new maps and programs took the places of those before.
     pub takeovers: u64,
     /// How often sockets could not be served.
@@ -69,6 +75,13 @@ impl Sockets {
     /// Takes in why connections between pods of this node are tracked, where they are.
     pub fn track(&self, why: Option<String>) {
         self.lock().tracked = why;
+    }
+
+    /// Takes in the addresses of pods that are to be left out, and why some are not.
+    pub fn leave_out(&self, pods: &BTreeSet<IpAddr>, why_not_all: Option<&str>) {
+        let mut now = self.lock();
+        now.left_out.clone_from(pods);
+        now.not_left_out = why_not_all.map(str::to_owned);
     }
 
     /// It was tried out whether sockets are served.

@@ -220,6 +220,8 @@ impl Status {
             "frontends": told.frontends,
             "cgroup": told.cgroup,
             "podsTracked": told.tracked,
+            "podsLeftOut": told.left_out,
+            "podsNotLeftOut": told.not_left_out,
             "rows": held.map(|held| held.rows),
             "slots": held.map(|held| held.slots),
             "bytes": held.map(|held| held.bytes),
@@ -244,6 +246,7 @@ impl Status {
             Some(why) => writeln!(f, "pods       connections between them are tracked: {why}")?,
             None => writeln!(f, "pods       connections between them are not tracked")?,
         }
+        write_left_out(f, told)?;
         let Some(Held { rows, slots, bytes }) = self.holds.sockets else { return Ok(()) };
         writeln!(f, "maps       {rows} rows, {slots} slots, {} KiB by the kernel's count", bytes / 1024)
     }
@@ -266,4 +269,15 @@ impl Status {
             }
         }
     }
+}
+
+/// Says which pods packets serve, where some are to be left out.
+fn write_left_out(f: &mut fmt::Formatter<'_>, told: &Told) -> fmt::Result {
+    if told.left_out.is_empty() {
+        return Ok(());
+    }
+    let addresses: Vec<String> = told.left_out.iter().map(ToString::to_string).collect();
+    write!(f, "left out   {}", addresses.join(", "))?;
+    told.not_left_out.as_ref().map_or(Ok(()), |why| write!(f, "; not all of them yet: {why}"))?;
+    writeln!(f)
 }
