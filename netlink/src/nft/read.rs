@@ -292,6 +292,8 @@ pub enum Heard {
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
+    /// Of a commit that was not heard to its end.
+    changed: Vec<(Option<TableFamily>, String)>,
 }
 
 impl Listener {
@@ -302,7 +304,7 @@ impl Listener {
     pub fn open() -> Result<Self, Error> {
         let mut socket = Socket::open(Family::Netfilter)?;
         socket.subscribe(NOTIFICATION_GROUP)?;
-        Ok(Self { socket })
+        Ok(Self { socket, changed: Vec::new() })
     }
 
     /// Hears no more of what is changed through the socket with this port.
@@ -318,20 +320,24 @@ impl Listener {
         Ears { membership: self.socket.membership(NOTIFICATION_GROUP) }
     }
 
-    /// Waits for the next changes.
+    /// Waits for the end of the next commit, which may be thousands of notifications; the last of them is its number.
     ///
     /// # Errors
     /// When the socket cannot be read.
     pub fn hear(&mut self) -> Result<Heard, Error> {
         loop {
-            let mut changed = Vec::new();
-            let complete = self.socket.listen(|reply| changed.extend(changed_table(reply)))?;
+            let (changed, mut is_over) = (&mut self.changed, false);
+            let complete = self.socket.listen(|reply| match changed_table(reply) {
+                Some(table) if changed.last() != Some(&table) => changed.push(table),
+                Some(_) => {}
+                None => is_over |= reply.kind == number::NEW_GENERATION,
+            })?;
             if !complete {
+                self.changed.clear();
                 return Ok(Heard::Lost);
             }
-            changed.dedup();
-            if !changed.is_empty() {
-                return Ok(Heard::Changed(changed));
+            if is_over && !self.changed.is_empty() {
+                return Ok(Heard::Changed(std::mem::take(&mut self.changed)));
             }
         }
     }

@@ -134,6 +134,24 @@ fn a_listener_hears_others_and_not_ourselves() {
     });
 }
 
+#[test]
+fn a_commit_is_heard_once_however_much_it_changes() {
+    in_namespace(|| {
+        let mut listener = Listener::open().unwrap();
+        let mut theirs = Socket::open(Family::Netfilter).unwrap();
+        let chains = (0..2000).map(|number| Op::AddChain(format!("c{number}").as_str().into(), None));
+        let large: Vec<Op> = [Op::AddTable].into_iter().chain(chains).collect();
+        for (name, ops) in [("large", large), ("small", vec![Op::AddTable])] {
+            commit(&mut theirs, &Transaction { ops, ..Transaction::new(TableFamily::Ip, name.into(), "") })
+                .unwrap();
+        }
+        for name in ["large", "small"] {
+            let heard = listener.hear().unwrap();
+            assert_eq!(heard, Heard::Changed(vec![(Some(TableFamily::Ip), name.into())]));
+        }
+    });
+}
+
 /// Several times what fits into its queue.
 #[test]
 fn what_a_listener_ignores_takes_no_room_of_what_it_hears() {
