@@ -131,11 +131,17 @@ pub struct KernelDoor {
     pins: Pins,
     proof: Proof,
     route: Option<Socket>,
+    /// Kept, since the kernel makes commits wait where one is closed: tens of milliseconds, for what earlier commits removed to be freed
+    /// (`nft_rcv_nl_event`).
+    netfilter: Vec<Socket>,
     /// Counts connections between pods that are translated.
-    counting: Option<JoinHandle<Result<usize, heddle_netlink::Error>>>,
+    counting: Option<JoinHandle<Counted>>,
     namespaces: Namespaces,
     cgroup: Option<PathBuf>,
 }
+
+/// What was counted, and the socket that it was asked of.
+type Counted = (Socket, Result<usize, heddle_netlink::Error>);
 
 /// Finds out whether sockets are served, from any thread.
 #[derive(Clone, Debug)]
@@ -191,6 +197,7 @@ impl KernelDoor {
             pins: proof.pins.clone(),
             proof,
             route: None,
+            netfilter: Vec::new(),
             counting: None,
             namespaces,
             cgroup: None,
@@ -202,6 +209,32 @@ impl KernelDoor {
             Some(socket) => socket,
             none => none.insert(Socket::open(Family::Route)?),
         })
+    }
+
+    fn netfilter(&mut self) -> Result<Socket, heddle_netlink::Error> {
+        self.netfilter.pop().map_or_else(|| Socket::open(Family::Netfilter), Ok)
+    }
+
+    /// Looks at others' rules.
+    fn hooked(&mut self) -> Result<Vec<shared::Hooked>, heddle_netlink::Error> {
+        let mut socket = self.netfilter()?;
+        let hooked = shared::hooked(&mut socket);
+        self.netfilter.push(socket);
+        hooked
+    }
+
+    /// Begins to count connections between these that are translated.
+    fn count_translated(&mut self, between: &[Untracked]) -> Result<(), Unable> {
+        let action = "look for translated connections";
+        let mut socket = self.netfilter().map_err(|source| Unable::new(action, source))?;
+        let pods = between.to_vec();
+        let count = move || {
+            let counted = conntrack::count_translated(&mut socket, |flow| between::answers(flow, &pods));
+            (socket, counted)
+        };
+        let thread = thread::Builder::new().name("translated".to_owned()).spawn(count);
+        self.counting = Some(thread.map_err(Unable::at(action))?);
+        Ok(())
     }
 
     fn addresses(&mut self) -> Result<BTreeSet<IpAddr>, heddle_netlink::Error> {
@@ -271,28 +304,20 @@ impl Door for KernelDoor {
         untracking: Untracking,
         anew: bool,
     ) -> Result<Look, Unable> {
-        let others = Socket::open(Family::Netfilter).and_then(|mut socket| shared::hooked(&mut socket));
-        let others = others.map_err(|source| Unable::new("look at others' rules", source))?;
+        let others = self.hooked().map_err(|source| Unable::new("look at others' rules", source))?;
         if let Some(rules) = between::rules_in_the_way(&others, &legacy_tables(), untracking) {
             return Ok(Look::Hindered(rules));
         }
-        let action = "look for translated connections";
         let Some(counting) = self.counting.take().filter(|_| !anew) else {
-            let pods = between.to_vec();
-            let count = move || {
-                let mut socket = Socket::open(Family::Netfilter)?;
-                conntrack::count_translated(&mut socket, |flow| between::answers(flow, &pods))
-            };
-            let thread = thread::Builder::new().name("translated".to_owned()).spawn(count);
-            self.counting = Some(thread.map_err(Unable::at(action))?);
-            return Ok(Look::Pending);
+            return self.count_translated(between).map(|()| Look::Pending);
         };
         if !counting.is_finished() {
             self.counting = Some(counting);
             return Ok(Look::Pending);
         }
-        let counted = counting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let count = counted.map_err(|source| Unable::new(action, source))?;
+        let (socket, counted) = counting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        self.netfilter.push(socket);
+        let count = counted.map_err(|source| Unable::new("look for translated connections", source))?;
         Ok(if count == 0 { Look::Clear } else { Look::Hindered(Hindrance::Translated(count)) })
     }
 
