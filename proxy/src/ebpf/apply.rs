@@ -41,6 +41,8 @@ pub struct Ebpf<N, D: Door> {
     /// Everything is planned again: what is staged is not all that differs.
     replan: bool,
     addresses_are_due: bool,
+    /// Since when maps have little room left for changes.
+    short: Option<Instant>,
     left_out: LeftOut,
     backoff: Backoff,
     retry: Option<Instant>,
@@ -72,6 +74,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             staged: BTreeMap::new(),
             replan: true,
             addresses_are_due: true,
+            short: None,
             left_out: LeftOut::default(),
             backoff: Backoff::default(),
             retry: None,
@@ -188,6 +191,19 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         }
     }
 
+    /// Makes room for the next changes once all has what this one brought: it takes the kernel longer than a change.
+    fn keep_room(&mut self, has_edits: bool) {
+        let is_due = self.short.take().is_some();
+        let Some(live) = &mut self.live else { return };
+        if is_due && let Err(error) = live.maps.make_spare_room(&mut live.tables) {
+            // Changes make their own, or fail.
+            debug!("no room ahead in maps: {error}");
+        }
+        if has_edits && live.maps.are_short_of_room(&live.tables) {
+            self.short = Some(Instant::now());
+        }
+    }
+
     fn leave_out(&mut self, tables: &mut D::Tables) {
         let outcome = self.door.leave_out(tables, self.left_out.pods());
         self.left_out.settle(outcome, Instant::now());
@@ -259,6 +275,7 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
 
     fn sync(&mut self, wanted: &Frontends) -> Synced {
         let start = Instant::now();
+        let has_edits = !self.staged.is_empty();
         let tracks_otherwise = self.untracked != self.to_be_untracked();
         if tracks_otherwise {
             self.surround_packets();
@@ -282,6 +299,7 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
         if !is_change {
             self.sync_sockets(wanted, &mut synced);
         }
+        self.keep_room(has_edits);
         let looked = self.look_between();
         self.let_pass(looked, &mut synced);
         if self.untracked != self.to_be_untracked() {
@@ -297,6 +315,7 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
             .into_iter()
             .chain(self.retry)
             .chain(self.asked)
+            .chain(self.short)
             .chain(left_out)
             .chain(self.between.due())
             .min()

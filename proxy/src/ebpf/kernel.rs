@@ -312,6 +312,11 @@ impl Tables for KernelTables {
         })
     }
 
+    fn is_short_of(&self, rows: u32, slots: u32) -> bool {
+        let all = [(&self.rows, rows), (&self.slots, slots), (&self.counters, slots)];
+        all.iter().any(|(chunks, count)| chunks.are_short_of(*count))
+    }
+
     fn store_row(&mut self, row: u32, word: usize, value: u64) {
         self.rows.store(row, word, value);
     }

@@ -9,7 +9,7 @@ use super::counters::Counters;
 use super::plan::{self, Leads};
 use crate::frontends::{Endpoint, Frontend, IpFamily, Place};
 use crate::memory;
-use heddle_ebpf::abi::{self, List, Row, Slot};
+use heddle_ebpf::abi::{self, List, ROWS, Row, SLOTS, Slot};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +18,11 @@ use std::time::{Duration, Instant};
 
 /// For how long what is replaced is left as it is. A program runs for microseconds; a hypervisor may stop its processor.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// Rows and slots that are made before they are needed, in the time between two changes: half a chunk.
+const SPARE: (u32, u32) = (ROWS / 2, SLOTS / 2);
+/// Frontends that there is room for before they come.
+const SPARE_FRONTENDS: usize = 64;
 
 /// Words of a row, and of a slot.
 pub const ROW_WORDS: usize = size_of::<Row>() / 8;
@@ -47,11 +52,14 @@ pub trait Tables {
     /// When the kernel refuses it.
     fn remove(&mut self, frontend: &abi::Frontend) -> io::Result<()>;
 
-    /// Makes rows and slots up to these exist.
+    /// Makes rows and slots up to these exist. Where some do not yet, it waits for programs that run: tens of milliseconds.
     ///
     /// # Errors
     /// When the kernel has no room.
     fn extend(&mut self, rows: u32, slots: u32) -> io::Result<()>;
+
+    /// Whether some of these do not exist yet.
+    fn is_short_of(&self, rows: u32, slots: u32) -> bool;
 
     /// Stores one word of a row that exists.
     fn store_row(&mut self, row: u32, word: usize, value: u64);
@@ -174,7 +182,7 @@ impl Maps {
             rows += 1;
             slots += blocks::room(leads.endpoints.len());
         }
-        tables.extend(rows, slots)?;
+        tables.extend(rows + SPARE.0, slots + SPARE.1)?;
         let mut found = Vec::with_capacity(rows as usize);
         for (frontend, leads) in all {
             if let Some(key) = plan::key(&frontend)
@@ -209,6 +217,28 @@ impl Maps {
         self.make_room(tables, more)?;
         let rows = u32::try_from(self.generations.len() + more).map_err(io::Error::other)?;
         tables.extend(rows, slots)
+    }
+
+    /// Whether the next changes may have to wait until there is more room.
+    pub fn are_short_of_room(&self, tables: &impl Tables) -> bool {
+        let (rows, slots) = self.with_spare();
+        tables.is_short_of(rows, slots) || self.placed.len() + SPARE_FRONTENDS > tables.room()
+    }
+
+    /// Makes it, so that they do not.
+    ///
+    /// # Errors
+    /// When the kernel has none.
+    pub fn make_spare_room(&mut self, tables: &mut impl Tables) -> io::Result<()> {
+        self.make_room(tables, SPARE_FRONTENDS)?;
+        let (rows, slots) = self.with_spare();
+        tables.extend(rows, slots)
+    }
+
+    fn with_spare(&self) -> (u32, u32) {
+        let rows = u32::try_from(self.generations.len()).expect("there is memory for fewer than 2^32 rows");
+        let slots = self.blocks.extent().max(self.counters.extent());
+        (rows + SPARE.0, slots + SPARE.1)
     }
 
     fn make_room(&mut self, tables: &mut impl Tables, more: usize) -> io::Result<()> {

@@ -20,6 +20,8 @@ pub struct Memory {
     pub room: usize,
     /// The largest room that there is; none for any.
     pub limit: Option<usize>,
+    /// How often there was not enough of something, and the kernel would have waited.
+    pub waits: usize,
 }
 
 /// What maps hold at one moment.
@@ -68,6 +70,7 @@ impl Tables for Memory {
         if self.limit.is_some_and(|limit| count > limit) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
+        self.waits += 1;
         let larger = all.iter().copied().collect();
         self.step().frontends = larger;
         self.room = count.next_power_of_two();
@@ -88,10 +91,15 @@ impl Tables for Memory {
     }
 
     fn extend(&mut self, rows: u32, slots: u32) -> io::Result<()> {
+        self.waits += usize::from(self.is_short_of(rows, slots));
         let held = &mut self.held;
         held.rows.resize(held.rows.len().max(rows as usize), [0; ROW_WORDS]);
         held.slots.resize(held.slots.len().max(slots as usize), Slot::default());
         Ok(())
+    }
+
+    fn is_short_of(&self, rows: u32, slots: u32) -> bool {
+        self.held.rows.len() < rows as usize || self.held.slots.len() < slots as usize
     }
 
     fn store_row(&mut self, row: u32, word: usize, value: u64) {

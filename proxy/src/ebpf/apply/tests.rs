@@ -308,3 +308,24 @@ fn a_pod_that_is_not_found_is_looked_for_again_and_the_others_are_served() {
         assert_eq!(left_out(&mut agent), Some(vec![7]));
     }
 }
+
+/// The kernel lets whoever makes room wait: nothing that changes does.
+#[test]
+fn room_for_the_next_changes_is_made_after_a_change_and_not_in_it() {
+    let (mut agent, _) = agent();
+    tell(&mut agent, services(2).chain(complete()));
+    agent.sync();
+    let waits = |agent: &mut Driven| agent.dataplane().live.as_ref().map(|live| live.tables.waits);
+    let at_first = waits(&mut agent);
+    tell(&mut agent, service(3, None));
+    agent.sync();
+    assert_eq!(waits(&mut agent), at_first, "there was room");
+    assert!(agent.dataplane().short.is_some_and(|due| agent.dataplane().due() == Some(due)));
+    agent.sync();
+    assert_eq!(waits(&mut agent), at_first.map(|count| count + 2), "frontends, and the rest");
+    assert_eq!(agent.dataplane().short, None);
+    let room = waits(&mut agent);
+    tell(&mut agent, service(4, None));
+    agent.sync();
+    assert_eq!(waits(&mut agent), room);
+}

@@ -160,6 +160,32 @@ fn a_thousand_changes_take_the_room_of_a_few() {
     assert!(maps.counters.extent() <= 10, "{}", maps.counters.extent());
 }
 
+/// What takes the kernel long is done before it is needed.
+#[test]
+fn changes_find_room_that_was_made_before() {
+    let (mut maps, mut memory, now) = (Maps::default(), Memory::default(), Instant::now());
+    maps.fill(&mut memory, (0..8).map(|which| (frontend(which), leads(&[1, 2, 3], false)))).unwrap();
+    // Within the time that what is replaced is left as it is, so that each takes four more slots.
+    let change = |maps: &mut Maps, memory: &mut Memory, i: u32| {
+        let changed = leads(&[1, 2, u8::try_from(i % 200 + 3).unwrap()], false);
+        maps.set(memory, (&frontend(0), Some(changed)), now).unwrap();
+    };
+    let before = memory.waits;
+    for i in 1..=500 {
+        change(&mut maps, &mut memory, i);
+    }
+    assert_eq!(memory.waits, before, "2000 slots of what was made at the start");
+    for i in 501..5000 {
+        change(&mut maps, &mut memory, i);
+        if maps.are_short_of_room(&memory) {
+            maps.make_spare_room(&mut memory).unwrap();
+            let made = memory.waits;
+            change(&mut maps, &mut memory, i + 1);
+            assert_eq!(memory.waits, made);
+        }
+    }
+}
+
 /// ebpf:6.1: one frontend's change writes its own list and one word, whatever else there is.
 #[test]
 fn a_changed_endpoint_is_a_new_list_and_one_word() {
