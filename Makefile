@@ -62,7 +62,7 @@ image: deps
 bench: deps build
 	target/release/heddle-bench run --quick --commit $(COMMIT) $(FLAGS)
 
-# The same at all sizes, for the better part of an hour (needs root)
+# The same at all sizes, in some twenty minutes or more (needs root)
 bench-full: deps build
 	target/release/heddle-bench run --full --commit $(COMMIT) $(FLAGS)
 

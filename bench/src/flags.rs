@@ -69,7 +69,7 @@ pub struct Amount {
     /// A few sizes and subjects, in less than five minutes; the default.
     #[arg(long, global = true, conflicts_with_all = ["full", "smallest"])]
     pub quick: bool,
-    /// All sizes, for the better part of an hour.
+    /// All sizes, in some twenty minutes or more.
     #[arg(long, global = true, conflicts_with = "smallest")]
     pub full: bool,
     /// Only enough to see that everything works; the figures mean nothing.
