@@ -244,13 +244,12 @@ fn large_changes_of_ours_are_not_heard_and_what_others_do_meanwhile_is_a_doubt()
         let refused = Transaction { ops: [&more.ops[..], &[Op::DeleteSet("none".into())]].concat(), ..more };
         assert!(kernel.commit(&refused).is_err());
         assert!(doubts.try_recv().is_err(), "nothing was changed");
-        let over = AtomicBool::new(false);
+        let (over, mut others) = (AtomicBool::new(false), Socket::open(Family::Netfilter)?);
+        let mut transaction = Transaction::new(TableFamily::Ip, "others".into(), "");
+        // The kernel counts no commit that changes nothing.
+        transaction.ops.extend([Op::AddTable, Op::DeleteTable]);
         thread::scope(|scope| {
             scope.spawn(|| {
-                let mut others = Socket::open(Family::Netfilter).expect("as before");
-                let mut transaction = Transaction::new(TableFamily::Ip, "others".into(), "");
-                // The kernel counts no commit that changes nothing.
-                transaction.ops.extend([Op::AddTable, Op::DeleteTable]);
                 while !over.load(Ordering::Relaxed) {
                     nft::commit(&mut others, &transaction).expect("nobody else has such a table");
                 }
@@ -262,6 +261,8 @@ fn large_changes_of_ours_are_not_heard_and_what_others_do_meanwhile_is_a_doubt()
             over.store(true, Ordering::Relaxed);
             doubted
         })?;
+        // It may have heard none of those.
+        nft::commit(&mut others, &transaction)?;
         let heard = listener.hear()?;
         let others = vec![(Some(TableFamily::Ip), "others".to_owned())];
         assert!(heard == Heard::Changed(others) || heard == Heard::Lost, "{heard:?}");
