@@ -31,6 +31,7 @@ pub mod bridge;
 pub mod conntrack;
 pub mod diagnosis;
 pub mod features;
+mod filter;
 mod generic;
 pub mod ipset;
 pub mod ipvs;

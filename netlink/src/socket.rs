@@ -4,10 +4,11 @@
 //! `send` returns. It is not shared between threads. Invariant: when a call returns, no answer to it is left unread,
 //! or its sequence numbers are never used again.
 
+use crate::filter;
 use crate::message::{Attributes, Batch, Reply};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
-use socket2::{SockFilter, SockRef};
+use socket2::SockRef;
 use std::fmt;
 use std::sync::Arc;
 
@@ -23,8 +24,6 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 /// A dump's message is at most 32 KiB (`NLMSG_GOODSIZE` caps, kernel 4.x on); notifications of one commit are batched
 /// up to the same size, and a single larger one would be truncated, which is reported as an error.
 const RECEIVE: usize = 64 * 1024;
-/// Where a message's header has the port (`nlmsg_pid`).
-const PORT_AT: u32 = 12;
 const DUMP_TRIES: u32 = 16;
 
 /// Which part of the kernel the socket speaks to.
@@ -97,21 +96,6 @@ pub enum Error {
         /// What was expected.
         what: &'static str,
     },
-}
-
-/// A program for a socket's filter (classic BPF): a message whose header has this port is dropped whole. The kernel packs several into one
-/// only where they are of one commit, and so of one port.
-fn not_from(port: u32) -> [SockFilter; 4] {
-    // `BPF_LD | BPF_W | BPF_ABS`, which reads big-endian; `BPF_JMP | BPF_JEQ | BPF_K`; `BPF_RET | BPF_K`.
-    const LOAD: u16 = 0x20;
-    const IS: u16 = 0x15;
-    const RETURN: u16 = 0x06;
-    [
-        SockFilter::new(LOAD, 0, 0, PORT_AT),
-        SockFilter::new(IS, 0, 1, port.to_be()),
-        SockFilter::new(RETURN, 0, 0, 0),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-    ]
 }
 
 fn list(refusals: &[Refusal]) -> String {
@@ -307,7 +291,7 @@ impl Socket {
     /// # Errors
     /// When the kernel takes no filter.
     pub fn ignore(&self, port: u32) -> Result<(), Error> {
-        SockRef::from(&*self.inner).attach_filter(&not_from(port)).map_err(Error::Open)
+        SockRef::from(&*self.inner).attach_filter(&filter::not_from(port)).map_err(Error::Open)
     }
 
     /// The same membership, to be given up and taken again from another thread.

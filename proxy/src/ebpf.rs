@@ -7,7 +7,8 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`plan`] | which frontends sockets serve, and with which endpoints |
-//! | [`maps`] | rows, slots and ids, kept up frontend by frontend; the door to the maps |
+//! | [`maps`] | rows, slots and ids, kept up frontend by frontend |
+//! | [`tables`] | the door to the maps |
 //! | [`blocks`] | which slots each list of endpoints lies in |
 //! | [`counters`] | which counter each endpoint has |
 //! | [`kernel`] | the maps in the kernel |
@@ -55,6 +56,7 @@ pub mod plan;
 pub mod probe;
 pub mod report;
 mod sys;
+pub mod tables;
 pub mod tally;
 pub mod view;
 

@@ -78,7 +78,7 @@ pub fn changes(
     let (mut seen_after, mut of_changes) = (Vec::new(), Vec::new());
     for serial in 1..=changes {
         seen_after.push(seen(follower, (api, eye), size.scattered_change(serial))?);
-        // A commit gives several notifications: the last may come while the next change is awaited, and two would be one.
+        // A change may take several commits: the last may be heard while the next change is awaited, and two would be one.
         of_changes = syncs_after(follower, before, serial, stop)?;
     }
     let mut added = Vec::new();

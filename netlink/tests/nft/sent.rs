@@ -167,7 +167,7 @@ fn what_a_listener_ignores_takes_no_room_of_what_it_hears() {
             commit(&mut ours, &change("ours", many.clone())).unwrap();
             commit(&mut ours, &change("ours", vec![Op::DeleteTable])).unwrap();
         }
-        while hears_all.hear().unwrap() != Heard::Lost {}
+        assert_eq!(hears_all.hear().unwrap(), Heard::Lost);
         let mut theirs = Socket::open(Family::Netfilter).unwrap();
         commit(&mut theirs, &change("theirs", vec![Op::AddTable])).unwrap();
         let heard = listener.hear().unwrap();

@@ -4,11 +4,12 @@
 //! which programs of later loads find again. Invariant: a chunk that a program can see is shared memory of ours, too.
 
 use super::error::Unable;
-use super::maps::{ROW_WORDS, SLOT_WORDS, Tables};
+use super::maps::{ROW_WORDS, SLOT_WORDS};
 use super::needs;
 use super::pins::Pins;
 use super::plan;
 use super::sys::{self, GROWS, Kind, SHARED, Words};
+use super::tables::Tables;
 use aya::maps::{Map, MapData};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};

@@ -3,8 +3,9 @@
 //! When they are made, and when programs take them, is the dataplane's. Invariant: a row that a Service's frontend has counts for this Service.
 
 use super::error::Unable;
-use super::maps::{Maps, Tables};
+use super::maps::Maps;
 use super::plan::Leads;
+use super::tables::Tables;
 use super::tally::{Asked, Tallies};
 use crate::frontends::{Frontend, Frontends};
 use std::collections::{BTreeMap, BTreeSet};

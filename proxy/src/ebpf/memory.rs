@@ -3,7 +3,8 @@
 //! They refuse what the kernel's refuse, and remember what they held before each store, since that is what a program may see. Nothing
 //! here is for a running proxy.
 
-use super::maps::{ROW_WORDS, Tables};
+use super::maps::ROW_WORDS;
+use super::tables::Tables;
 use heddle_ebpf::abi::{self, Address, Client, Kept, List, Row, Slot};
 use heddle_ebpf::select::World;
 use std::collections::{BTreeMap, BTreeSet};

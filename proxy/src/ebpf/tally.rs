@@ -3,7 +3,7 @@
 //! A counter in a map only goes up, is used again for somebody else, and is gone with its map. What is counted is nobody's but the
 //! holder's of that time. Pure. Invariant: a key's sum never goes down as long as the key is kept, whatever becomes of its counters.
 
-use super::maps::Tables;
+use super::tables::Tables;
 use crate::frontends::{Frontend, IpFamily};
 use crate::model::{ObjectName, Protocol};
 use std::collections::BTreeMap;

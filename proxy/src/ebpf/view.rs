@@ -2,8 +2,9 @@
 //!
 //! Nothing is copied for who does not ask. It tells what was written, and of the kernel's own only its counters and its memory.
 
-use super::maps::{Maps, Tables};
+use super::maps::Maps;
 use super::plan::Leads;
+use super::tables::Tables;
 use super::tally::{Asked, Tallies};
 use crate::frontends::Frontend;
 use std::collections::BTreeMap;
