@@ -37,6 +37,7 @@ pub mod ipset;
 pub mod ipvs;
 pub mod link;
 mod mac;
+mod membership;
 pub mod message;
 pub mod neighbour;
 pub mod nft;

@@ -5,6 +5,7 @@
 //! or its sequence numbers are never used again.
 
 use crate::filter;
+use crate::membership::Membership;
 use crate::message::{Attributes, Batch, Reply};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
@@ -123,31 +124,6 @@ pub struct Socket {
     next: u32,
     send_buffer: usize,
     receive: Vec<u8>,
-}
-
-/// A socket's membership in a multicast group.
-#[derive(Clone)]
-pub(crate) struct Membership {
-    socket: Arc<netlink_sys::Socket>,
-    group: u32,
-}
-
-impl Membership {
-    /// Takes it again.
-    pub(crate) fn join(&self) -> Result<(), Error> {
-        self.socket.add_membership(self.group).map_err(Error::Open)
-    }
-
-    /// Gives it up.
-    pub(crate) fn leave(&self) -> Result<(), Error> {
-        self.socket.drop_membership(self.group).map_err(Error::Open)
-    }
-}
-
-impl fmt::Debug for Membership {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Membership").field("group", &self.group).finish_non_exhaustive()
-    }
 }
 
 impl fmt::Debug for Socket {
@@ -296,7 +272,7 @@ impl Socket {
 
     /// The same membership, to be given up and taken again from another thread.
     pub(crate) fn membership(&self, group: u32) -> Membership {
-        Membership { socket: Arc::clone(&self.inner), group }
+        Membership::new(Arc::clone(&self.inner), group)
     }
 
     /// Waits for notifications and hands them to `visit`. Returns false when the queue had overflowed, so that

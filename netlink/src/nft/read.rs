@@ -11,8 +11,9 @@ use super::transaction::{self, Op, Transaction};
 use super::value::{Cells, Data, Name, Type};
 use super::{TableFamily, number, userdata};
 use crate::Errno;
+use crate::membership::Membership;
 use crate::message::{Attributes, Batch, DUMP, Reply};
-use crate::socket::{Error, Family, Membership, Refusal, Socket};
+use crate::socket::{Error, Family, Refusal, Socket};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
