@@ -77,6 +77,13 @@ impl Captured {
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
     }
+
+    fn lines(&self, from: usize) -> (String, usize) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = all.get(from..).unwrap_or_default();
+        let whole = new.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        (String::from_utf8_lossy(&new[..whole]).into_owned(), from + whole)
+    }
 }
 
 /// What a program that ended has left.
@@ -117,6 +124,11 @@ impl Process {
     /// What it has printed to standard error so far.
     pub fn stderr(&self) -> String {
         self.err.text()
+    }
+
+    /// The whole lines that it has printed to standard error after so many bytes, and after how many the next one begins.
+    pub fn stderr_lines(&self, from: usize) -> (String, usize) {
+        self.err.lines(from)
     }
 
     /// Waits until it has printed `text` on either output.

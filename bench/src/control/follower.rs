@@ -1,6 +1,7 @@
 //! A running proxy that follows a cluster: heddle-proxy, or a kube-proxy by its binary.
 
 use crate::Failure;
+use crate::control::synclog::{Sync, SyncLog};
 use crate::kube_proxy;
 use crate::subjects::Subject;
 use heddle_tests::lab::Node;
@@ -18,6 +19,7 @@ const LONG_LULL: Duration = Duration::from_millis(1200);
 pub struct Follower {
     proxy: Proxy,
     program: PathBuf,
+    syncs: SyncLog,
     /// The time for which it is left alone after a change.
     pub lull: Duration,
     /// When it was started, by a clock that does not jump.
@@ -54,7 +56,7 @@ impl Follower {
             }
             _ => (heddle(node, source)?, Path::new("heddle-proxy"), LULL),
         };
-        Ok(Self { proxy, program: program.to_owned(), lull, start, started_at })
+        Ok(Self { proxy, program: program.to_owned(), syncs: SyncLog::default(), lull, start, started_at })
     }
 
     /// Fails with its last words when it has ended.
@@ -68,6 +70,12 @@ impl Follower {
     /// Its process.
     pub fn id(&mut self) -> u32 {
         self.proxy.process().id()
+    }
+
+    /// The syncs that it has told of so far, where it is heddle-proxy.
+    pub fn syncs(&mut self) -> &[Sync] {
+        let process = self.proxy.process();
+        self.syncs.follow(|from| process.stderr_lines(from))
     }
 
     /// What it has logged so far.

@@ -74,7 +74,7 @@ pub fn changes(
     (size, changes, additions): (Size, u32, u32),
     stop: &Interrupt,
 ) -> Result<Changes, Failure> {
-    let before = syncs(follower).len();
+    let before = follower.syncs().len();
     let (mut seen_after, mut of_changes) = (Vec::new(), Vec::new());
     for serial in 1..=changes {
         seen_after.push(seen(follower, (api, eye), size.scattered_change(serial))?);
@@ -109,15 +109,11 @@ fn seen(follower: &Follower, (api, eye): (&Api, &Eye), object: Value) -> Result<
 
 /// Removes the table and says after how many seconds it is whole.
 fn repaired(follower: &mut Follower, eye: &mut Eye, stop: &Interrupt) -> Result<f64, Failure> {
-    let before = syncs(follower).len();
+    let before = follower.syncs().len();
     let start = Instant::now();
     eye.wipe()?;
     await_whole(follower, before, stop)?;
     Ok(start.elapsed().as_secs_f64())
-}
-
-fn syncs(follower: &Follower) -> Vec<Sync> {
-    synclog::read(&follower.log())
 }
 
 /// Waits for the next sync of everything after so many syncs.
@@ -126,14 +122,14 @@ fn await_whole(follower: &mut Follower, after: usize, stop: &Interrupt) -> Resul
         if let Err(ended) = follower.check() {
             return Ok(Err(ended));
         }
-        let found = syncs(follower).into_iter().skip(after).find(|sync| sync.whole);
+        let found = follower.syncs().iter().skip(after).find(|sync| sync.whole).copied();
         found.map(Ok).ok_or_else(|| follower.log())
     })?
 }
 
 /// The syncs of single changes after so many others: as many as were asked for.
 fn syncs_after(
-    follower: &Follower,
+    follower: &mut Follower,
     before: usize,
     count: u32,
     stop: &Interrupt,
@@ -141,8 +137,8 @@ fn syncs_after(
     let count = usize::try_from(count)?;
     stop.eventually("heddle-proxy to log its syncs", PATIENCE, || {
         // One that changed nothing was a look at something else.
-        let changes = syncs(follower).into_iter().skip(before).filter(|sync| sync.operations > 0.0);
-        let found: Vec<Sync> = changes.collect();
+        let changes = follower.syncs().iter().skip(before).filter(|sync| sync.operations > 0.0);
+        let found: Vec<Sync> = changes.copied().collect();
         if found.len() >= count { Ok(found) } else { Err(format!("{} of {count}", found.len())) }
     })
 }

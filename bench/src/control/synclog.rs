@@ -18,10 +18,26 @@ pub struct Sync {
     pub at: Timestamp,
 }
 
-/// All syncs of a log, in order.
-pub fn read(log: &str) -> Vec<Sync> {
-    let syncs = log.lines().filter(|line| line.contains("elapsed"));
-    syncs.filter_map(|line| parse(&serde_json::from_str(line).ok()?)).collect()
+/// The syncs of a log that grows. Each line is read once: all of them again after each change would push the proxy out of the caches.
+#[derive(Debug, Default)]
+pub struct SyncLog {
+    read: usize,
+    syncs: Vec<Sync>,
+}
+
+impl SyncLog {
+    /// All syncs so far, in order. `lines` gives the whole lines after so many bytes, and where the next one begins.
+    pub fn follow(&mut self, lines: impl FnOnce(usize) -> (String, usize)) -> &[Sync] {
+        let (lines, read) = lines(self.read);
+        self.read = read;
+        self.syncs.extend(syncs(&lines));
+        &self.syncs
+    }
+}
+
+fn syncs(lines: &str) -> impl Iterator<Item = Sync> {
+    let syncs = lines.lines().filter(|line| line.contains("elapsed"));
+    syncs.filter_map(|line| parse(&serde_json::from_str(line).ok()?))
 }
 
 /// Seconds in which maps for sockets were loaded and filled, each time.
@@ -77,12 +93,31 @@ mod tests {
             "\n",
             r#"{"level":"DEBUG","fields":{"message":"something else"}}"#,
         );
-        let syncs = read(log);
+        let syncs: Vec<Sync> = syncs(log).collect();
         let at = "2026-01-02T03:04:05.000006Z".parse().unwrap();
         assert_eq!(syncs[0], Sync { whole: true, operations: 12.0, milliseconds: 3.0, led: None, at });
         assert!(!syncs[1].whole && (syncs[1].milliseconds - 0.09).abs() < 1e-9);
         assert!(syncs[1].led.is_some_and(|led| (led - 0.02).abs() < 1e-9));
         assert!(syncs[2].whole, "a repair");
         assert_eq!(syncs.len(), 3);
+    }
+
+    #[test]
+    fn what_comes_later_is_read_once() {
+        let line = |operations: u32| {
+            let fields =
+                format!(r#"{{"message":"synced","operations":{operations},"compared":0,"elapsed":"1ms"}}"#);
+            format!("{{\"timestamp\":\"2026-01-02T03:04:05Z\",\"fields\":{fields}}}\n")
+        };
+        let mut log = SyncLog::default();
+        assert!(log.follow(|from| (String::new(), from)).is_empty());
+        for (read, operations) in [(0, 1), (90, 2)] {
+            let syncs = log.follow(|from| {
+                assert_eq!(from, read);
+                (line(operations), from + 90)
+            });
+            assert_eq!(syncs.last().map(|sync| sync.operations), Some(f64::from(operations)));
+        }
+        assert_eq!(log.syncs.len(), 2);
     }
 }
