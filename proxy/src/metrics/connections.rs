@@ -16,8 +16,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::mpsc::{self, Sender};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tracing::debug;
 
@@ -32,22 +32,28 @@ const HELP: &str =
 pub(super) struct Connections {
     /// A scrape may come from any thread.
     agent: Mutex<Sender<Event>>,
+    /// Kept from the first scrape on: the kernel makes commits wait where one is closed (`nft_rcv_nl_event`).
+    socket: Mutex<Option<Socket>>,
     families: Vec<TableFamily>,
 }
 
 impl Connections {
     /// Of these families' tables.
     pub(super) fn new(agent: Sender<Event>, families: &[TableFamily]) -> Self {
-        Self { agent: Mutex::new(agent), families: families.to_vec() }
+        Self { agent: Mutex::new(agent), socket: Mutex::default(), families: families.to_vec() }
     }
 
     /// The kernel's count of each frontend.
     fn counts(&self) -> Result<BTreeMap<Frontend, u64>, Error> {
-        let mut socket = Socket::open(Family::Netfilter)?;
+        let mut kept = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let socket = match &mut *kept {
+            Some(socket) => socket,
+            none => none.insert(Socket::open(Family::Netfilter)?),
+        };
         let mut counts = BTreeMap::new();
         for family in &self.families {
             for map in COUNTED {
-                let counted = nft::load_counts(&mut socket, *family, (TABLE, map))?;
+                let counted = nft::load_counts(socket, *family, (TABLE, map))?;
                 let of = |(key, count)| Some((ruleset::frontend_of(*family, map, &key)?, count));
                 counts.extend(counted.into_iter().filter_map(of));
             }
