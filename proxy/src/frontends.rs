@@ -123,18 +123,35 @@ impl Frontends {
             Scope { node: &self.node, external_ips: self.serves_external_ips, follows_tcp: self.follows_tcp };
         let wanted = service.map(|s| resolve::service(model, scope, name, s)).unwrap_or_default();
         let by = Claimant { created: service.and_then(|s| s.created), service: name.clone() };
+        let same = |(created, frontends): &(_, Box<[Frontend]>)| {
+            *created == by.created && frontends.iter().eq(wanted.keys())
+        };
+        // Most changes are of endpoints: what is claimed stays.
+        if !self.claimed.get(name).is_some_and(same) {
+            self.reclaim(name, &by, &wanted, delta);
+        }
+        self.localities.replace(name, &wanted);
+        for (frontend, backends) in wanted {
+            self.claim(&frontend, &by, Some(backends), delta);
+        }
+    }
+
+    /// Gives up what a Service claimed and does not any more, and notes what it claims now.
+    fn reclaim(
+        &mut self,
+        name: &ObjectName,
+        by: &Claimant,
+        wanted: &BTreeMap<Frontend, Backends>,
+        delta: &mut Delta<Frontend, Backends>,
+    ) {
         if let Some((created, frontends)) = self.claimed.remove(name) {
             let old = Claimant { created, service: name.clone() };
-            for frontend in frontends.iter().filter(|frontend| old != by || !wanted.contains_key(frontend)) {
+            for frontend in frontends.iter().filter(|frontend| old != *by || !wanted.contains_key(frontend)) {
                 self.claim(frontend, &old, None, delta);
             }
         }
-        self.localities.replace(name, &wanted);
         if !wanted.is_empty() {
             self.claimed.insert(name.clone(), (by.created, wanted.keys().copied().collect()));
-        }
-        for (frontend, backends) in wanted {
-            self.claim(&frontend, &by, Some(backends), delta);
         }
     }
 

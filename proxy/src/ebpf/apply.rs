@@ -57,6 +57,8 @@ pub struct Ebpf<N, D: Door> {
     passing: Option<Vec<IpNetwork>>,
     /// The node's own addresses, when they were last listed.
     own: BTreeSet<IpAddr>,
+    /// Between what addresses the node's pods talk.
+    between_pods: Vec<Untracked>,
     report: Sockets,
     state: State,
 }
@@ -84,6 +86,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             between: Between::default(),
             passing: None,
             own: BTreeSet::new(),
+            between_pods: Vec::new(),
             report,
             state: State::Waiting,
         }
@@ -176,6 +179,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         let of_object = &self.surroundings.node_addresses;
         let served = |address: &IpAddr| self.settings.serves_node_ports_on(address, of_object);
         self.own = self.door.serve_on(tables, &served)?;
+        self.note_pods();
         Ok(())
     }
 
@@ -267,6 +271,7 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
     fn surround(&mut self, surroundings: &Surroundings) {
         let before = IpFamily::ALL.map(|family| self.knows_pods(family));
         self.surroundings.clone_from(surroundings);
+        self.note_pods();
         self.replan |= before != IpFamily::ALL.map(|family| self.knows_pods(family));
         self.addresses_are_due = true;
         self.left_out.want(&surroundings.left_out, Instant::now());

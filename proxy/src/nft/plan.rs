@@ -84,9 +84,13 @@ impl Plan {
 
     /// Takes edits of frontends in; those of the other family are not ours.
     pub fn stage(&mut self, delta: &Delta<Frontend, Backends>) {
-        let before = self.present.clone();
         let family = ruleset::ip_family(self.table.family);
-        for (frontend, edit) in delta.iter().filter(|(frontend, _)| frontend.place.family() == family) {
+        let mut ours = delta.iter().filter(|(frontend, _)| frontend.place.family() == family).peekable();
+        if ours.peek().is_none() {
+            return;
+        }
+        let before = self.present.clone();
+        for (frontend, edit) in ours {
             self.stage_frontend(frontend, edit);
         }
         self.stage_present(&before);

@@ -41,22 +41,20 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
     }
 
     /// Between what addresses no packet needs to be tracked: those of the node's pods, while sockets lead all of them.
-    pub(super) fn to_be_untracked(&self) -> Vec<Untracked> {
-        if !self.leads_all() || !self.between.is_clear() {
-            return Vec::new();
-        }
-        self.between_pods()
+    pub(super) fn to_be_untracked(&self) -> &[Untracked] {
+        if self.leads_all() && self.between.is_clear() { &self.between_pods } else { &[] }
     }
 
-    fn between_pods(&self) -> Vec<Untracked> {
+    /// Notes which addresses pods have, and which of theirs are the node's, when either is not what it was.
+    pub(super) fn note_pods(&mut self) {
         let own = |network: IpNetwork| self.own.iter().copied().filter(move |own| network.contains(*own));
         let between = |network: &IpNetwork| Untracked { network: *network, own: own(*network).collect() };
-        self.surroundings.pod_cidrs.iter().map(between).collect()
+        self.between_pods = self.surroundings.pod_cidrs.iter().map(between).collect();
     }
 
     /// Tells the dataplane for packets, before they may have to be tracked again.
     pub(super) fn surround_packets(&mut self) {
-        self.untracked = self.to_be_untracked();
+        self.untracked = self.to_be_untracked().to_vec();
         let untracked = self.untracked.clone();
         self.packets.surround(&Surroundings { untracked, ..self.surroundings.clone() });
     }
@@ -86,7 +84,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         let is_due = self.between.due().is_some_and(|due| due <= now);
         if is_due {
             let anew = self.between.asks_anew();
-            let found = self.door.look_between(&self.between_pods(), self.settings.untracking, anew);
+            let found = self.door.look_between(&self.between_pods, self.settings.untracking, anew);
             let unknown = |unable: Unable| Look::Hindered(Hindrance::Unknown(causes::line(&unable)));
             self.between.settle(found.unwrap_or_else(unknown), now);
         }
