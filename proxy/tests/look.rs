@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test's switch comes from the environment")]
 
 use heddle_proxy::door::Output;
+use heddle_proxy::ebpf::tally::{Asked, Sums};
 use heddle_proxy::ebpf::view::Held;
 use heddle_proxy::ebpf::{State, Told};
 use heddle_proxy::frontends::{Frontend, IpFamily, Place};
@@ -216,6 +217,35 @@ fn a_status_says_whether_sockets_are_served_and_else_why_not() {
     assert!(status.to_string().contains(&line), "{status}");
     assert!(!status.to_string().contains("left out"), "{status}");
     assert_eq!(status.json()["sockets"]["podsTracked"], why);
+}
+
+#[test]
+fn a_status_counts_connections_at_sockets_and_shows_the_busiest() {
+    let mut status = status();
+    assert!(!status.to_string().contains("counted"), "{status}");
+    let asked = |number: u16| {
+        let frontend = Frontend { place: Place::Node(IpFamily::V6), protocol: Protocol::Udp, port: number };
+        Asked::of(&frontend, &ObjectName::new("shop", "web"))
+    };
+    let ports = (0..13).map(|number| (asked(number), [u64::from(number), 0, 1])).collect();
+    let endpoints = [("10.244.1.2:80".parse().unwrap(), 5), ("[fd00::2]:8080".parse().unwrap(), 73)].into();
+    status.holds.counted = Some(Sums { ports, endpoints });
+    let (head, tail) = (
+        "counted    78 connections, 0 refused, 13 affinity hits\n  \
+           SERVICE          FAMILY  CONNECTIONS  REFUSED  AFFINITY HITS\n  \
+           shop/web:12/udp  IPv6    12           0        1\n  \
+           shop/web:11/udp  IPv6    11           0        1\n",
+        "  shop/web:3/udp   IPv6    3            0        1\n  \
+           ... and 2 more: -o json has them\n  \
+           ENDPOINT        CONNECTIONS\n  \
+           [fd00::2]:8080  73\n  \
+           10.244.1.2:80   5\nproblems",
+    );
+    assert!(status.to_string().contains(head) && status.to_string().contains(tail), "{status}");
+    status.sockets = Some(Told { state: State::Serving, ..Told::default() });
+    let counted = &status.json()["sockets"]["counted"];
+    assert_eq!(counted["services"].as_array().map(Vec::len), Some(12), "what nobody asked for is left out");
+    assert_eq!(counted["endpoints"][1]["address"], "fd00::2");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::left_out::LeftOut;
 use super::live::Live;
 use super::plan::{self, Leads};
 use super::report::{Sockets, State};
-use super::tally::Tallies;
+use super::tally::Sums;
 use super::view::View;
 use crate::backoff::Backoff;
 use crate::causes;
@@ -35,7 +35,7 @@ pub struct Ebpf<N, D: Door> {
     surroundings: Surroundings,
     live: Option<Live<D::Tables>>,
     /// What was counted in maps that are gone; with maps, they have it.
-    ended: Tallies,
+    ended: Sums,
     /// What was staged since the last sync.
     staged: BTreeMap<Frontend, Option<Leads>>,
     /// Everything is planned again: what is staged is not all that differs.
@@ -72,7 +72,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             settings: settings.clone(),
             surroundings: Surroundings::default(),
             live: None,
-            ended: Tallies::new(settings.counts_connections),
+            ended: Sums::default(),
             staged: BTreeMap::new(),
             replan: true,
             addresses_are_due: true,
@@ -133,7 +133,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
     /// Gives the maps up, but not what was counted in them.
     fn end(&mut self) {
         if let Some(live) = self.live.take() {
-            self.ended.succeed(&live.tallies, &live.tables);
+            self.ended.add(live.sums());
         }
     }
 
@@ -147,7 +147,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             self.note_packets(frontend, Some(backends), leads.as_ref());
         }
         let probes = self.door.probes()?.into_iter();
-        let mut live = Live::new(self.door.load()?, self.settings.counts_connections);
+        let mut live = Live::new(self.door.load()?);
         let services = wanted
             .iter()
             .filter_map(|(frontend, _, backends)| Some((*frontend, self.leads(frontend, backends)?)));
@@ -162,8 +162,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
         self.report.take_over(self.door.cgroup());
         // Nobody counts in the old ones any more.
         self.end();
-        let ended = std::mem::replace(&mut self.ended, Tallies::new(self.settings.counts_connections));
-        live.inherit(&ended, wanted);
+        live.inherit(std::mem::take(&mut self.ended), wanted);
         self.live = Some(live);
         self.replan = false;
         Ok(count)
@@ -332,8 +331,8 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
 
     fn sockets(&self) -> Option<View<'_>> {
         Some(match &self.live {
-            Some(live) => View::new(Some((&live.maps, &live.tables)), &live.tallies),
-            None => View::new(None, &self.ended),
+            Some(live) => View::of(&live.maps, &live.tables, &live.tallies),
+            None => View::ended(&self.ended),
         })
     }
 

@@ -14,8 +14,8 @@ pub struct Counters {
     v6: BTreeMap<(Ipv6Addr, u16), Held>,
     free: Vec<u32>,
     all: u32,
-    /// Counters that got another holder, or none.
-    moves: Option<Vec<(u32, Option<SocketAddr>)>>,
+    /// Endpoints that are in no list any more, with the counters that they had.
+    released: Vec<(SocketAddr, u32)>,
 }
 
 /// An endpoint's counter, and in how many lists the endpoint is.
@@ -39,16 +39,22 @@ impl Counters {
         v4.chain(self.v6.iter().map(|(at, held)| (SocketAddr::from(*at), held.counter)))
     }
 
+    /// Whether an endpoint is in a list.
+    pub fn has(&self, at: &SocketAddr) -> bool {
+        match at.ip() {
+            IpAddr::V4(ip) => self.v4.contains_key(&(ip, at.port())),
+            IpAddr::V6(ip) => self.v6.contains_key(&(ip, at.port())),
+        }
+    }
+
     /// The counter of an endpoint that is in one more list.
     pub fn acquire(&mut self, at: SocketAddr) -> u32 {
-        let (free, all, moves) = (&mut self.free, &mut self.all, &mut self.moves);
+        let (free, all) = (&mut self.free, &mut self.all);
         let fresh = || {
-            let counter = free.pop().unwrap_or_else(|| {
+            free.pop().unwrap_or_else(|| {
                 *all += 1;
                 *all - 1
-            });
-            moves.iter_mut().for_each(|moves| moves.push((counter, Some(at))));
-            counter
+            })
         };
         match at.ip() {
             IpAddr::V4(ip) => hold(&mut self.v4, (ip, at.port()), fresh),
@@ -63,7 +69,7 @@ impl Counters {
             IpAddr::V6(ip) => let_go(&mut self.v6, &(ip, at.port())),
         };
         let counter = left?;
-        self.moves.iter_mut().for_each(|moves| moves.push((counter, None)));
+        self.released.push((at, counter));
         Some(counter)
     }
 
@@ -72,9 +78,9 @@ impl Counters {
         self.free.push(counter);
     }
 
-    /// Which counters became whose since the last call; they are noted from the first call on.
-    pub fn take_moves(&mut self) -> Vec<(u32, Option<SocketAddr>)> {
-        self.moves.replace(Vec::new()).unwrap_or_default()
+    /// The endpoints that were released since the last call, with the counters that they had.
+    pub fn take_released(&mut self) -> Vec<(SocketAddr, u32)> {
+        std::mem::take(&mut self.released)
     }
 
     /// Takes no more memory than what it holds needs.
@@ -106,18 +112,18 @@ mod tests {
     #[test]
     fn an_endpoint_keeps_its_counter_until_it_is_in_no_list() {
         let mut counters = Counters::default();
-        assert!(counters.take_moves().is_empty());
         let [four, six]: [SocketAddr; 2] = ["10.0.0.1:80", "[fd00::1]:80"].map(|at| at.parse().unwrap());
         assert_eq!([counters.acquire(four), counters.acquire(six), counters.acquire(four)], [0, 1, 0]);
-        assert_eq!(counters.take_moves(), [(0, Some(four)), (1, Some(six))]);
+        assert_eq!((counters.has(&four), counters.take_released()), (true, vec![]));
         assert_eq!(
             [counters.release(four), counters.release(four), counters.release(four)],
             [None, Some(0), None]
         );
         assert_eq!(
-            (counters.take_moves(), counters.iter().collect::<Vec<_>>()),
-            (vec![(0, None)], vec![(six, 1)])
+            (counters.take_released(), counters.has(&four), counters.has(&six)),
+            (vec![(four, 0)], false, true)
         );
+        assert_eq!(counters.iter().collect::<Vec<_>>(), [(six, 1)]);
         // Until it is given back it is nobody's.
         assert_eq!(counters.acquire(four), 2);
         counters.take_back(0);

@@ -361,8 +361,8 @@ impl Tables for KernelTables {
         [0, 1, 2].map(|word| self.rows.load(row, ROW_WORDS + word))
     }
 
-    fn endpoint_count(&self, counter: u32) -> [u64; 1] {
-        [self.counters.load(counter, 0)]
+    fn endpoint_count(&self, counter: u32) -> u64 {
+        self.counters.load(counter, 0)
     }
 
     fn bytes(&self) -> io::Result<u64> {

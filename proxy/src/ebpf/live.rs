@@ -6,11 +6,10 @@ use super::error::Unable;
 use super::maps::Maps;
 use super::plan::Leads;
 use super::tables::Tables;
-use super::tally::{Asked, Tallies};
+use super::tally::{Asked, Sums, Tallies};
 use crate::frontends::{Frontend, Frontends};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 /// Maps that programs read.
@@ -26,12 +25,8 @@ pub struct Live<T> {
 
 impl<T: Tables> Live<T> {
     /// Empty ones.
-    pub fn new(tables: T, counts_of_endpoints: bool) -> Self {
-        let mut maps = Maps::default();
-        if counts_of_endpoints {
-            maps.take_moves();
-        }
-        Self { maps, tables, tallies: Tallies::new(counts_of_endpoints) }
+    pub fn new(tables: T) -> Self {
+        Self { maps: Maps::default(), tables, tallies: Tallies::default() }
     }
 
     /// Fills them, before programs read them.
@@ -49,15 +44,19 @@ impl<T: Tables> Live<T> {
                 self.tallies.rows.hold(row, Asked::of(frontend, service));
             }
         }
-        self.move_counters();
         Ok(())
     }
 
-    fn move_counters(&mut self) {
-        if self.tallies.endpoints.is_some() {
-            let moves = self.maps.take_moves();
-            moves.into_iter().for_each(|(counter, to)| self.tallies.move_counter(&self.tables, counter, to));
+    fn note_released(&mut self) {
+        for (endpoint, counter) in self.maps.take_released() {
+            let stands_at = (counter, self.tables.endpoint_count(counter));
+            self.tallies.endpoints.release(endpoint, stands_at, self.maps.has_endpoint(&endpoint));
         }
+    }
+
+    /// What was counted.
+    pub fn sums(&self) -> Sums {
+        self.tallies.sums(&self.maps, &self.tables)
     }
 
     /// Makes frontends lead where they are to, or nowhere.
@@ -85,7 +84,7 @@ impl<T: Tables> Live<T> {
             })
         };
         apply().map_err(Unable::at("write the maps"))?;
-        self.move_counters();
+        self.note_released();
         gone.retain(|service| !wanted.has(service));
         if !gone.is_empty() {
             self.tallies.rows.retain(|asked| !gone.contains(&asked.service));
@@ -94,13 +93,10 @@ impl<T: Tables> Live<T> {
     }
 
     /// Goes on counting where others ended, for Services and endpoints that still are.
-    pub fn inherit(&mut self, ended: &Tallies, wanted: &Frontends) {
-        self.tallies.rows.succeed(&ended.rows, |_| [0; 3]);
+    pub fn inherit(&mut self, ended: Sums, wanted: &Frontends) {
+        self.tallies.rows.add(ended.ports);
         self.tallies.rows.retain(|asked| wanted.has(&asked.service));
-        if let (Some(own), Some(ended)) = (&mut self.tallies.endpoints, &ended.endpoints) {
-            own.succeed(ended, |_| [0]);
-            let held: BTreeSet<SocketAddr> = self.maps.counters().map(|(endpoint, _)| endpoint).collect();
-            own.retain(|endpoint| held.contains(endpoint));
-        }
+        let stays = |(endpoint, _): &(_, _)| self.maps.has_endpoint(endpoint);
+        self.tallies.endpoints.add(ended.endpoints.into_iter().filter(stays));
     }
 }

@@ -87,9 +87,14 @@ impl Maps {
         self.placed.iter().map(|(frontend, at)| (frontend, at.row, at.block.first, &at.leads))
     }
 
-    /// Which counters became whose since the last call; they are noted from the first call on.
-    pub fn take_moves(&mut self) -> Vec<(u32, Option<SocketAddr>)> {
-        self.counters.take_moves()
+    /// The endpoints that are in no list any more since the last call, with the counters that they had.
+    pub fn take_released(&mut self) -> Vec<(SocketAddr, u32)> {
+        self.counters.take_released()
+    }
+
+    /// Whether a frontend leads to an endpoint.
+    pub fn has_endpoint(&self, endpoint: &SocketAddr) -> bool {
+        self.counters.has(endpoint)
     }
 
     /// The frontends with their row.

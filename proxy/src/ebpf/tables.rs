@@ -58,8 +58,8 @@ pub trait Tables {
     }
 
     /// How many connections were led to the endpoint with this counter, which exists.
-    fn endpoint_count(&self, _counter: u32) -> [u64; 1] {
-        [0]
+    fn endpoint_count(&self, _counter: u32) -> u64 {
+        0
     }
 
     /// How much memory all of it takes, as the kernel counts it.

@@ -3,10 +3,12 @@
 //! A counter in a map only goes up, is used again for somebody else, and is gone with its map. What is counted is nobody's but the
 //! holder's of that time. Pure. Invariant: a key's sum never goes down as long as the key is kept, whatever becomes of its counters.
 
+use super::maps::Maps;
 use super::tables::Tables;
 use crate::frontends::{Frontend, IpFamily};
 use crate::model::{ObjectName, Protocol};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 
 /// A port of a Service as clients know it: all of its addresses together, and its node port apart.
@@ -20,6 +22,14 @@ pub struct Asked {
     pub protocol: Protocol,
     /// The port that clients connect to.
     pub port: u16,
+}
+
+/// As people name it.
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, port, protocol, .. } = self;
+        write!(f, "{service}:{port}/{protocol}")
+    }
 }
 
 impl Asked {
@@ -86,9 +96,9 @@ impl<K: Ord + Clone, const N: usize> Tally<K, N> {
         sums
     }
 
-    /// Takes over the sums of another one, whose counters stand at this and are not used any more.
-    pub fn succeed(&mut self, other: &Self, now: impl Fn(u32) -> [u64; N]) {
-        for (key, sum) in other.sums(now) {
+    /// Goes on from these sums.
+    pub fn add(&mut self, sums: BTreeMap<K, [u64; N]>) {
+        for (key, sum) in sums {
             add(self.ended.entry(key).or_insert([0; N]), &sum, &[0; N]);
         }
     }
@@ -100,26 +110,84 @@ fn add<const N: usize>(sum: &mut [u64; N], now: &[u64; N], since: &[u64; N]) {
     }
 }
 
-/// All that is counted of sockets.
+/// Sums by endpoint. Whose a counter is, the maps know; there may be a hundred thousand.
+#[derive(Clone, Debug, Default)]
+pub struct ByEndpoint {
+    /// What counters had counted that the endpoint has no more.
+    ended: BTreeMap<SocketAddr, u64>,
+    /// What a counter stood at when its last endpoint left it.
+    since: BTreeMap<u32, u64>,
+}
+
+impl ByEndpoint {
+    /// An endpoint left a counter, which stands at this: its sum is kept where it has another one by now.
+    pub fn release(&mut self, endpoint: SocketAddr, (counter, now): (u32, u64), has_another: bool) {
+        let counted = now.saturating_sub(self.since.insert(counter, now).unwrap_or_default());
+        if has_another {
+            *self.ended.entry(endpoint).or_default() += counted;
+        } else {
+            self.ended.remove(&endpoint);
+        }
+    }
+
+    /// The sums of those that a connection was led to, of all these with their counters, where counters stand at this.
+    pub fn sums(
+        &self,
+        held: impl Iterator<Item = (SocketAddr, u32)>,
+        now: impl Fn(u32) -> u64,
+    ) -> BTreeMap<SocketAddr, u64> {
+        let mut sums = self.ended.clone();
+        for (endpoint, counter) in held {
+            let counted = now(counter).saturating_sub(self.since.get(&counter).copied().unwrap_or_default());
+            if counted > 0 {
+                *sums.entry(endpoint).or_default() += counted;
+            }
+        }
+        sums
+    }
+
+    /// Goes on from these sums.
+    pub fn add(&mut self, sums: impl IntoIterator<Item = (SocketAddr, u64)>) {
+        sums.into_iter().for_each(|(endpoint, sum)| *self.ended.entry(endpoint).or_default() += sum);
+    }
+}
+
+/// All that is counted of sockets, of what is in the maps now.
 #[derive(Clone, Debug, Default)]
 pub struct Tallies {
     /// By row: connections, those refused, those that went where the client had been before.
     pub rows: Tally<Asked, 3>,
-    /// By endpoint's counter: connections; where somebody asked for it.
-    pub endpoints: Option<Tally<SocketAddr, 1>>,
+    /// By endpoint's counter: connections.
+    pub endpoints: ByEndpoint,
+}
+
+/// What was counted since the process started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Connections, those refused, and those that went where the client had been before.
+    pub ports: BTreeMap<Asked, [u64; 3]>,
+    /// Connections, of endpoints that there were some to.
+    pub endpoints: BTreeMap<SocketAddr, u64>,
+}
+
+impl Sums {
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, other: Self) {
+        for (asked, sum) in other.ports {
+            add(self.ports.entry(asked).or_insert([0; 3]), &sum, &[0; 3]);
+        }
+        other.endpoints.into_iter().for_each(|(at, sum)| *self.endpoints.entry(at).or_default() += sum);
+    }
 }
 
 impl Tallies {
-    /// Nothing counted yet, of endpoints only where that is asked for.
-    pub fn new(of_endpoints: bool) -> Self {
-        Self { rows: Tally::default(), endpoints: of_endpoints.then(Tally::default) }
-    }
-
-    /// Takes over what others counted in tables that are not used any more.
-    pub fn succeed(&mut self, other: &Self, tables: &(impl Tables + ?Sized)) {
-        self.rows.succeed(&other.rows, |row| tables.row_count(row));
-        if let (Some(own), Some(other)) = (&mut self.endpoints, &other.endpoints) {
-            own.succeed(other, |counter| tables.endpoint_count(counter));
+    /// All sums, with what stands in these tables.
+    pub fn sums(&self, maps: &Maps, tables: &(impl Tables + ?Sized)) -> Sums {
+        // Only what is tried out has an endpoint on the loopback device: the API server refuses it.
+        let held = maps.counters().filter(|(endpoint, _)| !endpoint.ip().is_loopback());
+        Sums {
+            ports: self.rows.sums(|row| tables.row_count(row)),
+            endpoints: self.endpoints.sums(held, |counter| tables.endpoint_count(counter)),
         }
     }
 
@@ -131,19 +199,6 @@ impl Tallies {
         }
         if let (Some(row), Some(asked)) = (after, asked) {
             self.rows.hold(row, asked);
-        }
-    }
-
-    /// A counter of endpoints is this one's now, or nobody's.
-    pub fn move_counter(&mut self, tables: &impl Tables, counter: u32, to: Option<SocketAddr>) {
-        let Some(endpoints) = &mut self.endpoints else { return };
-        match to {
-            Some(endpoint) => endpoints.hold(counter, endpoint),
-            None => {
-                let left = endpoints.holder(counter).copied();
-                endpoints.release(counter, tables.endpoint_count(counter));
-                endpoints.retain(|endpoint| Some(*endpoint) != left);
-            }
         }
     }
 }
@@ -176,14 +231,14 @@ mod tests {
         before.hold(1, "web");
         let mut after = Tally::default();
         after.hold(7, "web");
-        after.succeed(&before, at(&[[3, 1], [4, 0]]));
+        after.add(before.sums(at(&[[3, 1], [4, 0]])));
         let mut now = [[0, 0]; 8];
         assert_eq!(after.sums(at(&now)), [("web", [7, 1])].into());
         now[7] = [1, 1];
         assert_eq!(after.sums(at(&now)), [("web", [8, 2])].into());
         // Without new maps, too.
         let mut none = Tally::default();
-        none.succeed(&after, at(&now));
+        none.add(after.sums(at(&now)));
         assert_eq!(none.sums(at(&[])), [("web", [8, 2])].into());
     }
 
@@ -196,5 +251,28 @@ mod tests {
         assert_eq!(tally.sums(at(&[[5]])), [].into());
         tally.hold(0, "web");
         assert_eq!(tally.sums(at(&[[6]])), [("web", [1])].into());
+    }
+
+    /// ebpf:6.10
+    #[test]
+    fn an_endpoint_has_what_its_counters_counted_while_they_were_its_own() {
+        let [web, shop]: [SocketAddr; 2] = ["10.0.0.1:80", "[fd00::1]:80"].map(|at| at.parse().unwrap());
+        let mut tally = ByEndpoint::default();
+        let sums = |tally: &ByEndpoint, held: &[(SocketAddr, u32)], now: [u64; 2]| {
+            tally.sums(held.iter().copied(), |counter| now[counter as usize])
+        };
+        assert_eq!(
+            sums(&tally, &[(web, 0), (shop, 1)], [3, 0]),
+            [(web, 3)].into(),
+            "nobody asked for the other"
+        );
+        // Another counter counts for it now, and its old one for the other.
+        tally.release(web, (0, 4), true);
+        assert_eq!(sums(&tally, &[(web, 1), (shop, 0)], [6, 1]), [(web, 5), (shop, 2)].into());
+        tally.add([(shop, 10)]);
+        assert_eq!(sums(&tally, &[(web, 1), (shop, 0)], [6, 1]), [(web, 5), (shop, 12)].into());
+        // In no list any more, it is forgotten.
+        tally.release(web, (1, 1), false);
+        assert_eq!(sums(&tally, &[(web, 1), (shop, 0)], [6, 2]), [(web, 1), (shop, 12)].into());
     }
 }

@@ -5,9 +5,8 @@
 use super::maps::Maps;
 use super::plan::Leads;
 use super::tables::Tables;
-use super::tally::{Asked, Tallies};
+use super::tally::{Sums, Tallies};
 use crate::frontends::Frontend;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -16,9 +15,12 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     is_serving: bool,
-    live: Option<(&'a Maps, &'a dyn Tables)>,
-    tallies: Option<&'a Tallies>,
+    live: Option<Live<'a>>,
+    ended: Option<&'a Sums>,
 }
+
+/// Maps that programs read, and what is counted in them.
+type Live<'a> = (&'a Maps, &'a dyn Tables, &'a Tallies);
 
 /// How much the maps hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,15 +31,6 @@ pub struct Held {
     pub slots: u32,
     /// Bytes, as the kernel counts them.
     pub bytes: u64,
-}
-
-/// What was counted since the process started.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    /// Connections, those refused, and those that went where the client had been before.
-    pub ports: BTreeMap<Asked, [u64; 3]>,
-    /// Connections; nothing where nobody asked for it.
-    pub endpoints: BTreeMap<SocketAddr, [u64; 1]>,
 }
 
 /// A frontend in the maps.
@@ -54,14 +47,19 @@ pub struct Line<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Of maps that programs read, if there are such, and of what was counted.
-    pub fn new(live: Option<(&'a Maps, &'a dyn Tables)>, tallies: &'a Tallies) -> Self {
-        Self { is_serving: live.is_some(), live, tallies: Some(tallies) }
+    /// Of maps that programs read, and of what is counted in them.
+    pub fn of(maps: &'a Maps, tables: &'a dyn Tables, tallies: &'a Tallies) -> Self {
+        Self { is_serving: true, live: Some((maps, tables, tallies)), ended: None }
+    }
+
+    /// Where there are no maps: of what was counted in earlier ones.
+    pub fn ended(sums: &'a Sums) -> Self {
+        Self { is_serving: false, live: None, ended: Some(sums) }
     }
 
     /// As if sockets were served, without any maps.
     pub fn supposed() -> Self {
-        Self { is_serving: true, live: None, tallies: None }
+        Self { is_serving: true, live: None, ended: None }
     }
 
     /// Whether sockets are served.
@@ -71,7 +69,7 @@ impl<'a> View<'a> {
 
     /// The frontends in the maps, in order.
     pub fn lines(&self) -> impl Iterator<Item = Line<'a>> + use<'a> {
-        let all = self.live.into_iter().flat_map(|(maps, _)| maps.iter());
+        let all = self.live.into_iter().flat_map(|(maps, ..)| maps.iter());
         all.map(|(frontend, row, slot, leads)| Line { frontend, row, slot, leads })
     }
 
@@ -80,25 +78,21 @@ impl<'a> View<'a> {
     /// # Errors
     /// When the kernel does not tell.
     pub fn held(&self) -> io::Result<Held> {
-        let Some((maps, tables)) = self.live else { return Ok(Held::default()) };
+        let Some((maps, tables, _)) = self.live else { return Ok(Held::default()) };
         let (rows, slots) = maps.extent();
         Ok(Held { rows, slots, bytes: tables.bytes()? })
     }
 
     /// What was counted.
     pub fn sums(&self) -> Sums {
-        let Some(tallies) = self.tallies else { return Sums::default() };
-        let tables = self.live.map(|(_, tables)| tables);
-        let of_row = |row| tables.map_or([0; 3], |tables| tables.row_count(row));
-        let of_endpoint = |counter| tables.map_or([0], |tables| tables.endpoint_count(counter));
-        let endpoints = tallies.endpoints.as_ref().map(|endpoints| endpoints.sums(of_endpoint));
-        Sums { ports: tallies.rows.sums(of_row), endpoints: endpoints.unwrap_or_default() }
+        let live = self.live.map(|(maps, tables, tallies)| tallies.sums(maps, tables));
+        live.or_else(|| self.ended.cloned()).unwrap_or_default()
     }
 }
 
 impl fmt::Debug for View<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("maps", &self.live.map(|(maps, _)| maps)).finish_non_exhaustive()
+        f.debug_struct("View").field("maps", &self.live.map(|(maps, ..)| maps)).finish_non_exhaustive()
     }
 }
 

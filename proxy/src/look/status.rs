@@ -1,8 +1,11 @@
 //! How the process does, as a table or as JSON.
 
+mod counted;
+
 use super::Inside;
 use super::protocol::VERSION;
 use crate::door::shown;
+use crate::ebpf::tally::Sums;
 use crate::ebpf::view::Held;
 use crate::ebpf::{State, Told, View};
 use crate::frontends::IpFamily;
@@ -40,6 +43,8 @@ pub struct Holds {
     pub history: History,
     /// What the maps hold; `None` where sockets are not served, or the kernel does not tell.
     pub sockets: Option<Held>,
+    /// What was counted at sockets since the start; `None` where they are not to be served.
+    pub counted: Option<Sums>,
 }
 
 impl Holds {
@@ -56,6 +61,7 @@ impl Holds {
             tables: inside.wanted.iter().map(table).collect(),
             history: inside.history.clone(),
             sockets: inside.sockets.filter(View::is_serving).and_then(|sockets| sockets.held().ok()),
+            counted: inside.sockets.map(|sockets| sockets.sums()),
         }
     }
 }
@@ -161,6 +167,7 @@ impl fmt::Display for Status {
             writeln!(f, "table      {table}, {elements} elements")?;
         }
         self.sockets.as_ref().map_or(Ok(()), |told| self.write_sockets(f, told))?;
+        holds.counted.as_ref().map_or(Ok(()), |sums| counted::write(f, sums))?;
         if self.problems.is_empty() {
             return writeln!(f, "problems   none");
         }
@@ -225,6 +232,7 @@ impl Status {
             "rows": held.map(|held| held.rows),
             "slots": held.map(|held| held.slots),
             "bytes": held.map(|held| held.bytes),
+            "counted": self.holds.counted.as_ref().map(counted::json),
             "takeovers": told.takeovers,
             "failures": told.failures,
             "probes": told.probes,

@@ -4,7 +4,8 @@
 //! this scrape. Invariant: what is told of a Service's port never goes down as long as the Service is there.
 
 use crate::agent::Event;
-use crate::ebpf::view::{Held, Sums};
+use crate::ebpf::tally::Sums;
+use crate::ebpf::view::Held;
 use crate::ebpf::{self, State};
 use crate::look::Question;
 use prometheus_client::collector::Collector;
@@ -14,7 +15,6 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
@@ -121,16 +121,11 @@ fn endpoints(encoder: &mut DescriptorEncoder<'_>, sums: &Sums) -> fmt::Result {
         "Connections, and UDP flows, that sockets were led to an endpoint for, by the endpoint";
     let name = name("endpoint_connections");
     let mut series = encoder.encode_descriptor(&name, HELP, None, MetricType::Counter)?;
-    for (endpoint, [connections]) in sums.endpoints.iter().filter(|(endpoint, _)| !is_of_probe(endpoint)) {
+    for (endpoint, connections) in &sums.endpoints {
         let labels = [("address", endpoint.ip().to_string()), ("port", endpoint.port().to_string())];
         ConstCounter::new(*connections).encode(series.encode_family(&labels)?)?;
     }
     Ok(())
-}
-
-/// Nothing else can have an endpoint on the loopback device: the API server refuses it.
-fn is_of_probe(endpoint: &SocketAddr) -> bool {
-    endpoint.ip().is_loopback()
 }
 
 impl Collector for Sockets {

@@ -4,7 +4,8 @@ use super::page::{counts, get};
 use heddle_tests::lab::{Lab, Node, Pod};
 use heddle_tests::objects::{list, service, slice};
 use heddle_tests::patience::{PATIENCE, eventually};
-use heddle_tests::proxy::{Manifests, Proxy};
+use heddle_tests::process::Invocation;
+use heddle_tests::proxy::{Manifests, Proxy, socket};
 use heddle_tests::traffic::{Outcome, Server, Transport, attempt};
 use serde_json::{Value, json};
 use std::error::Error;
@@ -30,19 +31,13 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(of_endpoints: bool) -> Result<Self, Box<dyn Error>> {
+    fn new() -> Result<Self, Box<dyn Error>> {
         let lab = Lab::with_sockets(&["node-1"])?;
         let node = lab.node("node-1")?;
         let (client, web) = (node.pod("client")?, node.pod("web")?);
         let server = Server::start(web.namespace(), "web", Transport::Tcp, TARGET)?;
         let manifests = Manifests::of(node)?;
-        let own = json!({"manifests": manifests.folder(), "connectionMetrics": of_endpoints});
-        let config = json!({
-            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration", "mode": "ebpf", "heddle": own,
-        });
-        let file = node.directory().join("config");
-        fs::write(&file, config.to_string())?;
-        let proxy = Proxy::start_with(node, &["--config", &file.to_string_lossy()])?;
+        let proxy = Proxy::start(node, &manifests)?;
         let stage = Self { proxy, manifests, client, web, _server: server, lab };
         stage.put("web", WEB, true)?;
         stage.put("empty", EMPTY, false)?;
@@ -87,6 +82,22 @@ impl Stage {
         Ok(())
     }
 
+    /// The series of the pod's endpoint.
+    fn of_endpoint(&self) -> Result<String, Box<dyn Error>> {
+        let address = self.web.addresses().iter().find(|address| address.is_ipv4()).ok_or("no address")?;
+        let labels = format!(r#"address="{address}",port="{TARGET}""#);
+        Ok(format!("heddle_proxy_sockets_endpoint_connections_total{{{labels}}}"))
+    }
+
+    /// What `heddle-proxy status` says.
+    fn status(&self, more: &[&str]) -> Result<String, Box<dyn Error>> {
+        let socket = socket(self.node()?);
+        let arguments = ["status", "--status-socket", &socket].into_iter().chain(more.iter().copied());
+        let output = Invocation::of("heddle-proxy")?.args(arguments).run(self.node()?.namespace())?;
+        assert!(output.status.success(), "{output:?}");
+        Ok(output.stdout)
+    }
+
     fn value(&self, series: &str) -> Result<f64, Box<dyn Error>> {
         let reply = get(self.node()?, "/metrics").map_err(|error| error.to_string())?;
         Ok(reply.value(series).ok_or(reply.body)?)
@@ -102,7 +113,7 @@ fn series(what: &str, service: &str, port: u16) -> String {
 /// ebpf:6.10
 #[test]
 fn connections_refusals_and_affinity_hits_are_counted_once_each() -> Outcomes {
-    let stage = Stage::new(false)?;
+    let stage = Stage::new()?;
     let node = stage.node()?;
     stage.connect(WEB, 7, true)?;
     stage.connect(&format!("{}:{NODE_PORT}", node.addresses()[0]), 3, true)?;
@@ -125,15 +136,51 @@ fn connections_refusals_and_affinity_hits_are_counted_once_each() -> Outcomes {
     assert_eq!(stage.value("heddle_proxy_sockets_failures_total")?, 0.0);
     assert!(stage.value("heddle_proxy_sockets_probes_total")? >= 1.0);
     assert!(stage.value("heddle_proxy_sockets_map_bytes")? > 100_000.0);
-    let body = get(node, "/metrics").map_err(|error| error.to_string())?.body;
-    assert!(!body.contains("heddle_proxy_sockets_endpoint_connections"), "{body}");
+    assert_eq!(stage.value(&stage.of_endpoint()?)?, 15.0);
+    Ok(())
+}
+
+/// ebpf:6.10: the busiest in a table, and all that a connection was asked of for programs.
+#[test]
+fn the_status_has_what_was_counted_of_each_service_and_endpoint() -> Outcomes {
+    let stage = Stage::new()?;
+    assert!(stage.status(&[])?.contains("counted    0 connections, 0 refused, 0 affinity hits\nproblems"));
+    stage.connect(WEB, 7, true)?;
+    stage.connect(EMPTY, 4, false)?;
+    stage.connect(STICKY, 5, true)?;
+    let status = stage.status(&[])?;
+    let address = stage.web.addresses().iter().find(|address| address.is_ipv4()).ok_or("no address")?;
+    let rows: Vec<Vec<&str>> = status
+        .lines()
+        .skip_while(|line| !line.starts_with("counted"))
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let endpoint = format!("{address}:{TARGET}");
+    let expected: [&[&str]; 7] = [
+        &["counted", "12", "connections,", "4", "refused,", "4", "affinity", "hits"],
+        &["SERVICE", "FAMILY", "CONNECTIONS", "REFUSED", "AFFINITY", "HITS"],
+        &["default/web:80/tcp", "IPv4", "7", "0", "0"],
+        &["default/sticky:80/tcp", "IPv4", "5", "0", "4"],
+        &["default/empty:80/tcp", "IPv4", "0", "4", "0"],
+        &["ENDPOINT", "CONNECTIONS"],
+        &[&endpoint, "12"],
+    ];
+    assert_eq!(rows[..7], expected, "{status}");
+    let json: Value = serde_json::from_str(&stage.status(&["-o", "json"])?)?;
+    let counted = &json["sockets"]["counted"];
+    assert_eq!(counted["endpoints"], json!([{"address": address, "port": TARGET, "connections": 12}]));
+    let sticky = json!({
+        "namespace": "default", "service": "sticky", "family": "IPv4", "port": 80, "protocol": "tcp",
+        "connections": 5, "refused": 0, "affinityHits": 4,
+    });
+    assert_eq!(counted["services"][1], sticky, "{counted}");
     Ok(())
 }
 
 /// ebpf:6.10: of a Service that goes, nothing is left to the one that gets its counters.
 #[test]
 fn counters_that_are_used_again_begin_at_zero() -> Outcomes {
-    let stage = Stage::new(false)?;
+    let stage = Stage::new()?;
     let refused = series("refused", "empty", 80);
     let mut rows = Vec::new();
     // A row is given away again a second after its frontend went.
@@ -160,14 +207,12 @@ fn counters_that_are_used_again_begin_at_zero() -> Outcomes {
 
 /// ebpf:6.10: new maps count from zero, and who asks does not see it; of endpoints as of Services.
 #[test]
-fn what_was_counted_outlives_the_maps_and_endpoints_are_counted_where_that_is_asked_for() -> Outcomes {
-    let stage = Stage::new(true)?;
+fn what_was_counted_outlives_the_maps() -> Outcomes {
+    let stage = Stage::new()?;
     let node = stage.node()?;
     stage.connect(WEB, 2, true)?;
     stage.connect(STICKY, 3, true)?;
-    let endpoint = stage.web.addresses().iter().find(|address| address.is_ipv4()).ok_or("no address")?;
-    let labels = format!(r#"address="{endpoint}",port="{TARGET}""#);
-    let of_endpoint = format!("heddle_proxy_sockets_endpoint_connections_total{{{labels}}}");
+    let of_endpoint = stage.of_endpoint()?;
     counts(node, &of_endpoint, 5.0)?;
     fs::remove_file(node.bpf().ok_or("no BPF file system")?.join("heddle-proxy/connect4"))?;
     counts(node, "heddle_proxy_sockets_takeovers_total", 2.0)?;
