@@ -12,7 +12,7 @@ IMAGE_LIMIT := 20000000
 COMMIT = "$$(git rev-parse --short HEAD 2>/dev/null || echo unknown)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check build bpf bpf-check image bench bench-full soak deps clean
+.PHONY: help demo up test check build bpf bpf-check miri image bench bench-full soak deps clean
 
 help:
 	@awk '/^$$/ { text = "" } /^# / { text = substr($$0, 3) } \
@@ -51,6 +51,12 @@ bpf:
 # Whether the BPF programs in ebpf/prebuilt are what their sources give, byte for byte
 bpf-check:
 	conf/bpf.sh check
+
+# What the BPF programs choose, interpreted by Miri with fewer cases (installs a component of a nightly compiler)
+miri:
+	rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal
+	rustup component add --toolchain nightly miri rust-src
+	PROPTEST_CASES=8 MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --package heddle-ebpf --lib select
 
 # The image of a node's programs, in target/heddle-image.tar, which every runtime loads (docs/image.md)
 image: deps
