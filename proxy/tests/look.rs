@@ -183,7 +183,7 @@ fn status() -> Status {
     let families = IpFamily::ALL.map(|family| (family, state));
     let health = Report { families: families.into(), is_eligible: true };
     let problems = vec![(problem, at(3_000))];
-    Status { process, health, holds, sockets: None, problems, now: at(3_600) }
+    Status { process, health, holds, sockets: None, counted: None, problems, now: at(3_600) }
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn a_status_counts_connections_at_sockets_and_shows_the_busiest() {
     };
     let ports = (0..13).map(|number| (asked(number), [u64::from(number), 0, 1])).collect();
     let endpoints = [("10.244.1.2:80".parse().unwrap(), 5), ("[fd00::2]:8080".parse().unwrap(), 73)].into();
-    status.holds.counted = Some(Sums { ports, endpoints });
+    status.counted = Some(Sums { ports, endpoints });
     let (head, tail) = (
         "counted    78 connections, 0 refused, 13 affinity hits\n  \
            SERVICE          FAMILY  CONNECTIONS  REFUSED  AFFINITY HITS\n  \

@@ -133,7 +133,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
     /// Gives the maps up, but not what was counted in them.
     fn end(&mut self) {
         if let Some(live) = self.live.take() {
-            self.ended.add(live.sums());
+            self.ended.add(live.counted());
         }
     }
 

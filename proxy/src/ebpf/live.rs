@@ -6,7 +6,7 @@ use super::error::Unable;
 use super::maps::Maps;
 use super::plan::Leads;
 use super::tables::Tables;
-use super::tally::{Asked, Sums, Tallies};
+use super::tally::{Asked, Counted, Sums, Tallies};
 use crate::frontends::{Frontend, Frontends};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -55,8 +55,8 @@ impl<T: Tables> Live<T> {
     }
 
     /// What was counted.
-    pub fn sums(&self) -> Sums {
-        self.tallies.sums(&self.maps, &self.tables)
+    pub fn counted(&self) -> Counted {
+        self.tallies.counted(&self.maps, &self.tables)
     }
 
     /// Makes frontends lead where they are to, or nowhere.

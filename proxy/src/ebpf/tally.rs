@@ -84,16 +84,16 @@ impl<K: Ord + Clone, const N: usize> Tally<K, N> {
         self.ended.retain(|key, _| keep(key));
     }
 
-    /// The sums, where the counters stand at this.
-    pub fn sums(&self, now: impl Fn(u32) -> [u64; N]) -> BTreeMap<K, [u64; N]> {
-        let mut sums = self.ended.clone();
-        for (counter, held) in (0..).zip(&self.held) {
-            if let Some(key) = held {
-                let since = self.since.get(&counter).unwrap_or(&[0; N]);
-                add(sums.entry(key.clone()).or_insert([0; N]), &now(counter), since);
-            }
-        }
-        sums
+    /// What was counted, by key as often as it has counters and one time more, where the counters stand at this.
+    pub fn counts(&self, now: impl Fn(u32) -> [u64; N]) -> impl Iterator<Item = (K, [u64; N])> {
+        let ended = self.ended.iter().map(|(key, sum)| (key.clone(), *sum));
+        let counts = move |(counter, held): (u32, &Option<K>)| {
+            let since = self.since.get(&counter).unwrap_or(&[0; N]);
+            let mut counted = [0; N];
+            add(&mut counted, &now(counter), since);
+            Some((held.clone()?, counted))
+        };
+        ended.chain((0..).zip(&self.held).filter_map(counts))
     }
 
     /// Goes on from these sums.
@@ -130,20 +130,19 @@ impl ByEndpoint {
         }
     }
 
-    /// The sums of those that a connection was led to, of all these with their counters, where counters stand at this.
-    pub fn sums(
+    /// What was counted of those that a connection was led to, once or twice each, of all these with their counters, where counters stand
+    /// at this.
+    pub fn counts(
         &self,
         held: impl Iterator<Item = (SocketAddr, u32)>,
         now: impl Fn(u32) -> u64,
-    ) -> BTreeMap<SocketAddr, u64> {
-        let mut sums = self.ended.clone();
-        for (endpoint, counter) in held {
-            let counted = now(counter).saturating_sub(self.since.get(&counter).copied().unwrap_or_default());
-            if counted > 0 {
-                *sums.entry(endpoint).or_default() += counted;
-            }
-        }
-        sums
+    ) -> impl Iterator<Item = (SocketAddr, u64)> {
+        let counted = move |(endpoint, counter)| {
+            let since = self.since.get(&counter).copied().unwrap_or_default();
+            (endpoint, now(counter).saturating_sub(since))
+        };
+        let ended = self.ended.iter().map(|(endpoint, sum)| (*endpoint, *sum));
+        ended.chain(held.map(counted)).filter(|(_, counted)| *counted > 0)
     }
 
     /// Goes on from these sums.
@@ -170,24 +169,51 @@ pub struct Sums {
     pub endpoints: BTreeMap<SocketAddr, u64>,
 }
 
+/// The same as it was found: quickly, and not yet in order. [`Sums`] are made of it where nobody waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    ports: Vec<(Asked, [u64; 3])>,
+    endpoints: Vec<(SocketAddr, u64)>,
+}
+
 impl Sums {
-    /// Adds what was counted elsewhere.
-    pub fn add(&mut self, other: Self) {
-        for (asked, sum) in other.ports {
-            add(self.ports.entry(asked).or_insert([0; 3]), &sum, &[0; 3]);
+    /// Adds what was counted.
+    pub fn add(&mut self, counted: Counted) {
+        for (asked, count) in counted.ports {
+            add(self.ports.entry(asked).or_insert([0; 3]), &count, &[0; 3]);
         }
-        other.endpoints.into_iter().for_each(|(at, sum)| *self.endpoints.entry(at).or_default() += sum);
+        for (endpoint, count) in counted.endpoints {
+            *self.endpoints.entry(endpoint).or_default() += count;
+        }
+    }
+}
+
+impl From<Counted> for Sums {
+    fn from(counted: Counted) -> Self {
+        let mut sums = Self::default();
+        sums.add(counted);
+        sums
+    }
+}
+
+impl From<&Sums> for Counted {
+    fn from(sums: &Sums) -> Self {
+        let ports = sums.ports.iter().map(|(asked, count)| (asked.clone(), *count)).collect();
+        Self {
+            ports,
+            endpoints: sums.endpoints.iter().map(|(endpoint, count)| (*endpoint, *count)).collect(),
+        }
     }
 }
 
 impl Tallies {
-    /// All sums, with what stands in these tables.
-    pub fn sums(&self, maps: &Maps, tables: &(impl Tables + ?Sized)) -> Sums {
+    /// All that was counted, with what stands in these tables.
+    pub fn counted(&self, maps: &Maps, tables: &(impl Tables + ?Sized)) -> Counted {
         // Only what is tried out has an endpoint on the loopback device: the API server refuses it.
         let held = maps.counters().filter(|(endpoint, _)| !endpoint.ip().is_loopback());
-        Sums {
-            ports: self.rows.sums(|row| tables.row_count(row)),
-            endpoints: self.endpoints.sums(held, |counter| tables.endpoint_count(counter)),
+        Counted {
+            ports: self.rows.counts(|row| tables.row_count(row)).collect(),
+            endpoints: self.endpoints.counts(held, |counter| tables.endpoint_count(counter)).collect(),
         }
     }
 
@@ -211,17 +237,28 @@ mod tests {
         |counter| now[counter as usize]
     }
 
+    fn sums<const N: usize>(
+        tally: &Tally<&'static str, N>,
+        now: &[[u64; N]],
+    ) -> BTreeMap<&'static str, [u64; N]> {
+        let mut sums = BTreeMap::new();
+        for (key, count) in tally.counts(at(now)) {
+            add(sums.entry(key).or_insert([0; N]), &count, &[0; N]);
+        }
+        sums
+    }
+
     /// ebpf:6.10
     #[test]
     fn a_counter_that_is_given_to_another_counts_for_each_in_its_time() {
         let mut tally = Tally::<&str, 1>::default();
         tally.hold(1, "web");
-        assert_eq!(tally.sums(at(&[[9], [4]])), [("web", [4])].into());
+        assert_eq!(sums(&tally, &[[9], [4]]), [("web", [4])].into());
         tally.release(1, [5]);
         tally.hold(1, "shop");
-        assert_eq!(tally.sums(at(&[[9], [7]])), [("shop", [2]), ("web", [5])].into());
+        assert_eq!(sums(&tally, &[[9], [7]]), [("shop", [2]), ("web", [5])].into());
         tally.hold(0, "web");
-        assert_eq!(tally.sums(at(&[[2], [7]])), [("shop", [2]), ("web", [7])].into());
+        assert_eq!(sums(&tally, &[[2], [7]]), [("shop", [2]), ("web", [7])].into());
     }
 
     #[test]
@@ -231,15 +268,15 @@ mod tests {
         before.hold(1, "web");
         let mut after = Tally::default();
         after.hold(7, "web");
-        after.add(before.sums(at(&[[3, 1], [4, 0]])));
+        after.add(sums(&before, &[[3, 1], [4, 0]]));
         let mut now = [[0, 0]; 8];
-        assert_eq!(after.sums(at(&now)), [("web", [7, 1])].into());
+        assert_eq!(sums(&after, &now), [("web", [7, 1])].into());
         now[7] = [1, 1];
-        assert_eq!(after.sums(at(&now)), [("web", [8, 2])].into());
+        assert_eq!(sums(&after, &now), [("web", [8, 2])].into());
         // Without new maps, too.
         let mut none = Tally::default();
-        none.add(after.sums(at(&now)));
-        assert_eq!(none.sums(at(&[])), [("web", [8, 2])].into());
+        none.add(sums(&after, &now));
+        assert_eq!(sums(&none, &[]), [("web", [8, 2])].into());
     }
 
     #[test]
@@ -248,9 +285,9 @@ mod tests {
         tally.hold(0, "web");
         tally.release(0, [5]);
         tally.retain(|key| *key != "web");
-        assert_eq!(tally.sums(at(&[[5]])), [].into());
+        assert_eq!(sums(&tally, &[[5]]), [].into());
         tally.hold(0, "web");
-        assert_eq!(tally.sums(at(&[[6]])), [("web", [1])].into());
+        assert_eq!(sums(&tally, &[[6]]), [("web", [1])].into());
     }
 
     /// ebpf:6.10
@@ -258,8 +295,12 @@ mod tests {
     fn an_endpoint_has_what_its_counters_counted_while_they_were_its_own() {
         let [web, shop]: [SocketAddr; 2] = ["10.0.0.1:80", "[fd00::1]:80"].map(|at| at.parse().unwrap());
         let mut tally = ByEndpoint::default();
-        let sums = |tally: &ByEndpoint, held: &[(SocketAddr, u32)], now: [u64; 2]| {
-            tally.sums(held.iter().copied(), |counter| now[counter as usize])
+        let sums = |tally: &ByEndpoint, held: &[(SocketAddr, u32)], now: [u64; 2]| -> BTreeMap<_, u64> {
+            let mut sums = BTreeMap::new();
+            for (endpoint, count) in tally.counts(held.iter().copied(), |counter| now[counter as usize]) {
+                *sums.entry(endpoint).or_default() += count;
+            }
+            sums
         };
         assert_eq!(
             sums(&tally, &[(web, 0), (shop, 1)], [3, 0]),

@@ -5,7 +5,7 @@
 use super::maps::Maps;
 use super::plan::Leads;
 use super::tables::Tables;
-use super::tally::{Sums, Tallies};
+use super::tally::{Counted, Sums, Tallies};
 use crate::frontends::Frontend;
 use std::fmt;
 use std::io;
@@ -84,9 +84,9 @@ impl<'a> View<'a> {
     }
 
     /// What was counted.
-    pub fn sums(&self) -> Sums {
-        let live = self.live.map(|(maps, tables, tallies)| tallies.sums(maps, tables));
-        live.or_else(|| self.ended.cloned()).unwrap_or_default()
+    pub fn counted(&self) -> Counted {
+        let live = self.live.map(|(maps, tables, tallies)| tallies.counted(maps, tables));
+        live.or_else(|| self.ended.map(Counted::from)).unwrap_or_default()
     }
 }
 

@@ -86,10 +86,11 @@ impl Door {
         let (answer, answered) = oneshot::channel();
         self.reports.tell(Report::Asked(answer));
         let problems = answered.await.map_err(|_| "nobody keeps an account of problems".to_owned())?;
-        let holds = self.ask(Holds::of).await?;
+        let mut holds = self.ask(Holds::of).await?;
+        let counted = holds.counted.take().map(Into::into);
         let (process, health) = (self.process.clone(), self.pulse.report());
         let sockets = self.sockets.as_ref().map(Sockets::ask);
-        let status = Status { process, health, holds, sockets, problems, now: Timestamp::now() };
+        let status = Status { process, health, holds, sockets, counted, problems, now: Timestamp::now() };
         Ok(match output {
             Output::Text => status.to_string(),
             Output::Json => pretty(&status.json()),

@@ -5,7 +5,7 @@ mod counted;
 use super::Inside;
 use super::protocol::VERSION;
 use crate::door::shown;
-use crate::ebpf::tally::Sums;
+use crate::ebpf::tally::{Counted, Sums};
 use crate::ebpf::view::Held;
 use crate::ebpf::{State, Told, View};
 use crate::frontends::IpFamily;
@@ -43,8 +43,8 @@ pub struct Holds {
     pub history: History,
     /// What the maps hold; `None` where sockets are not served, or the kernel does not tell.
     pub sockets: Option<Held>,
-    /// What was counted at sockets since the start; `None` where they are not to be served.
-    pub counted: Option<Sums>,
+    /// What was counted at sockets; `None` where they are not to be served.
+    pub counted: Option<Counted>,
 }
 
 impl Holds {
@@ -61,7 +61,7 @@ impl Holds {
             tables: inside.wanted.iter().map(table).collect(),
             history: inside.history.clone(),
             sockets: inside.sockets.filter(View::is_serving).and_then(|sockets| sockets.held().ok()),
-            counted: inside.sockets.map(|sockets| sockets.sums()),
+            counted: inside.sockets.map(|sockets| sockets.counted()),
         }
     }
 }
@@ -77,6 +77,8 @@ pub struct Status {
     pub holds: Holds,
     /// Who serves sockets; `None` where they are not to be served.
     pub sockets: Option<Told>,
+    /// What was counted there since the start.
+    pub counted: Option<Sums>,
     /// What is wrong with objects, and since when.
     pub problems: Vec<(Problem, Timestamp)>,
     /// When this was asked.
@@ -167,7 +169,7 @@ impl fmt::Display for Status {
             writeln!(f, "table      {table}, {elements} elements")?;
         }
         self.sockets.as_ref().map_or(Ok(()), |told| self.write_sockets(f, told))?;
-        holds.counted.as_ref().map_or(Ok(()), |sums| counted::write(f, sums))?;
+        self.counted.as_ref().map_or(Ok(()), |sums| counted::write(f, sums))?;
         if self.problems.is_empty() {
             return writeln!(f, "problems   none");
         }
@@ -232,7 +234,7 @@ impl Status {
             "rows": held.map(|held| held.rows),
             "slots": held.map(|held| held.slots),
             "bytes": held.map(|held| held.bytes),
-            "counted": self.holds.counted.as_ref().map(counted::json),
+            "counted": self.counted.as_ref().map(counted::json),
             "takeovers": told.takeovers,
             "failures": told.failures,
             "probes": told.probes,

@@ -4,7 +4,7 @@
 //! this scrape. Invariant: what is told of a Service's port never goes down as long as the Service is there.
 
 use crate::agent::Event;
-use crate::ebpf::tally::Sums;
+use crate::ebpf::tally::{Counted, Sums};
 use crate::ebpf::view::Held;
 use crate::ebpf::{self, State};
 use crate::look::Question;
@@ -44,10 +44,10 @@ impl Sockets {
         Self { told, agent: Mutex::new(agent) }
     }
 
-    fn ask(&self) -> Result<(Held, Sums), String> {
+    fn ask(&self) -> Result<(Held, Counted), String> {
         let (tell, told) = mpsc::channel();
         let question = Question::new(move |inside| {
-            let all = |sockets: ebpf::View<'_>| io::Result::Ok((sockets.held()?, sockets.sums()));
+            let all = |sockets: ebpf::View<'_>| io::Result::Ok((sockets.held()?, sockets.counted()));
             // Who asked may have given up.
             let _ = tell.send(inside.sockets.map_or(Ok(Default::default()), all));
         });
@@ -132,7 +132,8 @@ impl Collector for Sockets {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.state(&mut encoder)?;
         match self.ask() {
-            Ok((maps, sums)) => {
+            Ok((maps, counted)) => {
+                let sums = Sums::from(counted);
                 held(&mut encoder, maps)?;
                 ports(&mut encoder, &sums)?;
                 endpoints(&mut encoder, &sums)
