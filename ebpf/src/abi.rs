@@ -204,7 +204,8 @@ pub struct Told {
     pub namespace: u64,
 }
 
-/// How many connected sockets of a protocol may be remembered in a map; what more there are is kept with the socket.
+/// How many connected sockets of a protocol may be remembered in a map, unless the loader makes it larger; what more there are is kept with
+/// the socket.
 pub const CONNECTIONS: u32 = 1 << 16;
 
 /// How many Services an unconnected UDP socket may talk to at the same time without forgetting one.

@@ -108,8 +108,8 @@ fn limit(conntrack: &Conntrack, cores: i64) -> Option<i64> {
     Some(if scaled > MOST { MOST } else { scaled.max(conntrack.min.into()) })
 }
 
-/// The machine's cores. Not those that this process may use: the limit is everybody's.
-fn cores(root: &Path) -> i64 {
+/// The machine's cores. Not those that this process may use: limits of the kernel are everybody's.
+pub(crate) fn cores(root: &Path) -> i64 {
     let online = fs::read_to_string(root.join(ONLINE)).ok();
     let counted = online.and_then(|list| list.trim().split(',').map(range_length).sum());
     counted.unwrap_or_else(|| {

@@ -10,11 +10,12 @@ use super::pins::Pins;
 use super::plan;
 use super::sys::{self, GROWS, Kind, SHARED, Words};
 use super::tables::Tables;
+use crate::tuning;
 use aya::maps::{Map, MapData};
 use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfLoader};
 use heddle_ebpf::OBJECT;
-use heddle_ebpf::abi::{self, Client, Counted, Frontend, Kept, PORT_WORDS, ROWS, SLOTS, Slot};
+use heddle_ebpf::abi::{self, CONNECTIONS, Client, Counted, Frontend, Kept, PORT_WORDS, ROWS, SLOTS, Slot};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -33,6 +34,12 @@ const KEPT: [(&str, &str); 4] =
 pub(super) const TCP_TOLD: &str = "tcp";
 /// What connected UDP sockets were told.
 pub(super) const UDP_TOLD: &str = "udp";
+
+/// Connected sockets of a protocol that are remembered for each of the machine's cores: as many connections as kube-proxy lets the kernel
+/// track for one (`conntrack.maxPerCore`). A place that nobody has takes 16 bytes.
+const CONNECTIONS_PER_CORE: u32 = 32_768;
+/// So many at most: what the kernel tracks by itself on machines with 4 GiB and more (`nf_conntrack_max`).
+pub const MOST_CONNECTIONS: u32 = 262_144;
 
 /// Words of a row with its counters.
 const COUNTED_WORDS: usize = size_of::<Counted>() / 8;
@@ -128,6 +135,8 @@ impl KernelTables {
         // What it is told lives as long as this call.
         let mut loader: EbpfLoader<'_> = loader;
         loader.override_global("EPOCH", &epoch, true).override_global("NODE_NAMESPACE", &node, true);
+        let connections = connections(tuning::cores("/".as_ref()));
+        loader.map_max_entries("TCP_TOLD", connections).map_max_entries("UDP_TOLD", connections);
         for (map, name) in KEPT {
             loader.map_pin_path(map, pins.session(name));
         }
@@ -200,6 +209,13 @@ impl KernelTables {
         self.leaves_out.store(0, u64::from(!self.known_left_out.is_empty()));
         put
     }
+}
+
+/// How many connected sockets of a protocol are remembered on a machine with so many cores.
+fn connections(cores: i64) -> u32 {
+    let cores = u32::try_from(cores).unwrap_or(1);
+    let wanted = cores.saturating_mul(CONNECTIONS_PER_CORE).min(MOST_CONNECTIONS);
+    wanted.next_power_of_two().max(CONNECTIONS)
 }
 
 /// Loads the programs, in the order of their names.
@@ -375,5 +391,20 @@ impl Tables for KernelTables {
             .chain(clients.iter().map(AsFd::as_fd))
             .map(sys::bytes)
             .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_with_more_cores_remembers_more_sockets_up_to_what_the_kernel_tracks() {
+        let of = [-1, 0, 1, 2, 3, 4, 8, 64, i64::MAX].map(connections);
+        assert_eq!(
+            of,
+            [65_536, 65_536, 65_536, 65_536, 131_072, 131_072, 262_144, 262_144, 65_536],
+            "where nobody can tell, the least"
+        );
     }
 }

@@ -3,8 +3,9 @@
 use super::held::PORT;
 use super::{DNS, FIRST, KEPT, Outcomes, SECOND, Stage, Start, services};
 use aya::maps::{HashMap, Map, MapData, MapError};
-use heddle_ebpf::abi::{CONNECTIONS, Told};
+use heddle_ebpf::abi::Told;
 use heddle_netlink::{Family, Protocol, Socket, diagnosis};
+use heddle_proxy::ebpf::kernel::MOST_CONNECTIONS;
 use heddle_tests::patience::{PATIENCE, eventually};
 use heddle_tests::process::Invocation;
 use std::error::Error;
@@ -36,7 +37,7 @@ fn has(remembered: &Remembered, count: usize) -> Outcomes {
 /// Takes all places that are left.
 pub(crate) fn fill(remembered: &mut Remembered) -> Outcomes {
     // No socket gets such a cookie.
-    let full = (0..=u64::from(CONNECTIONS))
+    let full = (0..=u64::from(MOST_CONNECTIONS))
         .find_map(|number| remembered.insert(u64::MAX - number, [0; size_of::<Told>()], 0).err());
     assert!(matches!(full, Some(MapError::SyscallError(_))), "{full:?}");
     Ok(())
