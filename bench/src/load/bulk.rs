@@ -8,11 +8,15 @@ use crate::load::server::Hearer;
 use crate::load::turns::{alone, both};
 use crate::load::{BATCH, PATIENCE};
 use heddle_tests::namespace::Namespace;
+use rustix::net::sockopt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 /// One piece of a TCP flow, in bytes.
 const PIECE: u32 = 64 * 1024;
+/// What either side of a TCP flow keeps, in bytes. The kernel sizes buffers by what it thinks of a flow, and its opinions differ from one to
+/// the next by half of what the flow costs.
+const BUFFER: usize = 256 * 1024;
 /// One datagram, in bytes: what a link of 1 500 carries in one packet.
 const DATAGRAM: u32 = 1_400;
 
@@ -28,14 +32,14 @@ pub fn tcp(
 ) -> Result<f64, Failure> {
     let pieces = bytes.div_ceil(PIECE.into());
     let serve = || {
-        let accept = |_| listener.accept().map(|(stream, _)| stream);
+        let accept = |_| sized(listener.accept()?.0);
         let mut streams = (0..flows).map(accept).collect::<io::Result<Vec<_>>>()?;
         let mut piece = vec![0; PIECE as usize];
         in_turn(&mut streams, pieces, |stream| stream.read_exact(&mut piece))?;
         streams.iter_mut().try_for_each(|stream| stream.write_all(b"!"))
     };
     let ask = || {
-        let connect = |_| TcpStream::connect_timeout(&to, PATIENCE);
+        let connect = |_| sized(TcpStream::connect_timeout(&to, PATIENCE)?);
         let mut streams = (0..flows).map(connect).collect::<io::Result<Vec<_>>>()?;
         let piece = vec![7; PIECE as usize];
         in_turn(&mut streams, pieces, |stream| stream.write_all(&piece))?;
@@ -76,6 +80,13 @@ pub fn connected(to: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(("0.0.0.0", 0))?;
     socket.connect(to)?;
     Ok(socket)
+}
+
+/// A flow whose buffers do not grow.
+fn sized(stream: TcpStream) -> io::Result<TcpStream> {
+    sockopt::set_socket_recv_buffer_size_force(&stream, BUFFER)?;
+    sockopt::set_socket_send_buffer_size_force(&stream, BUFFER)?;
+    Ok(stream)
 }
 
 /// Does something so many times, with each of several in turn.
