@@ -14,9 +14,9 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 /// One piece of a TCP flow, in bytes.
 const PIECE: u32 = 64 * 1024;
-/// What either side of a TCP flow keeps, in bytes. The kernel sizes buffers by what it thinks of a flow, and its opinions differ from one to
-/// the next by half of what the flow costs.
-const BUFFER: usize = 256 * 1024;
+/// What either side of a TCP flow keeps, in bytes: as much as the kernel lets a flow have by itself (`tcp_wmem`, `tcp_rmem`). How soon it comes
+/// to think that a flow needs it differs from one to the next, and with it what the flow costs, by half.
+const BUFFER: usize = 4 << 20;
 /// One datagram, in bytes: what a link of 1 500 carries in one packet.
 const DATAGRAM: u32 = 1_400;
 

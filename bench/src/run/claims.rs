@@ -82,7 +82,9 @@ impl<'a> Found<'a> {
             self.rates(names::CONNECTIONS, (Ebpf, Direct), size, 0.96),
             self.ratio(names::CONNECTIONS, (Ebpf, Nft), size, AtMost(1.0)),
             self.rates(names::BULK, beside, size, 0.99),
+            self.rates(names::BULK, (Ebpf, Direct), size, 0.99),
             self.rates(names::UDP, beside, size, 0.97),
+            self.rates(names::UDP, (Ebpf, Direct), size, 0.97),
             self.more(beside, size),
         ]
     }
