@@ -90,13 +90,13 @@ pub fn api_server(
     let node = ground.node();
     let probed = [ground.leading_to(0), cluster::probed_service()];
     let api = Api::open(node, size.objects().chain(probed).chain([node.object()]))?;
-    // Nobody else's notifications can be told apart, and nobody else says what it does.
-    let mut eye = if subject.mode().is_none() { Some(Eye::open(node.namespace())?) } else { None };
     let (mut follower, started) = start(subject, &ground, (&api, kube_proxy), stop)?;
     let holding = Holding::of(node)?;
     let amount = (size, profile.changes, profile.additions);
-    let eyes = eye.as_mut().map(|eye| own::changes((&mut follower, eye), &api, amount, stop));
-    let own = eyes.transpose()?;
+    // Nobody else's notifications can be told apart, and nobody else says what it does.
+    let heddle = subject.mode().is_none();
+    let own = heddle.then(|| own::changes((&mut follower, node), &api, amount, stop)).transpose()?;
+    let (own, mut eye) = own.unzip();
     let swaps = swaps((&ground, &api, &mut follower), profile.swaps, stop)?;
     let churn = churn::run((&ground, &api, &mut follower), (size, profile.churn), stop)?;
     let memory = calm(&mut follower)?;

@@ -64,38 +64,51 @@ pub fn started(follower: &mut Follower, node: &Node, stop: &Interrupt) -> Result
     Ok(Start { whole, written: sync.milliseconds / 1e3, filled, maps })
 }
 
-/// Changes endpoints one after the other, adds Services, and removes a table.
+/// Of so many changes, one more is seen from beside.
+const SEEN: u32 = 3;
+
+/// Changes endpoints one after the other, while nobody else listens to the kernel and then with an eye on it; adds Services, and removes
+/// a table.
 ///
 /// # Errors
 /// When something never happens, or the run is interrupted.
 pub fn changes(
-    (follower, eye): (&mut Follower, &mut Eye),
+    (follower, node): (&mut Follower, &Node),
     api: &Api,
     (size, changes, additions): (Size, u32, u32),
     stop: &Interrupt,
-) -> Result<Changes, Failure> {
+) -> Result<(Changes, Eye), Failure> {
     let before = follower.syncs().len();
-    let (mut seen_after, mut of_changes) = (Vec::new(), Vec::new());
+    let mut of_changes = Vec::new();
     for serial in 1..=changes {
-        seen_after.push(seen(follower, (api, eye), size.scattered_change(serial))?);
-        // A change may take several commits: the last may be heard while the next change is awaited, and two would be one.
+        thread::park_timeout(follower.lull);
+        api.apply(size.scattered_change(serial))?;
         of_changes = syncs_after(follower, before, serial, stop)?;
+    }
+    // Who is told of a commit runs before it has ended.
+    let mut eye = Eye::open(node.namespace())?;
+    let mut seen_after = Vec::new();
+    for serial in changes + 1..=changes + changes.div_ceil(SEEN) {
+        seen_after.push(seen(follower, (api, &eye), size.scattered_change(serial))?);
+        // A change may take several commits: the last may be heard while the next change is awaited, and two would be one.
+        syncs_after(follower, before, serial, stop)?;
     }
     let mut added = Vec::new();
     for number in size.services..size.services + additions {
         // Nobody routes to a slice whose Service is not there.
         api.apply(size.slice(number))?;
-        added.push(seen(follower, (api, eye), size.service(number))?);
+        added.push(seen(follower, (api, &eye), size.service(number))?);
         stop.check()?;
     }
-    Ok(Changes {
+    let changes = Changes {
         synced: of_changes.iter().map(|sync| sync.milliseconds).collect(),
         led: of_changes.iter().filter_map(|sync| sync.led).collect(),
         operations: of_changes.iter().map(|sync| sync.operations).collect(),
         seen: seen_after,
         additions: added,
-        repaired: repaired(follower, eye, stop)?,
-    })
+        repaired: repaired(follower, &mut eye, stop)?,
+    };
+    Ok((changes, eye))
 }
 
 /// Writes an object and says after how many milliseconds the kernel has what follows from it.
