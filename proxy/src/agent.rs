@@ -32,8 +32,10 @@ pub enum Event {
     Change(Change),
     /// Somebody else may have changed the kernel's state.
     Doubt,
-    /// The node's addresses, or whether sockets are served, may have changed.
+    /// Sockets may not be served any more.
     LookAgain,
+    /// The node's addresses may have changed.
+    AddressesChanged,
     /// Somebody changed rules that are not ours.
     OthersChanged,
     /// Somebody wants to know something.
@@ -169,6 +171,7 @@ impl<D: Dataplane> Agent<D> {
             }
             Event::Look(question) => self.questions.push(question),
             Event::LookAgain => self.dataplane.look_again(),
+            Event::AddressesChanged => self.dataplane.addresses_changed(),
             Event::OthersChanged => self.dataplane.others_changed(),
             Event::Doubt => {
                 self.doubted = true;

@@ -47,9 +47,11 @@ pub trait Dataplane {
     /// The kernel's state may not be what we left: the next sync reads it back.
     fn doubt(&mut self);
 
-    /// What is not in tables may have changed: the node's addresses, or whether sockets are served. [`Dataplane::due`] says whether
-    /// that is to be looked at.
+    /// Sockets may not be served any more. [`Dataplane::due`] says whether that is to be looked at.
     fn look_again(&mut self) {}
+
+    /// The node's addresses may have changed. [`Dataplane::due`] says whether they are to be listed.
+    fn addresses_changed(&mut self) {}
 
     /// Rules of others may have changed. [`Dataplane::due`] says whether they are to be looked at.
     fn others_changed(&mut self) {}
@@ -86,6 +88,10 @@ impl<T: Dataplane + ?Sized> Dataplane for Box<T> {
 
     fn look_again(&mut self) {
         (**self).look_again();
+    }
+
+    fn addresses_changed(&mut self) {
+        (**self).addresses_changed();
     }
 
     fn others_changed(&mut self) {

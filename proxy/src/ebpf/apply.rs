@@ -40,7 +40,8 @@ pub struct Ebpf<N, D: Door> {
     staged: BTreeMap<Frontend, Option<Leads>>,
     /// Everything is planned again: what is staged is not all that differs.
     replan: bool,
-    addresses_are_due: bool,
+    /// Since when the node's addresses are to be listed.
+    addresses: Option<Instant>,
     /// Since when maps have little room left for changes.
     short: Option<Instant>,
     left_out: LeftOut,
@@ -75,7 +76,7 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
             ended: Sums::default(),
             staged: BTreeMap::new(),
             replan: true,
-            addresses_are_due: true,
+            addresses: None,
             short: None,
             left_out: LeftOut::default(),
             backoff: Backoff::default(),
@@ -111,14 +112,14 @@ impl<N: Dataplane, D: Door> Ebpf<N, D> {
     }
 
     fn serve(&mut self, wanted: &Frontends) -> Result<usize, Unable> {
-        let addresses = std::mem::take(&mut self.addresses_are_due);
+        let addresses = self.addresses.take();
         if !self.replan
             && let Some(mut live) = self.live.take()
         {
             let edits = std::mem::take(&mut self.staged);
             let count = edits.len();
             let mut done = live.apply(edits, wanted);
-            if addresses {
+            if addresses.is_some() {
                 done = done.and_then(|()| self.serve_node_ports(&mut live.tables));
             }
             if self.left_out.due().is_some_and(|due| due <= Instant::now()) {
@@ -272,7 +273,7 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
         self.surroundings.clone_from(surroundings);
         self.note_pods();
         self.replan |= before != IpFamily::ALL.map(|family| self.knows_pods(family));
-        self.addresses_are_due = true;
+        self.addresses = Some(Instant::now());
         self.left_out.want(&surroundings.left_out, Instant::now());
         self.surround_packets();
     }
@@ -313,14 +314,14 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
     }
 
     fn due(&self) -> Option<Instant> {
-        let left_out = self.live.as_ref().and_then(|_| self.left_out.due());
+        let of_sockets = self.live.as_ref().map(|_| self.left_out.due().into_iter().chain(self.addresses));
         self.packets
             .due()
             .into_iter()
             .chain(self.retry)
             .chain(self.asked)
             .chain(self.short)
-            .chain(left_out)
+            .chain(of_sockets.into_iter().flatten())
             .chain(self.between.due())
             .min()
     }
@@ -342,9 +343,16 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
 
     fn look_again(&mut self) {
         self.packets.look_again();
-        self.addresses_are_due = true;
+        self.addresses_changed();
         self.asked = Some(Instant::now());
-        self.between.doubt(Instant::now());
+    }
+
+    fn addresses_changed(&mut self) {
+        let now = Instant::now();
+        self.packets.addresses_changed();
+        self.addresses = Some(now);
+        // A new one may be of a bridge that is to let frames pass.
+        self.between.doubt(now);
     }
 
     fn others_changed(&mut self) {

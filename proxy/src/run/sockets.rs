@@ -84,7 +84,7 @@ fn follow_addresses(again: &Sender<Event>) {
         let mut follower = Follower::open()?;
         loop {
             follower.wait()?;
-            if again.send(Event::LookAgain).is_err() {
+            if again.send(Event::AddressesChanged).is_err() {
                 return Ok(());
             }
         }

@@ -223,17 +223,21 @@ fn a_look_takes_sockets_anew_only_where_they_are_not_served() {
     assert_eq!((report.ask().state, acts(&mut agent, Act::Detach)), (State::Serving, 0));
 }
 
+/// Each pod that starts may give the node one: nothing is tried out for it.
 #[test]
 fn addresses_that_the_node_gets_later_serve_node_ports_too() {
     let (mut agent, _) = agent();
     tell(&mut agent, services(1).chain(complete()));
     agent.sync();
+    let proven = acts(&mut agent, Act::Prove);
     agent.dataplane().door().addresses.push(Ipv4Addr::new(192, 168, 0, 12).into());
-    agent.take(Event::LookAgain);
+    agent.take(Event::AddressesChanged);
+    assert!(agent.dataplane().due().is_some_and(|due| due <= Instant::now()));
     agent.sync();
     let live = agent.dataplane().live.as_ref();
     assert_eq!(live.map(|live| live.tables.held.addresses.len()), Some(2));
-    assert_eq!(acts(&mut agent, Act::Load), 1);
+    assert_eq!((acts(&mut agent, Act::Load), acts(&mut agent, Act::Prove)), (1, proven));
+    assert!(agent.dataplane().due().is_none_or(|due| due > Instant::now()), "they are listed once");
 }
 
 /// A Service whose external policy is local is for pods' sockets only while their packets could be told from those from outside.
