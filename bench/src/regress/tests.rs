@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::report::Environment;
-use proptest::prelude::*;
 
 /// Numbers that look random, the same for one seed (xorshift, Marsaglia 2003).
 struct Random(u64);
@@ -53,25 +52,24 @@ fn report(seed: u64, times: f64, delay: f64) -> Report {
     report
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
-
-    #[test]
-    fn what_takes_a_tenth_more_is_found_and_what_takes_less_is_no_regression(seed in any::<u32>()) {
-        let seed = u64::from(seed);
+/// Of what differs by a tenth, chance hides more than half once in a hundred times at most; it never turns it round.
+#[test]
+fn what_takes_a_tenth_more_is_found_and_what_takes_less_is_no_regression() {
+    let hidden = |seed: &u64| {
         let (before, after) = (report(2 * seed, 1.0, 0.0), report(2 * seed + 1, 1.1, 0.0));
-        let found = compare(&before, &after, THRESHOLD);
-        prop_assert!(found.regressions.len() >= 3, "{}", found);
-        prop_assert!(found.improvements.is_empty(), "{}", found);
-        let back = compare(&after, &before, THRESHOLD);
-        prop_assert!(back.regressions.is_empty() && back.improvements.len() >= 3, "{}", back);
-    }
+        let (found, back) = (compare(&before, &after, THRESHOLD), compare(&after, &before, THRESHOLD));
+        assert!(found.improvements.is_empty() && back.regressions.is_empty(), "{seed}: {found}{back}");
+        found.regressions.len() < 3 || back.improvements.len() < 3
+    };
+    let hidden: Vec<u64> = (0..100).filter(hidden).collect();
+    assert!(hidden.len() <= 1, "{hidden:?}");
+}
 
-    #[test]
-    fn a_delay_of_a_millisecond_is_found_everywhere(seed in any::<u32>()) {
-        let seed = u64::from(seed);
+#[test]
+fn a_delay_of_a_millisecond_is_found_everywhere() {
+    for seed in 0..50 {
         let found = compare(&report(2 * seed, 1.0, 0.0), &report(2 * seed + 1, 1.0, 1000.0), THRESHOLD);
-        prop_assert_eq!(found.regressions.len(), 7, "{}", found);
+        assert_eq!(found.regressions.len(), 7, "{seed}: {found}");
     }
 }
 
