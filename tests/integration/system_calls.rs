@@ -17,7 +17,7 @@ type Outcomes = Result<(), Box<dyn Error>>;
 const TARGET: u16 = 8080;
 /// So many changes, so that one that happened for another reason does not decide.
 const CHANGES: u8 = 8;
-/// What one may take: the agent is woken, writes, reads the answer, and waits again.
+/// What one may take, with all that follows from it.
 const LIMIT: usize = 6;
 
 /// A Service with this many endpoints, of which one is `changing`, at its cluster IP and as many external addresses.
@@ -92,7 +92,7 @@ fn calls(endpoints: u16, addresses: u8) -> Result<Vec<String>, Box<dyn Error>> {
     };
     let mut proxy = Proxy::start(node, &manifests)?;
     proxy.serves_sockets()?;
-    // Room that is made for later is made after the first ones.
+    // What the first ones bring, as chains for such a Service.
     change(1)?;
     change(2)?;
     let tracer = Tracer::of(agent(proxy.process().id())?, node)?;
@@ -105,9 +105,11 @@ fn calls(endpoints: u16, addresses: u8) -> Result<Vec<String>, Box<dyn Error>> {
 fn a_changed_endpoint_takes_six_system_calls_at_most_whatever_has_it() -> Outcomes {
     for (endpoints, addresses) in [(1, 0), (100, 20), (1000, 0)] {
         let calls = calls(endpoints, addresses)?;
-        let commits = calls.iter().filter(|call| call.starts_with("sendto(")).count();
-        assert_eq!(commits, usize::from(CHANGES), "{calls:#?}");
-        assert!(calls.len() <= LIMIT * usize::from(CHANGES), "{}: {calls:#?}", calls.len());
+        let of = |name: &str| calls.iter().filter(|call| call.starts_with(name)).count();
+        let changes = usize::from(CHANGES);
+        assert_eq!((of("sendto("), of("recvfrom(")), (changes, changes), "{calls:#?}");
+        // Room for later changes is made after some.
+        assert!(calls.len() <= LIMIT * changes, "{}: {calls:#?}", calls.len());
     }
     Ok(())
 }

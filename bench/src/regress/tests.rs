@@ -52,7 +52,7 @@ fn report(seed: u64, times: f64, delay: f64) -> Report {
     report
 }
 
-/// Of what differs by a tenth, chance hides more than half once in a hundred times at most; it never turns it round.
+/// The same pairs of reports each time: in others, chance may hide what differs.
 #[test]
 fn what_takes_a_tenth_more_is_found_and_what_takes_less_is_no_regression() {
     let hidden = |seed: &u64| {
@@ -62,7 +62,7 @@ fn what_takes_a_tenth_more_is_found_and_what_takes_less_is_no_regression() {
         found.regressions.len() < 3 || back.improvements.len() < 3
     };
     let hidden: Vec<u64> = (0..100).filter(hidden).collect();
-    assert!(hidden.len() <= 1, "{hidden:?}");
+    assert_eq!(hidden, [0_u64; 0]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 use super::links::Links;
 use crate::problem::Problem;
 use crate::view::{Path, Peer, View};
+use heddle_proxy::door::shown::table;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -75,7 +76,8 @@ pub(super) fn write(f: &mut impl Write, known: (&View, &Links), all: bool) -> fm
     }
     rows.sort_by_key(|row| row.is_well);
     let shown = if all { rows.len() } else { rows.len().min(MOST) };
-    table(f, &rows[..shown])?;
+    let cells: Vec<[String; 4]> = rows[..shown].iter().map(|row| row.cells.clone()).collect();
+    table(f, HEAD, &cells)?;
     match rows.len() - shown {
         0 => Ok(()),
         more => writeln!(f, "  ... and {more} more: --all shows them"),
@@ -99,21 +101,6 @@ fn rows(known: (&View, &Links), name: &str, peer: &Peer) -> Vec<Row> {
         return vec![Row { cells, is_well: false }];
     }
     peer.paths.iter().map(|path| Known::of(known, name, path).row(name)).collect()
-}
-
-/// Columns as wide as what is in them; the last one is no column.
-fn table(f: &mut impl Write, rows: &[Row]) -> fmt::Result {
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row.cells[column].len());
-        cells.chain([HEAD[column].len()]).max().unwrap_or_default()
-    };
-    let widths = [width(0), width(1), width(2)];
-    let mut line = |[node, range, mtu, path]: [&str; 4]| {
-        let [first, second, third] = widths;
-        writeln!(f, "  {node:first$}  {range:second$}  {mtu:third$}  {path}")
-    };
-    line(HEAD)?;
-    rows.iter().try_for_each(|row| line(row.cells.each_ref().map(String::as_str)))
 }
 
 /// All of them, for programs.

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use std::fmt::{self, Write};
 
 /// JSON for eyes and for `diff`.
 pub fn pretty(value: &Value) -> String {
@@ -17,6 +18,22 @@ pub fn ago(now: Timestamp, then: Timestamp) -> String {
         7200..172_800 => format!("{} h ago", seconds / 3600),
         _ => format!("{} d ago", seconds / 86_400),
     }
+}
+
+/// Rows below a head, in columns as wide as what is in them; the last one is no column.
+///
+/// # Errors
+/// When nothing can be written.
+pub fn table<const N: usize>(f: &mut impl Write, head: [&str; N], rows: &[[String; N]]) -> fmt::Result {
+    let rows = || rows.iter().map(|row| row.each_ref().map(String::as_str));
+    let lines = || std::iter::once(head).chain(rows());
+    let width = |column: usize| lines().map(|line| line[column].len()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..N).map(|column| if column + 1 < N { width(column) } else { 0 }).collect();
+    for line in lines() {
+        line.iter().zip(&widths).try_for_each(|(cell, width)| write!(f, "  {cell:width$}"))?;
+        writeln!(f)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

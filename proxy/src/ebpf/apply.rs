@@ -58,7 +58,7 @@ pub struct Ebpf<N, D: Door> {
     passing: Option<Vec<IpNetwork>>,
     /// The node's own addresses, when they were last listed.
     own: BTreeSet<IpAddr>,
-    /// Between what addresses the node's pods talk.
+    /// Between what addresses the node's pods talk, made of these and the surroundings whenever either changes, since each sync asks.
     between_pods: Vec<Untracked>,
     report: Sockets,
     state: State,
@@ -305,6 +305,7 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
             self.sync_sockets(wanted, &mut synced);
         }
         self.keep_room(has_edits);
+        self.live.iter_mut().for_each(Live::note_released);
         let looked = self.look_between();
         self.let_pass(looked, &mut synced);
         if self.untracked != self.to_be_untracked() {
@@ -332,8 +333,8 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
 
     fn sockets(&self) -> Option<View<'_>> {
         Some(match &self.live {
-            Some(live) => View::of(&live.maps, &live.tables, &live.tallies),
-            None => View::ended(&self.ended),
+            Some(live) => View::Live(&live.maps, &live.tables, &live.tallies),
+            None => View::Ended(&self.ended),
         })
     }
 
@@ -343,7 +344,6 @@ impl<N: Dataplane, D: Door> Dataplane for Ebpf<N, D> {
 
     fn look_again(&mut self) {
         self.packets.look_again();
-        self.addresses_changed();
         self.asked = Some(Instant::now());
     }
 

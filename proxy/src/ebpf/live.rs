@@ -47,7 +47,8 @@ impl<T: Tables> Live<T> {
         Ok(())
     }
 
-    fn note_released(&mut self) {
+    /// Notes what counters stand at that endpoints left: once everybody is led by a change, and before a counter is given to another.
+    pub fn note_released(&mut self) {
         for (endpoint, counter) in self.maps.take_released() {
             let stands_at = (counter, self.tables.endpoint_count(counter));
             self.tallies.endpoints.release(endpoint, stands_at, self.maps.has_endpoint(&endpoint));
@@ -84,7 +85,6 @@ impl<T: Tables> Live<T> {
             })
         };
         apply().map_err(Unable::at("write the maps"))?;
-        self.note_released();
         gone.retain(|service| !wanted.has(service));
         if !gone.is_empty() {
             self.tallies.rows.retain(|asked| !gone.contains(&asked.service));

@@ -13,14 +13,14 @@ use std::net::SocketAddr;
 
 /// What there is to see.
 #[derive(Clone, Copy)]
-pub struct View<'a> {
-    is_serving: bool,
-    live: Option<Live<'a>>,
-    ended: Option<&'a Sums>,
+pub enum View<'a> {
+    /// Maps that programs read, and what is counted in them.
+    Live(&'a Maps, &'a dyn Tables, &'a Tallies),
+    /// No maps, and what was counted in earlier ones.
+    Ended(&'a Sums),
+    /// As if sockets were served, without any maps.
+    Supposed,
 }
-
-/// Maps that programs read, and what is counted in them.
-type Live<'a> = (&'a Maps, &'a dyn Tables, &'a Tallies);
 
 /// How much the maps hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,29 +47,15 @@ pub struct Line<'a> {
 }
 
 impl<'a> View<'a> {
-    /// Of maps that programs read, and of what is counted in them.
-    pub fn of(maps: &'a Maps, tables: &'a dyn Tables, tallies: &'a Tallies) -> Self {
-        Self { is_serving: true, live: Some((maps, tables, tallies)), ended: None }
-    }
-
-    /// Where there are no maps: of what was counted in earlier ones.
-    pub fn ended(sums: &'a Sums) -> Self {
-        Self { is_serving: false, live: None, ended: Some(sums) }
-    }
-
-    /// As if sockets were served, without any maps.
-    pub fn supposed() -> Self {
-        Self { is_serving: true, live: None, ended: None }
-    }
-
     /// Whether sockets are served.
     pub fn is_serving(&self) -> bool {
-        self.is_serving
+        !matches!(self, Self::Ended(_))
     }
 
     /// The frontends in the maps, in order.
     pub fn lines(&self) -> impl Iterator<Item = Line<'a>> + use<'a> {
-        let all = self.live.into_iter().flat_map(|(maps, ..)| maps.iter());
+        let maps = if let Self::Live(maps, ..) = *self { Some(maps) } else { None };
+        let all = maps.into_iter().flat_map(Maps::iter);
         all.map(|(frontend, row, slot, leads)| Line { frontend, row, slot, leads })
     }
 
@@ -78,21 +64,28 @@ impl<'a> View<'a> {
     /// # Errors
     /// When the kernel does not tell.
     pub fn held(&self) -> io::Result<Held> {
-        let Some((maps, tables, _)) = self.live else { return Ok(Held::default()) };
+        let Self::Live(maps, tables, _) = *self else { return Ok(Held::default()) };
         let (rows, slots) = maps.extent();
         Ok(Held { rows, slots, bytes: tables.bytes()? })
     }
 
     /// What was counted.
     pub fn counted(&self) -> Counted {
-        let live = self.live.map(|(maps, tables, tallies)| tallies.counted(maps, tables));
-        live.or_else(|| self.ended.map(Counted::from)).unwrap_or_default()
+        match *self {
+            Self::Live(maps, tables, tallies) => tallies.counted(maps, tables),
+            Self::Ended(sums) => sums.into(),
+            Self::Supposed => Counted::default(),
+        }
     }
 }
 
 impl fmt::Debug for View<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("maps", &self.live.map(|(maps, ..)| maps)).finish_non_exhaustive()
+        match self {
+            Self::Live(maps, ..) => f.debug_tuple("Live").field(maps).finish_non_exhaustive(),
+            Self::Ended(sums) => f.debug_tuple("Ended").field(sums).finish(),
+            Self::Supposed => f.write_str("Supposed"),
+        }
     }
 }
 

@@ -58,7 +58,7 @@ impl Offline {
             frontends: &self.frontends,
             wanted: self.plans.iter().map(Plan::table).collect(),
             history: &self.history,
-            sockets: self.serves_sockets.then(View::supposed),
+            sockets: self.serves_sockets.then_some(View::Supposed),
         }
     }
 

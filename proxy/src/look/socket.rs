@@ -86,8 +86,9 @@ impl Door {
         let (answer, answered) = oneshot::channel();
         self.reports.tell(Report::Asked(answer));
         let problems = answered.await.map_err(|_| "nobody keeps an account of problems".to_owned())?;
-        let mut holds = self.ask(Holds::of).await?;
-        let counted = holds.counted.take().map(Into::into);
+        let inside = |inside: &Inside<'_>| (Holds::of(inside), inside.sockets.map(|view| view.counted()));
+        let (holds, counted) = self.ask(inside).await?;
+        let counted = counted.map(Into::into);
         let (process, health) = (self.process.clone(), self.pulse.report());
         let sockets = self.sockets.as_ref().map(Sockets::ask);
         let status = Status { process, health, holds, sockets, counted, problems, now: Timestamp::now() };

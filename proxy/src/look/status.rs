@@ -5,7 +5,7 @@ mod counted;
 use super::Inside;
 use super::protocol::VERSION;
 use crate::door::shown;
-use crate::ebpf::tally::{Counted, Sums};
+use crate::ebpf::tally::Sums;
 use crate::ebpf::view::Held;
 use crate::ebpf::{State, Told, View};
 use crate::frontends::IpFamily;
@@ -43,8 +43,6 @@ pub struct Holds {
     pub history: History,
     /// What the maps hold; `None` where sockets are not served, or the kernel does not tell.
     pub sockets: Option<Held>,
-    /// What was counted at sockets; `None` where they are not to be served.
-    pub counted: Option<Counted>,
 }
 
 impl Holds {
@@ -61,7 +59,6 @@ impl Holds {
             tables: inside.wanted.iter().map(table).collect(),
             history: inside.history.clone(),
             sockets: inside.sockets.filter(View::is_serving).and_then(|sockets| sockets.held().ok()),
-            counted: inside.sockets.map(|sockets| sockets.counted()),
         }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! People are shown the busiest, programs all that a connection was ever asked of.
 
+use crate::door::shown::table;
 use crate::ebpf::tally::{Asked, Sums};
 use serde_json::{Value, json};
 use std::cmp::Reverse;
 use std::fmt::{self, Write};
+use std::net::SocketAddr;
 
 /// How many Services, and how many endpoints, people are shown.
 const SHOWN: usize = 10;
@@ -23,10 +25,10 @@ pub(super) fn write(f: &mut impl Write, sums: &Sums) -> fmt::Result {
         let [connections, refused, hits] = counts.map(|count| count.to_string());
         [asked.to_string(), asked.family.name().to_owned(), connections, refused, hits]
     };
-    table(f, OF_SERVICES, services.iter().map(service))?;
+    first(f, OF_SERVICES, services.iter().map(service))?;
     let mut endpoints: Vec<_> = sums.endpoints.iter().collect();
     endpoints.sort_by_key(|(_, connections)| Reverse(**connections));
-    table(f, OF_ENDPOINTS, endpoints.iter().map(|(at, count)| [at.to_string(), count.to_string()]))
+    first(f, OF_ENDPOINTS, endpoints.iter().map(|(at, count)| [at.to_string(), count.to_string()]))
 }
 
 /// The ports that somebody asked for, by name.
@@ -34,25 +36,16 @@ fn asked(sums: &Sums) -> impl Iterator<Item = (&Asked, &[u64; 3])> {
     sums.ports.iter().filter(|(_, [connections, refused, _])| connections + refused > 0)
 }
 
-/// Columns as wide as what is in them, but the last one; nothing where there are no rows.
-fn table<const N: usize>(
+/// The first rows, if there are any, and how many more there are.
+fn first<const N: usize>(
     f: &mut impl Write,
     head: [&str; N],
     rows: impl ExactSizeIterator<Item = [String; N]>,
 ) -> fmt::Result {
     let more = rows.len().saturating_sub(SHOWN);
-    let mut lines = vec![head.map(str::to_owned)];
-    lines.extend(rows.take(SHOWN));
-    if lines.len() == 1 {
-        return Ok(());
-    }
-    let width = |column: usize| lines.iter().map(|line| line[column].len()).max().unwrap_or_default();
-    let widths: Vec<usize> = (0..N).map(|column| if column + 1 < N { width(column) } else { 0 }).collect();
-    for line in &lines {
-        for (cell, width) in line.iter().zip(&widths) {
-            write!(f, "  {cell:width$}")?;
-        }
-        writeln!(f)?;
+    let rows: Vec<_> = rows.take(SHOWN).collect();
+    if !rows.is_empty() {
+        table(f, head, &rows)?;
     }
     if more > 0 { writeln!(f, "  ... and {more} more: -o json has them") } else { Ok(()) }
 }
@@ -71,10 +64,7 @@ pub(super) fn json(sums: &Sums) -> Value {
             "affinityHits": hits,
         })
     };
-    let endpoint = |(endpoint, connections)| {
-        let at: &std::net::SocketAddr = endpoint;
-        json!({"address": at.ip().to_string(), "port": at.port(), "connections": connections})
-    };
+    let endpoint = |(at, connections): (&SocketAddr, &u64)| json!({"address": at.ip().to_string(), "port": at.port(), "connections": connections});
     json!({
         "services": asked(sums).map(service).collect::<Vec<_>>(),
         "endpoints": sums.endpoints.iter().map(endpoint).collect::<Vec<_>>(),

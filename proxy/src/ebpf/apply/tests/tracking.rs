@@ -22,7 +22,7 @@ fn what_is_not_tracked_follows_the_nodes_addresses_among_its_pods() {
         ((20..30).map(own).collect(), vec![many]),
     ] {
         agent.dataplane().door().addresses.extend(more);
-        agent.take(Event::LookAgain);
+        agent.take(Event::AddressesChanged);
         // The second one, once it is known that sockets are served.
         (0..2).for_each(|_| assert_eq!(agent.sync(), None));
         let table = &agent.dataplane().packets().kernel().tables[&TableFamily::Ip];
