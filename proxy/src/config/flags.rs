@@ -3,9 +3,14 @@
 //! Not what they mean: a flag only says what a field of [`File`] is, as if the file said so. Beside `--config` the file
 //! counts alone, but for the few flags that concern this one process and for logging.
 
+mod logging;
+mod old;
+
+use self::logging::LoggingFlags;
+use self::old::OldFlags;
 use super::EBPF;
 use super::duration::GoDuration;
-use super::file::{File, OomScoreAdj, Qps, VmoduleItem};
+use super::file::{File, OomScoreAdj, Qps};
 use crate::look::socket;
 use clap::builder::ValueParser;
 use clap::parser::ValueSource;
@@ -91,35 +96,6 @@ pub(super) struct Flags {
     kernel: KernelFlags,
     #[command(flatten)]
     old: OldFlags,
-}
-
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Logging")]
-struct LoggingFlags {
-    /// How much is logged: 0 says what happens, 4 each sync, 6 everything.
-    #[arg(short = 'v', long = "v", value_name = "LEVEL")]
-    verbosity: Option<u32>,
-    /// How it is logged: text or json.
-    #[arg(long, value_name = "FORMAT")]
-    logging_format: Option<String>,
-    /// Accepted, without effect.
-    #[arg(long, value_name = "PATTERN=LEVEL", value_delimiter = ',', value_parser = vmodule)]
-    vmodule: Option<Vec<VmoduleItem>>,
-    /// Accepted, without effect: every line is written at once.
-    #[arg(long, value_name = "DURATION")]
-    log_flush_frequency: Option<GoDuration>,
-    /// Accepted, without effect.
-    #[arg(long)]
-    log_text_split_stream: Option<bool>,
-    /// Accepted, without effect.
-    #[arg(long, value_name = "QUANTITY")]
-    log_text_info_buffer_size: Option<String>,
-    /// Accepted, without effect.
-    #[arg(long)]
-    log_json_split_stream: Option<bool>,
-    /// Accepted, without effect.
-    #[arg(long, value_name = "QUANTITY")]
-    log_json_info_buffer_size: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -244,40 +220,6 @@ struct KernelFlags {
     /// How readily the kernel ends this process when memory runs out, -1000 to 1000 [default: -999].
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
     oom_score_adj: Option<i32>,
-}
-
-/// Accepted, without effect, and not in the help: flags of dataplanes that are not here.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Other dataplanes")]
-struct OldFlags {
-    #[arg(long, hide = true, allow_negative_numbers = true)]
-    iptables_masquerade_bit: Option<i32>,
-    #[arg(long, hide = true)]
-    iptables_localhost_nodeports: Option<bool>,
-    #[arg(long, hide = true)]
-    iptables_sync_period: Option<GoDuration>,
-    #[arg(long, hide = true)]
-    iptables_min_sync_period: Option<GoDuration>,
-    #[arg(long, hide = true)]
-    ipvs_sync_period: Option<GoDuration>,
-    #[arg(long, hide = true)]
-    ipvs_min_sync_period: Option<GoDuration>,
-    #[arg(long, hide = true)]
-    ipvs_scheduler: Option<String>,
-    #[arg(long, hide = true, value_delimiter = ',')]
-    ipvs_exclude_cidrs: Option<Vec<String>>,
-    #[arg(long, hide = true)]
-    ipvs_strict_arp: Option<bool>,
-    #[arg(long, hide = true)]
-    ipvs_tcp_timeout: Option<GoDuration>,
-    #[arg(long, hide = true)]
-    ipvs_tcpfin_timeout: Option<GoDuration>,
-    #[arg(long, hide = true)]
-    ipvs_udp_timeout: Option<GoDuration>,
-    #[arg(long = "boot-id-file", hide = true)]
-    _boot_id_file: Option<String>,
-    #[arg(long = "machine-id-file", hide = true)]
-    _machine_id_file: Option<String>,
 }
 
 /// The headings under which flags count beside `--config`.
@@ -425,54 +367,6 @@ impl KernelFlags {
     }
 }
 
-impl OldFlags {
-    fn apply(&self, file: &mut File) {
-        put(&mut file.iptables.masquerade_bit, self.iptables_masquerade_bit);
-        put(&mut file.iptables.localhost_node_ports, self.iptables_localhost_nodeports);
-        // There are no flags of nftables' own.
-        let (period, least) = match file.mode.as_str() {
-            "nftables" | "ebpf" => (&mut file.nftables.sync_period, &mut file.nftables.min_sync_period),
-            _ => (&mut file.iptables.sync_period, &mut file.iptables.min_sync_period),
-        };
-        let is_ipvs = file.mode == "ipvs";
-        put(period, self.iptables_sync_period.filter(|_| !is_ipvs));
-        put(least, self.iptables_min_sync_period.filter(|_| !is_ipvs));
-        let ipvs = &mut file.ipvs;
-        put(&mut ipvs.sync_period, self.ipvs_sync_period.filter(|_| is_ipvs));
-        put(&mut ipvs.min_sync_period, self.ipvs_min_sync_period.filter(|_| is_ipvs));
-        put(&mut ipvs.scheduler, self.ipvs_scheduler.clone());
-        put(&mut ipvs.strict_arp, self.ipvs_strict_arp);
-        put(&mut ipvs.tcp_timeout, self.ipvs_tcp_timeout);
-        put(&mut ipvs.tcp_fin_timeout, self.ipvs_tcpfin_timeout);
-        put(&mut ipvs.udp_timeout, self.ipvs_udp_timeout);
-        if self.ipvs_exclude_cidrs.is_some() {
-            ipvs.exclude_cidrs.clone_from(&self.ipvs_exclude_cidrs);
-        }
-    }
-}
-
-impl LoggingFlags {
-    fn apply(&self, file: &mut File) {
-        let logging = &mut file.logging;
-        put(&mut logging.verbosity, self.verbosity);
-        put(&mut logging.format, self.logging_format.clone());
-        put(&mut logging.flush_frequency, self.log_flush_frequency);
-        put(&mut logging.options.text.split_stream, self.log_text_split_stream);
-        put(&mut logging.options.json.split_stream, self.log_json_split_stream);
-        put(
-            &mut logging.options.text.info_buffer_size,
-            self.log_text_info_buffer_size.clone().map(Into::into),
-        );
-        put(
-            &mut logging.options.json.info_buffer_size,
-            self.log_json_info_buffer_size.clone().map(Into::into),
-        );
-        // The flags' come first, and so win over the file's.
-        let of_flags = self.vmodule.iter().flatten().cloned();
-        logging.vmodule = of_flags.chain(std::mem::take(&mut logging.vmodule)).collect();
-    }
-}
-
 fn put<T>(field: &mut T, flag: Option<T>) {
     if let Some(value) = flag {
         *field = value;
@@ -484,10 +378,4 @@ fn gate(text: &str) -> Result<(String, bool), String> {
         text.split_once('=').ok_or_else(|| format!("{text:?} is not name=true or name=false"))?;
     let on = on.trim().parse().map_err(|_| format!("{on:?} is neither true nor false"))?;
     Ok((name.trim().to_owned(), on))
-}
-
-fn vmodule(text: &str) -> Result<VmoduleItem, String> {
-    let (pattern, level) = text.split_once('=').ok_or_else(|| format!("{text:?} is not pattern=level"))?;
-    let verbosity = level.parse().map_err(|_| format!("{level:?} is not a level"))?;
-    Ok(VmoduleItem { file_pattern: pattern.to_owned(), verbosity })
 }
